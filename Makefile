@@ -1,0 +1,39 @@
+# make help lists the targets. Written for GNU Make 3.81, which macOS ships.
+
+PYTHON := .venv/bin/python
+export PORT DATA_DIR
+RECEIVER_PORT ?= 9000
+
+.PHONY: help run receiver test check format bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+run: .venv ## Serve the API with firing timers (PORT=8000, DATA_DIR=~/.local/share/webhook-timers)
+	@exec $(PYTHON) -m local
+
+receiver: .venv ## Print every webhook that arrives, with its lateness (RECEIVER_PORT=9000)
+	@exec $(PYTHON) -m local.receiver $(RECEIVER_PORT)
+
+test: .venv ## Run all tests
+	$(PYTHON) -m pytest
+
+check: .venv ## Check format, lint, types and the direction of imports
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: .venv ## Format the code and fix what ruff can
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+bench: .venv ## Measure this machine: requests per second, lateness, memory; prints JSON
+	@$(PYTHON) -m bench
+
+clean: ## Remove what make made (not your timers)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .chalice/deployments
+
+.PHONY: .venv
+.venv:
+	@local/bootstrap.sh

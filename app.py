@@ -1,0 +1,81 @@
+"""The REST API: every route, and nothing else. Importing this starts nothing and opens nothing,
+except under ``chalice local``, where the dispatcher that fires timers runs beside the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from chalice.app import Chalice, Response
+
+from chalicelib import rest, wiring
+from chalicelib.schemas import SetTimer, timer_status
+from chalicelib.timer import DEFAULT_TENANT
+
+app = Chalice(app_name="timers", configure_logs=False)
+app.register_middleware(rest.own_problems, "http")
+wiring.start_under_chalice_local()
+
+
+@app.middleware("http")
+def admit(request: Any, get_response: Callable[[Any], Response]) -> Response:
+    """Refuse, offline, what no program of this machine sent."""
+    return rest.admitted(request, get_response, wiring.settings())
+
+
+@app.route("/", methods=["GET"])
+@rest.endpoint
+def index() -> Response:
+    """Name the routes."""
+    return rest.answer({"routes": rest.routes(app.routes)})
+
+
+@app.route("/health", methods=["GET"])
+@rest.endpoint
+def health() -> Response:
+    """Tell whether the service can reach its store."""
+    wiring.scheduling().check()
+    return rest.answer({"status": "ok"})
+
+
+@app.route("/timers", methods=["POST"], content_types=rest.ANY_TYPE)
+@rest.endpoint
+def set_timer() -> Response:
+    """Set a timer."""
+    wanted = SetTimer.parse(rest.json_body(app.current_request))
+    timer = wiring.scheduling().set(DEFAULT_TENANT, wanted.url, wanted.delay_ms)
+    return rest.created(app.current_request, timer.id)
+
+
+@app.route("/timers", methods=["GET"])
+@rest.endpoint
+def list_timers() -> Response:
+    """List timers, highest id first, a page at a time."""
+    query = rest.list_query(app.current_request)
+    page = wiring.scheduling().list(DEFAULT_TENANT, **query)
+    return rest.listing(app.current_request, page, query, wiring.scheduling().now)
+
+
+@app.route("/timers", methods=["DELETE"], content_types=rest.ANY_TYPE)
+@rest.endpoint
+def purge_timers() -> Response:
+    """Remove every timer, where that is allowed."""
+    wiring.scheduling().purge(DEFAULT_TENANT)
+    return rest.answer({})
+
+
+@app.route("/timers/{timer_id}", methods=["GET"])
+@rest.endpoint
+def get_timer(timer_id: str) -> Response:
+    """Tell how much time a timer has left."""
+    timer = wiring.scheduling().get(DEFAULT_TENANT, rest.timer_id(timer_id))
+    return rest.answer(timer_status(timer, wiring.scheduling().now))
+
+
+@app.route("/timers/{timer_id}", methods=["DELETE"], content_types=rest.ANY_TYPE)
+@rest.endpoint
+def cancel_timer(timer_id: str) -> Response:
+    """Cancel a timer."""
+    wiring.scheduling().cancel(DEFAULT_TENANT, rest.timer_id(timer_id))
+    return rest.removed()

@@ -1,0 +1,1 @@
+"""Webhook Timers: call a URL at a given moment, whatever happens in between."""

@@ -1,0 +1,122 @@
+"""The SQLite file: opening it, its schema and its migrations.
+
+The schema version is SQLite's ``user_version``; ``application_id`` tells our files from others.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from chalicelib.errors import StoreFileError, Unavailable
+
+MEMORY = ":memory:"
+APPLICATION_ID = 0x54494D52
+BUSY_TIMEOUT_S = 1.0
+OLDEST_SQLITE = (3, 35)
+
+_PAGE_CACHE_KIB = 8_192
+
+MIGRATIONS = (
+    # 1: timers. A claimed row moves in the due index to the moment its lease ends; a settled
+    # one leaves it. An id is never used again because `tenants` outlives every timer.
+    """
+    CREATE TABLE store (identity TEXT NOT NULL);
+    CREATE TABLE tenants (tenant TEXT PRIMARY KEY, last_id INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE timers (
+        tenant TEXT NOT NULL,
+        id INTEGER NOT NULL,
+        url TEXT NOT NULL,
+        status TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        due_at INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        next_attempt_at INTEGER,
+        lease_until INTEGER,
+        token TEXT,
+        settled_at INTEGER,
+        PRIMARY KEY (tenant, id)
+    ) WITHOUT ROWID;
+    CREATE INDEX due ON timers (coalesce(lease_until, next_attempt_at))
+        WHERE next_attempt_at IS NOT NULL;
+    CREATE INDEX leased ON timers (lease_until) WHERE lease_until IS NOT NULL;
+    CREATE INDEX settled ON timers (settled_at) WHERE settled_at IS NOT NULL;
+    CREATE INDEX failed ON timers (tenant, id) WHERE status = 'failed';
+    """,
+)
+
+
+def open_store(path: str) -> sqlite3.Connection:
+    """Open the store for the one process that writes it; make or migrate it where needed.
+
+    Raises ``StoreFileError`` when the file is damaged, foreign, or newer than this version.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise StoreFileError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed")
+    try:
+        connection = _connect(path)
+        connection.execute("PRAGMA journal_mode=WAL")
+        # Checkpoints are the writer's to time: an automatic one would stall a commit.
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        # On macOS only F_FULLFSYNC reaches the disk.
+        connection.execute("PRAGMA fullfsync=1")
+        _migrate(connection, path)
+    except sqlite3.OperationalError as error:
+        raise StoreFileError(f"the store {path} cannot be opened: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise StoreFileError(
+            f"the store {path} is damaged ({error}); restore it from a copy, or move it away"
+        ) from error
+    return connection
+
+
+def open_reader(path: str) -> sqlite3.Connection:
+    """Open a store that another process writes. Raises ``Unavailable`` when there is none."""
+    with unavailable_on_error():
+        connection = _connect(path)
+        connection.execute("PRAGMA query_only=1")
+    return connection
+
+
+@contextmanager
+def unavailable_on_error() -> Iterator[None]:
+    """Raise ``Unavailable`` for whatever SQLite cannot do now: a full disk, a damaged page."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Unavailable(f"The store cannot do this now: {error}.") from error
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
+    connection.execute(f"PRAGMA cache_size=-{_PAGE_CACHE_KIB}")
+    return connection
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    (value,) = connection.execute(f"PRAGMA {name}").fetchone()
+    return int(value)
+
+
+def _migrate(connection: sqlite3.Connection, path: str) -> None:
+    version = _pragma(connection, "user_version")
+    if _pragma(connection, "application_id") not in (0, APPLICATION_ID):
+        raise StoreFileError(f"{path} is a SQLite file of another application")
+    if version > len(MIGRATIONS):
+        raise StoreFileError(
+            f"{path} was written by a newer version of Webhook Timers (format {version}, this one "
+            f"reads up to {len(MIGRATIONS)}); update, or name another folder with DATA_DIR=…"
+        )
+    for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
+        # One transaction each, the version with it: a crash half way leaves the old format.
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {migration} PRAGMA user_version={number}; "
+            f"PRAGMA application_id={APPLICATION_ID}; COMMIT;"
+        )
+    if connection.execute("SELECT count(*) FROM store").fetchone() == (0,):
+        connection.execute("INSERT INTO store VALUES (?)", (secrets.token_hex(8),))

@@ -1,0 +1,121 @@
+"""The data folder: what lies in it, and that only one server works on it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from chalicelib.errors import DataFolderError
+
+LOCK_WAIT_S = 3.0
+"""How long to wait for the lock: the children of a killed server hold it for up to a second."""
+
+_LOCK_POLL_S = 0.05
+_PRIVATE = 0o700
+
+
+class DataFolder:
+    """The folder that holds one store. Made on first use, readable by its owner only."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.store = path / "timers.db"
+        self.socket = path / "writer.sock"
+        self._lock = path / "lock"
+
+    def prepare(self) -> None:
+        """Make the folder. Raises ``DataFolderError`` when it cannot be written."""
+        try:
+            self.path.mkdir(_PRIVATE, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise DataFolderError(
+                f"the data folder {self.path} cannot be written ({error.strerror}); "
+                "DATA_DIR=… names another"
+            ) from error
+
+    @contextmanager
+    def locked(
+        self,
+        *,
+        wait_s: float = LOCK_WAIT_S,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Iterator[None]:
+        """Hold the folder alone. The lock goes with the process, however that ends.
+
+        Raises ``DataFolderError`` when another server keeps it.
+        """
+        self.prepare()
+        with self._lock.open("a+") as file:
+            deadline = clock() + wait_s
+            while not _try_lock(file.fileno()):
+                if clock() >= deadline:
+                    raise DataFolderError(
+                        f"another server (pid {_holder(self._lock)}) works on {self.path}; "
+                        "stop it, or name another folder with DATA_DIR=…"
+                    )
+                sleep(_LOCK_POLL_S)
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def listen(self) -> socket.socket:
+        """Return a socket that listens where ``connect`` connects. The lock must be held."""
+        with suppress(FileNotFoundError):
+            self.socket.unlink()
+        listener = socket.socket(socket.AF_UNIX)
+        with _short(self.socket) as address:
+            listener.bind(address)
+        listener.listen(1024)
+        return listener
+
+    def connect(self, timeout_s: float) -> socket.socket:
+        """Return a connection to the process that holds the folder. Raises ``OSError``."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(timeout_s)
+        try:
+            with _short(self.socket) as address:
+                connection.connect(address)
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+
+def _holder(lock: Path) -> str:
+    try:
+        return lock.read_text().strip() or "unknown"
+    except OSError:
+        return "unknown"
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+_MAX_ADDRESS_BYTES = 100
+
+
+@contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """Yield an address for the socket ``path`` that fits into the 104 bytes macOS allows."""
+    if len(os.fsencode(path)) <= _MAX_ADDRESS_BYTES:
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory(dir="/tmp") as shortcut:
+        link = Path(shortcut) / "d"
+        link.symlink_to(path.parent)
+        yield str(link / path.name)

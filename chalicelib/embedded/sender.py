@@ -1,0 +1,131 @@
+"""The sender of the embedded engine: aiohttp, thousands of calls in flight on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import ssl
+from types import SimpleNamespace
+
+import aiohttp
+from yarl import URL
+
+from chalicelib.ports import Call, Outcome
+
+KEPT_BODY_BYTES = 65_536
+"""How much of an answer's body is read, so that its connection can be used again."""
+
+KEPT_BODY_S = 1.0
+KEEPALIVE_S = 15.0
+
+
+class AiohttpSender:
+    """Sends each call as one empty POST. Made and closed on a running event loop.
+
+    The deadline is wall clock, from the look-up of the name to the headers of the answer. No
+    redirect is followed, no proxy of the environment is used, no cookie is kept.
+    """
+
+    def __init__(self, deadline_s: float) -> None:
+        self._deadline_s = deadline_s
+        self._session = self._open(force_close=False)
+        self._fresh = self._open(force_close=True)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+        await self._fresh.close()
+
+    async def send(self, call: Call) -> Outcome:
+        """Send an empty POST and return what came of it within the deadline."""
+        try:
+            return await self._send(call)
+        except Exception as error:
+            return Outcome(error=self._reason(error))
+
+    async def _send(self, call: Call) -> Outcome:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._deadline_s
+        reuse = SimpleNamespace(reused=False)
+        try:
+            return await self._post(self._session, call, self._deadline_s, reuse)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not reuse.reused:
+                raise
+        # The receiver had closed a kept-alive connection: not a failure of this attempt.
+        return await self._post(self._fresh, call, max(deadline - clock(), 0.001), reuse)
+
+    async def _post(
+        self, session: aiohttp.ClientSession, call: Call, left_s: float, reuse: SimpleNamespace
+    ) -> Outcome:
+        response = await session.post(
+            URL(call.url, encoded=True),
+            headers=call.headers,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=left_s, ceil_threshold=math.inf),
+            trace_request_ctx=reuse,
+        )
+        async with response:
+            if not response.content.at_eof():
+                await _read_rest(response.content)
+        return Outcome(status=response.status, retry_after=_seconds(response))
+
+    def _reason(self, error: Exception) -> str:
+        """Say in words a person can act on why there was no answer."""
+        if isinstance(error, asyncio.TimeoutError):
+            return f"timed out after {self._deadline_s:g} s"
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            return "host name not found"
+        if isinstance(error, aiohttp.ServerDisconnectedError):
+            return "connection closed without an answer"
+        if isinstance(error, ssl.SSLError) or isinstance(error, aiohttp.ClientSSLError):
+            return f"TLS failed: {error}"
+        if isinstance(error, OSError) and error.errno:
+            return os.strerror(error.errno).lower() if error.errno > 0 else str(error)
+        return f"{type(error).__name__}: {error}"
+
+    @staticmethod
+    def _open(*, force_close: bool) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_note_reuse)
+        connector = (
+            aiohttp.TCPConnector(limit=0, force_close=True)
+            if force_close
+            else aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("Content-Type", "Accept", "Accept-Encoding", "User-Agent"),
+            auto_decompress=False,
+            trust_env=False,
+            trace_configs=[trace],
+        )
+
+
+async def _note_reuse(_session: object, context: SimpleNamespace, _params: object) -> None:
+    context.trace_request_ctx.reused = True
+
+
+async def _read_rest(body: aiohttp.StreamReader) -> None:
+    """Read what follows the headers, so that the connection can be kept.
+
+    The status has already decided: a body that is long, slow or broken only costs its connection.
+    """
+
+    async def read() -> None:
+        left = KEPT_BODY_BYTES
+        while left > 0 and (chunk := await body.read(left)):
+            left -= len(chunk)
+
+    try:
+        await asyncio.wait_for(read(), KEPT_BODY_S)
+    except (asyncio.TimeoutError, aiohttp.ClientError, OSError):
+        return
+
+
+def _seconds(response: aiohttp.ClientResponse) -> float | None:
+    """Return what Retry-After asks for, where it is a number of seconds."""
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -1,0 +1,108 @@
+"""The dispatcher's side of the local socket: carries out the writes of the API's processes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+
+from chalicelib.embedded import wire
+from chalicelib.embedded.writer import Writer
+from chalicelib.errors import TimersError
+from chalicelib.timer import NewTimer, Timer
+
+log = logging.getLogger(__name__)
+
+
+class WriteServer:
+    """Answers requests by submitting them to the writer; each answer follows its commit."""
+
+    def __init__(self, writer: Writer, on_due_at: Callable[[int], None]) -> None:
+        self._writer = writer
+        self._on_due_at = on_due_at
+        self._server: asyncio.Server | None = None
+        self._sessions: set[_Session] = set()
+        store = writer.store
+        self._operations: dict[str, Callable[..., Any]] = {
+            "create": self._create,
+            "cancel": store.cancel,
+            "purge": store.purge,
+            "reschedule": store.reschedule,
+            "check": store.check,
+        }
+
+    async def start(self, listener: socket.socket) -> None:
+        """Begin to answer on ``listener``."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._open_session, sock=listener)
+
+    def stop(self) -> None:
+        """Stop listening and hang up; what was submitted is still written."""
+        if self._server:
+            self._server.close()
+        for session in list(self._sessions):
+            session.hang_up()
+
+    def handle(self, line: bytes) -> asyncio.Future[Any]:
+        """Submit one request; the future has its result once that is committed."""
+        method, arguments = wire.read_request(line)
+        operation = functools.partial(self._operations[method], **arguments)
+        future = self._writer.submit(operation, durable=True)
+        if method in ("create", "reschedule"):
+            future.add_done_callback(self._announce)
+        return future
+
+    def _create(self, **fields: Any) -> Timer:
+        return self._writer.store.create(NewTimer(**fields), _armed)
+
+    def _announce(self, future: asyncio.Future[Timer]) -> None:
+        if not future.cancelled() and not future.exception():
+            self._on_due_at(future.result().wakeup().at)
+
+    def _open_session(self) -> _Session:
+        session = _Session(self, self._sessions)
+        self._sessions.add(session)
+        return session
+
+
+def _armed(_timer: Timer) -> bool:
+    """The process that stores a timer here is the one that wakes it."""
+    return True
+
+
+class _Session(asyncio.Protocol):
+    """One connection: requests by the line, answers in the order they are ready."""
+
+    def __init__(self, server: WriteServer, sessions: set[_Session]) -> None:
+        self._server = server
+        self._sessions = sessions
+        self._transport: asyncio.Transport | None = None
+        self._partial = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._sessions.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        for line in lines:
+            self._server.handle(line).add_done_callback(self._answer)
+
+    def hang_up(self) -> None:
+        if self._transport:
+            self._transport.close()
+
+    def _answer(self, future: asyncio.Future[Any]) -> None:
+        error = future.exception()
+        if self._transport is None:
+            return
+        if isinstance(error, TimersError):
+            self._transport.write(wire.error(error))
+        else:
+            self._transport.write(wire.result(future.result()))

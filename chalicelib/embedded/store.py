@@ -1,0 +1,300 @@
+"""The timer store on SQLite. In memory, it is also what the tests use for a store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from chalicelib.embedded.database import MEMORY, open_store, unavailable_on_error
+from chalicelib.errors import TimerInFlight, TimerNotFound
+from chalicelib.ports import Arm, Claim, Page, Refusal, Refused, Settlement
+from chalicelib.timer import NewTimer, Status, Timer, Wakeup
+
+LIST_WINDOW = 20_000
+"""How many ids one page looks at for a status that few timers may have."""
+
+_FIELDS = (
+    "tenant, id, url, status, created_at, due_at, version, attempts, next_attempt_at, "
+    "lease_until, token, settled_at"
+)
+
+
+class SQLiteTimerStore:
+    """Timers in one SQLite file. Each method is one transaction unless one is open already."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._durable = False
+        (self._identity,) = connection.execute("SELECT identity FROM store").fetchone()
+
+    @classmethod
+    def in_memory(cls) -> SQLiteTimerStore:
+        """Return an empty store that lives as long as its object."""
+        return cls(open_store(MEMORY))
+
+    def identity(self) -> str:
+        """Return the random name this store was born with."""
+        return str(self._identity)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Group what happens inside: all of it is committed, durably, or none."""
+        with unavailable_on_error():
+            if self._connection.in_transaction:
+                yield
+                return
+            self.begin(durable=True)
+            try:
+                yield
+            except BaseException:
+                self.rollback()
+                raise
+            self.commit()
+
+    def begin(self, *, durable: bool) -> None:
+        """Open a transaction. A durable one is on disk when ``commit`` returns."""
+        if durable != self._durable:
+            self._connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Commit the open transaction."""
+        self._connection.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo the open transaction, if SQLite has not done so itself."""
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def create(self, new: NewTimer, arm: Arm) -> Timer:
+        """Give ``new`` the tenant's next id and store it."""
+        with self.transaction():
+            timer_id = self._next_id(new.tenant)
+            timer = Timer.first(new, timer_id)
+            timer = Timer.first(new, timer_id, armed=arm(timer))
+            self._connection.execute(
+                "INSERT INTO timers (tenant, id, url, status, created_at, due_at, version, "
+                "attempts, next_attempt_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    timer.tenant,
+                    timer.id,
+                    timer.url,
+                    timer.status.value,
+                    timer.created_at,
+                    timer.due_at,
+                    timer.version,
+                    timer.attempts,
+                    timer.next_attempt_at,
+                ),
+            )
+        return timer
+
+    def get(self, tenant: str, timer_id: int) -> Timer:
+        """Return one timer. Raises ``TimerNotFound``."""
+        with unavailable_on_error():
+            row = self._connection.execute(
+                f"SELECT {_FIELDS} FROM timers WHERE tenant = ? AND id = ?", (tenant, timer_id)
+            ).fetchone()
+        if row is None:
+            raise TimerNotFound(f"There is no timer {timer_id}.")
+        return _timer(row)
+
+    def list(self, tenant: str, *, before: int | None, status: Status | None, limit: int) -> Page:
+        """Return timers with an id below ``before``, highest first, at most ``limit``."""
+        with unavailable_on_error():
+            top = before if before is not None else self._last_id(tenant) + 1
+            # The failed have an index of their own; other statuses are looked for among the
+            # next ids only, so that a page never costs more for being rare.
+            windowed = status in (Status.PENDING, Status.FIRED)
+            floor = max(top - LIST_WINDOW, 0) if windowed else 0
+            rows = self._connection.execute(
+                f"SELECT {_FIELDS} FROM timers WHERE tenant = ? AND id < ? AND id >= ? "
+                + (f"AND status = '{status.value}' " if status else "")
+                + "ORDER BY id DESC LIMIT ?",
+                (tenant, top, floor, limit + 1),
+            ).fetchall()
+        timers = [_timer(row) for row in rows[:limit]]
+        if len(rows) > limit:
+            return Page(timers=timers, before=timers[-1].id)
+        return Page(timers=timers, before=floor if floor > 1 else None)
+
+    def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
+        """Remove one timer. Raises ``TimerNotFound`` and ``TimerInFlight``."""
+        with self.transaction():
+            timer = self._free(tenant, timer_id, now)
+            self._connection.execute(
+                "DELETE FROM timers WHERE tenant = ? AND id = ?", (tenant, timer_id)
+            )
+        return timer
+
+    def purge(self, tenant: str, *, before: int | None, limit: int) -> int | None:
+        """Remove up to ``limit`` timers below ``before``, highest first."""
+        with self.transaction():
+            top = before if before is not None else self._last_id(tenant) + 1
+            ids = self._connection.execute(
+                "SELECT id FROM timers WHERE tenant = ? AND id < ? ORDER BY id DESC LIMIT ?",
+                (tenant, top, limit),
+            ).fetchall()
+            if not ids:
+                return None
+            lowest = int(ids[-1][0])
+            self._connection.execute(
+                "DELETE FROM timers WHERE tenant = ? AND id < ? AND id >= ?", (tenant, top, lowest)
+            )
+        return lowest if len(ids) == limit else None
+
+    def due(self, now: int, limit: int) -> Sequence[Wakeup]:
+        """Return timers whose next attempt is due and that nobody holds, longest due first."""
+        with unavailable_on_error():
+            rows = self._connection.execute(
+                "SELECT tenant, id, version, next_attempt_at FROM timers "
+                "WHERE next_attempt_at IS NOT NULL "
+                "AND coalesce(lease_until, next_attempt_at) <= ? "
+                "ORDER BY coalesce(lease_until, next_attempt_at) LIMIT ?",
+                (now, limit),
+            ).fetchall()
+        return [
+            Wakeup(tenant=tenant, id=timer_id, version=version, at=at)
+            for tenant, timer_id, version, at in rows
+        ]
+
+    def next_due_at(self) -> int | None:
+        """Return when the next timer wants attention (epoch ms), None if none ever will."""
+        with unavailable_on_error():
+            row = self._connection.execute(
+                "SELECT coalesce(lease_until, next_attempt_at) FROM timers "
+                "WHERE next_attempt_at IS NOT NULL "
+                "ORDER BY coalesce(lease_until, next_attempt_at) LIMIT 1"
+            ).fetchone()
+        return None if row is None else int(row[0])
+
+    def claim(self, claim: Claim) -> Timer | Refused:
+        """Take the lease on a due timer and return it as claimed."""
+        wakeup = claim.wakeup
+        with self.transaction():
+            row = self._connection.execute(
+                "UPDATE timers SET lease_until = ?, token = ? WHERE tenant = ? AND id = ? "
+                "AND version = ? AND next_attempt_at <= ? "
+                "AND (lease_until IS NULL OR lease_until <= ?) "
+                f"RETURNING {_FIELDS}",
+                (
+                    claim.lease_until,
+                    claim.token,
+                    wakeup.tenant,
+                    wakeup.id,
+                    wakeup.version,
+                    claim.now,
+                    claim.now,
+                ),
+            ).fetchone()
+        return _timer(row) if row else self._refused(claim)
+
+    def settle(self, settlement: Settlement) -> bool:
+        """Record what an attempt led to; False if the token no longer holds the timer."""
+        retry = settlement.next_attempt_at is not None
+        with self.transaction():
+            changed = self._connection.execute(
+                "UPDATE timers SET status = ?, next_attempt_at = ?, settled_at = ?, "
+                "version = version + ?, attempts = attempts + 1, lease_until = NULL, token = NULL "
+                "WHERE tenant = ? AND id = ? AND token = ?",
+                (
+                    settlement.status.value,
+                    settlement.next_attempt_at,
+                    None if retry else settlement.now,
+                    retry,
+                    settlement.tenant,
+                    settlement.id,
+                    settlement.token,
+                ),
+            ).rowcount
+        return changed == 1
+
+    def reschedule(self, tenant: str, timer_id: int, *, at: int, now: int) -> Timer:
+        """Make a timer outstanding at ``at``, under a new version."""
+        with self.transaction():
+            self._free(tenant, timer_id, now)
+            row = self._connection.execute(
+                "UPDATE timers SET status = ?, next_attempt_at = ?, settled_at = NULL, "
+                "version = version + 1, lease_until = NULL, token = NULL "
+                f"WHERE tenant = ? AND id = ? RETURNING {_FIELDS}",
+                (Status.PENDING.value, at, tenant, timer_id),
+            ).fetchone()
+        return _timer(row)
+
+    def check(self) -> None:
+        """Return if the store can be read and written; raise ``Unavailable`` otherwise."""
+        with self.transaction():
+            self._connection.execute("UPDATE store SET identity = identity")
+
+    def void_leases(self) -> int:
+        """End every lease, and return how many there were: their senders are dead."""
+        with self.transaction():
+            return self._connection.execute(
+                "UPDATE timers SET lease_until = NULL, token = NULL WHERE lease_until IS NOT NULL"
+            ).rowcount
+
+    def clean(self, settled_before: int, limit: int) -> int:
+        """Remove up to ``limit`` timers settled before ``settled_before``; return how many."""
+        with self.transaction():
+            return self._connection.execute(
+                "DELETE FROM timers WHERE (tenant, id) IN (SELECT tenant, id FROM timers "
+                "WHERE settled_at < ? ORDER BY settled_at LIMIT ?)",
+                (settled_before, limit),
+            ).rowcount
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _next_id(self, tenant: str) -> int:
+        row = self._connection.execute(
+            "INSERT INTO tenants VALUES (?, 1) "
+            "ON CONFLICT DO UPDATE SET last_id = last_id + 1 RETURNING last_id",
+            (tenant,),
+        ).fetchone()
+        return int(row[0])
+
+    def _last_id(self, tenant: str) -> int:
+        row = self._connection.execute(
+            "SELECT last_id FROM tenants WHERE tenant = ?", (tenant,)
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def _free(self, tenant: str, timer_id: int, now: int) -> Timer:
+        timer = self.get(tenant, timer_id)
+        if timer.leased(now):
+            raise TimerInFlight(f"The webhook of timer {timer_id} is on the wire right now.")
+        return timer
+
+    def _refused(self, claim: Claim) -> Refused:
+        """Say why a claim failed, from the row as it is."""
+        wakeup = claim.wakeup
+        try:
+            timer = self.get(wakeup.tenant, wakeup.id)
+        except TimerNotFound:
+            return Refused(refusal=Refusal.VOID)
+        if timer.next_attempt_at is None or timer.version != wakeup.version:
+            return Refused(refusal=Refusal.VOID)
+        again_at = max(timer.next_attempt_at, timer.lease_until or 0)
+        return Refused(refusal=Refusal.LATER, again_at=again_at)
+
+
+def _timer(row: tuple[Any, ...]) -> Timer:
+    tenant, id_, url, status, created, due, version, attempts, next_, lease, token, settled = row
+    return Timer(
+        tenant=tenant,
+        id=id_,
+        url=url,
+        status=Status(status),
+        created_at=created,
+        due_at=due,
+        version=version,
+        attempts=attempts,
+        next_attempt_at=next_,
+        lease_until=lease,
+        token=token,
+        settled_at=settled,
+    )

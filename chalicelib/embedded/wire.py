@@ -1,0 +1,59 @@
+"""What goes over the local socket: one JSON array a line, ``[method, arguments]`` there and
+``[error code or null, result or detail]`` back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from chalicelib.errors import TimerInFlight, TimerNotFound, TimersError, Unavailable
+from chalicelib.timer import Status, Timer
+
+_ERRORS: Mapping[str, Callable[[str], TimersError]] = {
+    error.code: error for error in (TimerNotFound, TimerInFlight, Unavailable)
+}
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def request(method: str, arguments: dict[str, Any]) -> bytes:
+    """Return a request as it goes over the wire."""
+    return _encode([method, arguments]).encode() + b"\n"
+
+
+def read_request(line: bytes) -> tuple[str, dict[str, Any]]:
+    """Return the method and the arguments of a request."""
+    method, arguments = json.loads(line)
+    return method, arguments
+
+
+def result(value: object) -> bytes:
+    """Return an answer: a timer, a number, or nothing."""
+    if isinstance(value, Timer):
+        value = [getattr(value, name) for name in _TIMER_FIELDS]
+    return _encode([None, value]).encode() + b"\n"
+
+
+def error(raised: TimersError) -> bytes:
+    """Return the answer to a request that was refused."""
+    return _encode([raised.code, raised.detail]).encode() + b"\n"
+
+
+def read_answer(line: bytes) -> Any:
+    """Return the result in an answer; raise the error in it."""
+    code, value = json.loads(line)
+    if code is not None:
+        raise _ERRORS.get(code, Unavailable)(value)
+    return value
+
+
+def read_timer(value: list[Any]) -> Timer:
+    """Return the timer in a result."""
+    fields = dict(zip(_TIMER_FIELDS, value, strict=True))
+    fields["status"] = Status(fields["status"])
+    return Timer(**fields)
+
+
+_TIMER_FIELDS = tuple(field.name for field in dataclasses.fields(Timer))

@@ -1,0 +1,181 @@
+"""The one writer of the store: groups what comes in at the same time into one commit.
+
+Statements run on the event loop, where they cost microseconds; only the wait for the disk, the
+commit of a durable group, is left to a thread. What arrives meanwhile is the next group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from chalicelib.embedded.database import MEMORY, open_store
+from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.errors import TimersError, Unavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CHECKPOINT_BYTES = 8 * 1024 * 1024
+"""How large the write-ahead log may grow before it is moved into the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Write(Generic[T]):
+    operation: Callable[[], T]
+    durable: bool
+    result: asyncio.Future[T]
+
+
+class Writer:
+    """Carries out operations on a store in groups, in the order they were submitted.
+
+    Must be made and used on a running event loop.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection = open_store(path)
+        self.store = SQLiteTimerStore(self._connection)
+        self._loop = asyncio.get_running_loop()
+        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
+        self._waiting: list[_Write[Any]] = []
+        self._busy = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def submit(self, operation: Callable[[], T], *, durable: bool) -> asyncio.Future[T]:
+        """Run ``operation`` in the next group; its result comes once that is committed.
+
+        A durable operation is on disk by then; another survives the death of the process, not
+        a power cut. Raises into the future: ``TimersError`` of the operation itself, and
+        ``Unavailable`` when the group could not be written, in which case none of it was.
+        """
+        result: asyncio.Future[T] = self._loop.create_future()
+        self._waiting.append(_Write(operation, durable, result))
+        if not self._busy:
+            self._busy = True
+            self._idle.clear()
+            self._loop.call_soon(self._write_group)
+        return result
+
+    async def checkpoint(self) -> None:
+        """Move the write-ahead log into the file if it has grown large.
+
+        Most of it moves beside the writer; what little remains, and the reset of the log, is
+        done as a write of its own.
+        """
+        if self._path == MEMORY or _size(self._path + "-wal") < CHECKPOINT_BYTES:
+            return
+        await self._loop.run_in_executor(None, _move_log, self._path)
+        await self._drained()
+        self._busy = True
+        self._idle.clear()
+        try:
+            await self._loop.run_in_executor(self._disk, self._reset_log)
+        except sqlite3.Error as error:
+            log.warning("the write-ahead log could not be reset: %s", error)
+        self._next_group()
+
+    async def close(self) -> None:
+        """Finish what was submitted and close the store."""
+        await self._drained()
+        self._disk.shutdown()
+        self.store.close()
+
+    async def _drained(self) -> None:
+        while self._busy:
+            await self._idle.wait()
+
+    def _reset_log(self) -> None:
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _write_group(self) -> None:
+        group, self._waiting = self._waiting, []
+        durable = any(write.durable for write in group)
+        try:
+            self.store.begin(durable=durable)
+            results = [_run(write.operation) for write in group]
+            if not durable:
+                self.store.commit()
+        except Exception as error:
+            self._fail(group, error)
+            return
+        if not durable:
+            self._succeed(group, results)
+            return
+        commit = self._loop.run_in_executor(self._disk, self.store.commit)
+        commit.add_done_callback(lambda done: self._committed(group, results, done))
+
+    def _committed(
+        self, group: list[_Write[Any]], results: list[Any], done: asyncio.Future[None]
+    ) -> None:
+        error = done.exception()
+        if isinstance(error, Exception):
+            self._fail(group, error)
+        else:
+            self._succeed(group, results)
+
+    def _succeed(self, group: list[_Write[Any]], results: list[Any]) -> None:
+        for write, result in zip(group, results, strict=True):
+            if write.result.cancelled():
+                continue
+            if isinstance(result, TimersError):
+                write.result.set_exception(result)
+            else:
+                write.result.set_result(result)
+        self._next_group()
+
+    def _fail(self, group: list[_Write[Any]], error: Exception) -> None:
+        try:
+            self.store.rollback()
+        except sqlite3.Error:
+            log.exception("a failed group could not be rolled back")
+        if not isinstance(error, (sqlite3.Error, Unavailable)):
+            log.error("a write failed", exc_info=error)
+        detail = error.detail if isinstance(error, Unavailable) else f"Nothing was written: {error}."
+        for write in group:
+            if not write.result.cancelled():
+                write.result.set_exception(Unavailable(detail))
+        self._next_group()
+
+    def _next_group(self) -> None:
+        if self._waiting:
+            self._loop.call_soon(self._write_group)
+        else:
+            self._busy = False
+            self._idle.set()
+
+
+def _run(operation: Callable[[], T]) -> T | TimersError:
+    """Return what ``operation`` returns, or the refusal it raises before it wrote anything."""
+    try:
+        return operation()
+    except Unavailable:
+        raise
+    except TimersError as refusal:
+        return refusal
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _move_log(path: str) -> None:
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite3.Error as error:
+        log.warning("the write-ahead log could not be moved: %s", error)
+    finally:
+        connection.close()

@@ -1,0 +1,153 @@
+"""Every error a caller of the service can meet.
+
+TimersError
+├── RequestError            the client sent something wrong; it used up nothing
+│   ├── MalformedBody       not JSON
+│   ├── InvalidRequest      JSON, but not a request we know: carries one fault per field
+│   ├── UnsupportedMediaType
+│   ├── BodyTooLarge
+│   ├── ForeignCaller       a web page, or a name that is not this machine's
+│   ├── RouteNotFound
+│   ├── MethodNotAllowed
+│   ├── TimerNotFound
+│   ├── TimerInFlight       its webhook is on the wire right now
+│   └── PurgeDisabled
+├── Unavailable             the store cannot be reached or cannot write; try again later
+└── StartupError            the service cannot start as it is set up
+    ├── InvalidSettings
+    ├── DataFolderError     missing, read-only, or held by another server
+    └── StoreFileError      damaged, foreign, or written by a newer version
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class TimersError(Exception):
+    """Base of the tree. ``code`` is stable: clients and logs may match on it."""
+
+    code = "error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class RequestError(TimersError):
+    """The client sent something wrong; the request used up nothing and never fires."""
+
+    code = "bad-request"
+
+
+class MalformedBody(RequestError):
+    """The body is not JSON."""
+
+    code = "malformed-body"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one field of a request."""
+
+    field: str
+    message: str
+
+
+class InvalidRequest(RequestError):
+    """Well-formed JSON that is no valid request; ``faults`` names every fault found."""
+
+    code = "invalid-request"
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(f"{fault.field}: {fault.message}" for fault in faults))
+        self.faults = faults
+
+
+class UnsupportedMediaType(RequestError):
+    """The body's Content-Type is not JSON."""
+
+    code = "unsupported-media-type"
+
+
+class BodyTooLarge(RequestError):
+    """The body is longer than any valid request."""
+
+    code = "body-too-large"
+
+
+class ForeignCaller(RequestError):
+    """The offline server was addressed by a foreign name, or by a web page of another site."""
+
+    code = "foreign-caller"
+
+
+class RouteNotFound(RequestError):
+    """No route has this path."""
+
+    code = "route-not-found"
+
+
+class MethodNotAllowed(RequestError):
+    """The route exists, but not with this method."""
+
+    code = "method-not-allowed"
+
+    def __init__(self, allowed: list[str]) -> None:
+        self.allowed = ", ".join(sorted(allowed))
+        super().__init__(f"this path answers {self.allowed}")
+
+
+class TimerNotFound(RequestError):
+    """There is no timer of that id: never set, cancelled, purged, or no id at all."""
+
+    code = "timer-not-found"
+
+
+class TimerInFlight(RequestError):
+    """The timer's webhook is on the wire right now, so it can no longer be cancelled."""
+
+    code = "timer-in-flight"
+
+
+class PurgeDisabled(RequestError):
+    """Removing all timers at once is switched off in this stage."""
+
+    code = "purge-disabled"
+
+
+class Unavailable(TimersError):
+    """The store cannot be reached or cannot write; nothing was acknowledged.
+
+    ``retry_after`` is in seconds.
+    """
+
+    code = "unavailable"
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class StartupError(TimersError):
+    """The service cannot start as it is set up; ``detail`` says what to change."""
+
+    code = "startup"
+
+
+class InvalidSettings(StartupError):
+    """A setting has a value it cannot have."""
+
+    code = "invalid-settings"
+
+
+class DataFolderError(StartupError):
+    """The data folder cannot be used: not writable, or another server holds it."""
+
+    code = "data-folder"
+
+
+class StoreFileError(StartupError):
+    """The store file is damaged, is not ours, or was written by a newer version."""
+
+    code = "store-file"

@@ -1,0 +1,165 @@
+"""What an engine must provide: a store, a waker and a sender. The service knows only these.
+
+Stores are the truth and wake-ups are hints: a wake-up may be lost, early, late or doubled and
+nothing breaks, because firing is decided by a conditional write on the timer's row.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from chalicelib.timer import NewTimer, Status, Timer, Wakeup
+
+Clock = Callable[[], float]
+"""The wall clock: epoch milliseconds, UTC, with a fraction."""
+
+Arm = Callable[[Timer], bool]
+"""Register the wake-up of a timer that is about to be written; tell whether it was registered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to make one attempt: asked for with a fresh ``token``, until ``lease_until``."""
+
+    wakeup: Wakeup
+    token: str
+    now: int
+    lease_until: int
+
+
+class Refusal(enum.Enum):
+    """Why a claim failed, and so what becomes of the wake-up that asked for it."""
+
+    VOID = "void"
+    """Settled, gone, or of an old version: drop the wake-up."""
+    LATER = "later"
+    """Leased by another sender, or not yet due: wake again at ``Refused.again_at``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The answer to a claim that failed."""
+
+    refusal: Refusal
+    again_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What an attempt led to, written only if ``token`` still holds the timer.
+
+    ``next_attempt_at`` is set exactly when ``status`` is pending: the timer is tried again
+    then, under a new version.
+    """
+
+    tenant: str
+    id: int
+    token: str
+    now: int
+    status: Status
+    next_attempt_at: int | None = None
+    armed: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Part of a list, highest id first. ``before`` continues it; None at its end.
+
+    A page may be short, even empty, while there is more.
+    """
+
+    timers: Sequence[Timer]
+    before: int | None
+
+
+class TimerStore(Protocol):
+    """Where timers live. Every method raises ``Unavailable`` when the store cannot do it now."""
+
+    def identity(self) -> str:
+        """Return the random name this store was born with."""
+
+    def create(self, new: NewTimer, arm: Arm) -> Timer:
+        """Give ``new`` an id, arm it, and store it durably, in that order."""
+
+    def get(self, tenant: str, timer_id: int) -> Timer:
+        """Return one timer. Raises ``TimerNotFound``."""
+
+    def list(self, tenant: str, *, before: int | None, status: Status | None, limit: int) -> Page:
+        """Return timers with an id below ``before``, highest first, at most ``limit``."""
+
+    def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
+        """Remove one timer durably and return it as it was.
+
+        Raises ``TimerNotFound``, and ``TimerInFlight`` while a sender holds it.
+        """
+
+    def purge(self, tenant: str, *, before: int | None, limit: int) -> int | None:
+        """Remove up to ``limit`` timers below ``before``, highest first, whatever their state.
+
+        Returns the ``before`` that goes on, None when nothing is left below.
+        """
+
+    def due(self, now: int, limit: int) -> Sequence[Wakeup]:
+        """Return timers whose next attempt is due and that nobody holds, longest due first."""
+
+    def claim(self, claim: Claim) -> Timer | Refused:
+        """Take the lease on a due timer of the wake-up's version and return it as claimed."""
+
+    def settle(self, settlement: Settlement) -> bool:
+        """Record what an attempt led to; False if the token no longer holds the timer."""
+
+    def reschedule(self, tenant: str, timer_id: int, *, at: int, now: int) -> Timer:
+        """Make a timer that nobody holds outstanding at ``at``, under a new version.
+
+        Raises ``TimerNotFound``, and ``TimerInFlight`` while a sender holds it.
+        """
+
+    def check(self) -> None:
+        """Return if the store can be read and written; raise ``Unavailable`` otherwise."""
+
+
+class Waker(Protocol):
+    """Whoever remembers to look at a timer when its time comes."""
+
+    def wake_at(self, wakeup: Wakeup) -> None:
+        """Register a wake-up. Raises ``Unavailable`` when it could not be registered."""
+
+    def forget(self, wakeup: Wakeup) -> None:
+        """Drop a wake-up, best effort: one that comes all the same does nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One prepared webhook: what to send, where. ``url`` is ASCII and sent byte for byte."""
+
+    url: str
+    headers: dict[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of one call: an HTTP status, or why there was none.
+
+    ``retry_after`` is the receiver's wish in seconds, where it had one.
+    """
+
+    status: int | None = None
+    error: str | None = None
+    retry_after: float | None = None
+
+
+class Sender(Protocol):
+    """Makes one call. Never raises for what a receiver does: that is an ``Outcome``."""
+
+    def send(self, call: Call) -> Outcome:
+        """Send an empty POST and return what came of it within the deadline."""
+
+
+class AsyncSender(Protocol):
+    """A ``Sender`` for thousands of calls at once."""
+
+    async def send(self, call: Call) -> Outcome:
+        """Send an empty POST and return what came of it within the deadline."""

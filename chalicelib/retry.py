@@ -1,0 +1,50 @@
+"""What an outcome means: delivered, try again, or give up. Pure functions.
+
+The default delays are those of Standard Webhooks 1.0, with jitter, so that the receivers of one
+outage are not all called again in the same second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chalicelib.ports import Outcome
+from chalicelib.timer import Status, Timer
+
+DEFAULT_DELAYS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+"""Seconds before the second, third, … attempt; one attempt more than there are delays."""
+
+JITTER = 0.1
+"""A delay is lengthened by up to this part of itself."""
+
+GONE = 410
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Where an attempt leaves its timer; ``next_attempt_at`` (epoch ms) only while pending."""
+
+    status: Status
+    next_attempt_at: int | None = None
+
+
+def succeeded(outcome: Outcome) -> bool:
+    """Tell whether the receiver took the webhook: any 2xx, and nothing else."""
+    return outcome.status is not None and 200 <= outcome.status < 300
+
+
+def decide(
+    timer: Timer, outcome: Outcome, *, now: int, delays: Sequence[float], random: float
+) -> Decision:
+    """Return what follows from the outcome of an attempt at ``timer`` that ended at ``now``.
+
+    Everything that may heal is tried again after the next of ``delays`` (seconds): no
+    connection, a timeout, any status but 2xx and 410. ``random`` is in [0, 1).
+    """
+    if succeeded(outcome):
+        return Decision(status=Status.FIRED)
+    if outcome.status == GONE or timer.attempts >= len(delays):
+        return Decision(status=Status.FAILED)
+    delay = delays[timer.attempts] * (1 + JITTER * random)
+    return Decision(status=Status.PENDING, next_attempt_at=now + int(delay * 1000))

@@ -1,0 +1,107 @@
+"""The settings: the only reader of the environment. Read and checked once, then frozen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from chalicelib.errors import InvalidSettings
+from chalicelib.retry import DEFAULT_DELAYS
+
+T = TypeVar("T")
+
+EMBEDDED = "embedded"
+AWS = "aws"
+PRODUCTION = "prod"
+DEFAULT_DATA_DIR = "~/.local/share/webhook-timers"
+_MAX_SEND_TIMEOUT = 60.0
+_MAX_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set. Durations are in the unit their name ends in."""
+
+    engine: str
+    stage: str
+    host: str
+    port: int
+    workers: int
+    data_dir: Path
+    allow_purge: bool
+    allowed_hosts: frozenset[str]
+    send_timeout_s: float
+    retry_delays_s: tuple[float, ...]
+    retention_days: float
+    max_in_flight: int
+
+    @property
+    def lease_ms(self) -> int:
+        """How long a sender may hold a timer: longer than any call can take."""
+        return int(self.send_timeout_s * 2000) + 10_000
+
+
+def load(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings from ``environment``. Raises ``InvalidSettings`` naming the variable."""
+    in_lambda = bool(environment.get("AWS_LAMBDA_FUNCTION_NAME"))
+    read = _Reader(environment)
+    stage = read.text("TIMERS_STAGE", "dev")
+    return Settings(
+        engine=read.choice("TIMERS_ENGINE", AWS if in_lambda else EMBEDDED, (EMBEDDED, AWS)),
+        stage=stage,
+        host=read.text("HOST", "127.0.0.1"),
+        port=read.whole("PORT", 8000, 1, _MAX_PORT),
+        workers=read.whole("TIMERS_WORKERS", 2, 1, 64),
+        data_dir=Path(read.text("DATA_DIR", DEFAULT_DATA_DIR)).expanduser().absolute(),
+        allow_purge=read.switch("TIMERS_ALLOW_PURGE", default=stage != PRODUCTION),
+        allowed_hosts=frozenset(read.words("TIMERS_ALLOWED_HOSTS")),
+        send_timeout_s=read.number("TIMERS_SEND_TIMEOUT", 10.0, 0.1, _MAX_SEND_TIMEOUT),
+        retry_delays_s=read.numbers("TIMERS_RETRY_DELAYS", DEFAULT_DELAYS),
+        retention_days=read.number("TIMERS_RETENTION_DAYS", 7.0, 0.0, 3650.0),
+        max_in_flight=read.whole("TIMERS_MAX_IN_FLIGHT", 10_000, 1, 1_000_000),
+    )
+
+
+class _Reader:
+    """Reads one variable at a time; an empty one counts as not set."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def text(self, name: str, default: str) -> str:
+        return self._environment.get(name) or default
+
+    def words(self, name: str) -> list[str]:
+        return [word.strip().lower() for word in self.text(name, "").split(",") if word.strip()]
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        value = self.text(name, default)
+        if value not in choices:
+            raise InvalidSettings(f"{name}={value}: must be one of {', '.join(choices)}")
+        return value
+
+    def switch(self, name: str, *, default: bool) -> bool:
+        return self.choice(name, "on" if default else "off", ("on", "off")) == "on"
+
+    def whole(self, name: str, default: int, least: int, most: int) -> int:
+        return self._between(name, self.text(name, str(default)), int, least, most)
+
+    def number(self, name: str, default: float, least: float, most: float) -> float:
+        return self._between(name, self.text(name, str(default)), float, least, most)
+
+    def numbers(self, name: str, default: tuple[float, ...]) -> tuple[float, ...]:
+        words = self.words(name) or [str(value) for value in default]
+        return tuple(self._between(name, word, float, 0.0, 2_592_000.0) for word in words)
+
+    @staticmethod
+    def _between(name: str, text: str, kind: Callable[[str], T], least: T, most: T) -> T:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= most:  # type: ignore[operator]
+            raise InvalidSettings(f"{name}={text}: must be a number from {least} to {most}")
+        return value

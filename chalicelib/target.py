@@ -1,0 +1,138 @@
+"""Webhook addresses: which URLs are accepted, and what exactly is called for a timer.
+
+Pure functions. The URL that is called is canonical ASCII, built here from checked parts, so that
+no sender parses what a client wrote a second time and differently.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from chalicelib.ports import Call
+from chalicelib.timer import Timer
+
+MAX_URL_CHARACTERS = 2048
+USER_AGENT = "webhook-timers/1"
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_MAX_PORT = 65535
+_MAX_HOST_CHARACTERS = 253
+_MAX_LABEL_CHARACTERS = 63
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_KEPT_IN_PATH = "!$%&'()*+,/:;=@~[]"
+_KEPT_IN_QUERY = _KEPT_IN_PATH + "?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A URL taken apart and made canonical. ``host`` carries no brackets."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    query: str
+    credentials: tuple[bytes, bytes] | None
+
+    def url(self, timer_id: int) -> str:
+        """Return the URL to call: the id appended to the path, the query behind it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
+        slash = "" if self.path.endswith("/") else "/"
+        query = f"?{self.query}" if self.query else ""
+        return f"{self.scheme}://{host}{port}{self.path}{slash}{timer_id}{query}"
+
+
+def parse_target(url: str) -> Target:
+    """Take apart an absolute http or https URL (RFC 3986; other characters as UTF-8 escapes).
+
+    Escapes stay as they are, the fragment goes. Raises ``ValueError`` with what is wrong.
+    """
+    if len(url) > MAX_URL_CHARACTERS:
+        raise ValueError(f"must have at most {MAX_URL_CHARACTERS} characters")
+    if any(ord(character) < ord(" ") or character == "\x7f" for character in url):
+        raise ValueError("must not contain control characters")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"is not a valid URL: {error}") from error
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise ValueError("must be an absolute http or https URL")
+    if "\\" in parts.netloc or _CONTROL.search(parts.netloc):
+        raise ValueError("must not have a blank or a backslash before its path")
+    if port == 0:
+        raise ValueError(f"must have a port between 1 and {_MAX_PORT}")
+    return Target(
+        scheme=parts.scheme,
+        host=_host(parts.netloc, parts.hostname),
+        port=port or _DEFAULT_PORTS[parts.scheme],
+        path=quote(parts.path, safe=_KEPT_IN_PATH),
+        query=quote(parts.query, safe=_KEPT_IN_QUERY),
+        credentials=_credentials(parts.username, parts.password),
+    )
+
+
+def prepare(timer: Timer, store_id: str, now: int) -> Call:
+    """Return the call for an attempt at ``timer`` that starts at ``now`` (epoch ms).
+
+    ``webhook-id`` is the same on every attempt and differs between stores and tenants;
+    ``webhook-timestamp`` is the attempt's, in seconds (Standard Webhooks 1.0).
+    """
+    target = parse_target(timer.url)
+    headers = {
+        "User-Agent": USER_AGENT,
+        "webhook-id": f"{store_id}.{timer.tenant}.{timer.id}",
+        "webhook-timestamp": str(now // 1000),
+    }
+    if target.credentials:
+        user, password = target.credentials
+        headers["Authorization"] = "Basic " + base64.b64encode(user + b":" + password).decode()
+    return Call(url=target.url(timer.id), headers=headers)
+
+
+def _credentials(user: str | None, password: str | None) -> tuple[bytes, bytes] | None:
+    if not user and not password:
+        return None
+    return unquote_to_bytes(user or ""), unquote_to_bytes(password or "")
+
+
+def _host(netloc: str, host: str | None) -> str:
+    if not host:
+        raise ValueError("must have a host")
+    if "[" in netloc:
+        return _ipv6(host)
+    name = _ascii_name(host)
+    labels = name.removesuffix(".").split(".")
+    long = len(name) > _MAX_HOST_CHARACTERS or any(
+        len(label) > _MAX_LABEL_CHARACTERS for label in labels
+    )
+    if long or not all(_LABEL.fullmatch(label) for label in labels):
+        raise ValueError("must have a valid host name")
+    return name
+
+
+def _ipv6(host: str) -> str:
+    if "%" in host:
+        raise ValueError("must not have a zone in its IPv6 address")
+    try:
+        return str(ipaddress.IPv6Address(host))
+    except ValueError as error:
+        raise ValueError("must have a valid IPv6 address between brackets") from error
+
+
+def _ascii_name(host: str) -> str:
+    if host.isascii():
+        return host
+    # Only international names need the tables of this module (IDNA 2008, RFC 5891).
+    import idna
+
+    try:
+        return idna.encode(host, uts46=True).decode()
+    except idna.IDNAError as error:
+        raise ValueError("must have a valid host name") from error

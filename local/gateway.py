@@ -1,0 +1,120 @@
+"""A WSGI application that hands requests to the Chalice app as API Gateway does.
+
+Chalice's own local gateway matches routes slowly and answers unknown paths with 403.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs
+
+from chalice.app import Chalice
+from chalice.local import LocalChalice
+
+from chalicelib import rest
+from chalicelib.errors import RouteNotFound
+
+Environ = dict[str, Any]
+StartResponse = Callable[[str, list[tuple[str, str]]], object]
+
+_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+
+class Gateway:
+    """Turns WSGI requests into Lambda proxy events, and the app's answers into responses."""
+
+    def __init__(self, app: Chalice) -> None:
+        _make_thread_safe(app)
+        self._app = app
+        self._fixed = {path: path for path in app.routes if "{" not in path}
+        self._open = [
+            (route.split("/"), route) for route in sorted(app.routes) if "{" in route
+        ]
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        answer = self._answer(environ)
+        body = answer["body"].encode()
+        headers = list(answer["headers"].items())
+        if answer["statusCode"] != HTTPStatus.NO_CONTENT:
+            headers.append(("Content-Length", str(len(body))))
+        start_response(_STATUS_LINES[answer["statusCode"]], headers)
+        return [body]
+
+    def _answer(self, environ: Environ) -> dict[str, Any]:
+        path = environ["PATH_INFO"].rstrip("/") or "/"
+        route, parameters = self._match(path)
+        if route is None:
+            missing = RouteNotFound(f"There is no {path[:100]}; GET / names the routes.")
+            return rest.problem(missing).to_dict()
+        body = _body(environ)
+        if body is None:
+            return rest.problem(rest.too_large()).to_dict()
+        return self._app(_event(environ, path, route, parameters, body), None)
+
+    def _match(self, path: str) -> tuple[str | None, dict[str, str]]:
+        """Return the route of ``path`` and what its braces stand for."""
+        if path in self._fixed:
+            return path, {}
+        parts = path.split("/")
+        for pattern, route in self._open:
+            if len(pattern) != len(parts):
+                continue
+            pairs = list(zip(pattern, parts, strict=True))
+            if all(name == part or name.startswith("{") for name, part in pairs):
+                return route, {name[1:-1]: part for name, part in pairs if name.startswith("{")}
+        return None, {}
+
+
+def _make_thread_safe(app: Chalice) -> None:
+    """Keep the current request per thread, with the class that Chalice's own server uses."""
+    app.__class__ = type("ThreadSafeApp", (LocalChalice, app.__class__), {})
+
+
+def _body(environ: Environ) -> bytes | None:
+    """Return the body, None if it is longer than any request may be."""
+    length = environ.get("CONTENT_LENGTH")
+    if length and int(length) > rest.MAX_BODY_BYTES:
+        return None
+    if length in ("0", "", None) and environ.get("HTTP_TRANSFER_ENCODING") is None:
+        return b""
+    body: bytes = environ["wsgi.input"].read(rest.MAX_BODY_BYTES + 1)
+    return body if len(body) <= rest.MAX_BODY_BYTES else None
+
+
+def _event(
+    environ: Environ, path: str, route: str, parameters: dict[str, str], body: bytes
+) -> dict[str, Any]:
+    """Return the event that API Gateway's Lambda proxy integration would send."""
+    query = environ.get("QUERY_STRING")
+    return {
+        "requestContext": {
+            "httpMethod": environ["REQUEST_METHOD"],
+            "resourcePath": route,
+            "path": path,
+            "requestId": str(uuid.uuid4()),
+            "identity": {"sourceIp": environ.get("REMOTE_ADDR", "")},
+        },
+        "headers": _headers(environ),
+        "multiValueQueryStringParameters": (
+            parse_qs(query, keep_blank_values=True) if query else None
+        ),
+        "pathParameters": parameters,
+        "stageVariables": None,
+        "body": body,
+        "isBase64Encoded": False,
+    }
+
+
+def _headers(environ: Environ) -> dict[str, str]:
+    headers = {
+        name[5:].replace("_", "-").lower(): value
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    }
+    if environ.get("CONTENT_TYPE"):
+        headers["content-type"] = environ["CONTENT_TYPE"]
+    return headers

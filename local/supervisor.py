@@ -1,0 +1,172 @@
+"""The supervisor of the offline server: starts the API and the dispatcher, and keeps them up."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from types import FrameType
+
+from chalicelib.errors import StartupError
+from chalicelib.settings import Settings, load
+
+START_S = 15.0
+STOP_API_S = 4.0
+STOP_DISPATCHER_S = 8.0
+PORT_WAIT_S = 3.0
+"""The children of a killed server keep its port for up to a second."""
+
+_POLL_S = 0.05
+_RESTART_S = 0.5
+
+
+class PortTaken(StartupError):
+    """Another program listens where this server should."""
+
+    code = "port-taken"
+
+
+@dataclass
+class _Child:
+    """One process that is started again when it dies."""
+
+    module: str
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = field(default=0.0)
+
+    def start(self) -> None:
+        self.started_at = time.monotonic()
+        command = [sys.executable, "-m", self.module, str(os.getpid())]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def exit_code(self) -> int | None:
+        return self.process.poll() if self.process else None
+
+    def stop(self, patience_s: float) -> None:
+        """Ask the process to end; make it when ``patience_s`` seconds are over."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Supervisor:
+    """Runs until SIGTERM or SIGINT. The API goes first, the dispatcher with what is in flight."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._dispatcher = _Child("local.dispatcher")
+        self._api = _Child("local.server")
+        self._stopping = False
+
+    def run(self) -> int:
+        """Serve; return the exit code. Raises ``StartupError``."""
+        _wait_for_port(self._settings)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._dispatcher.start()
+        self._api.start()
+        try:
+            if self._answers():
+                print(_banner(self._settings), flush=True)
+            return self._watch()
+        finally:
+            self._api.stop(STOP_API_S)
+            self._dispatcher.stop(STOP_DISPATCHER_S)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _watch(self) -> int:
+        while not self._stopping:
+            for child in (self._dispatcher, self._api):
+                code = child.exit_code()
+                if code == os.EX_CONFIG:
+                    return code
+                if code is not None and not self._stopping:
+                    self._start_again(child, code)
+            time.sleep(_POLL_S)
+        return os.EX_OK
+
+    @staticmethod
+    def _start_again(child: _Child, code: int) -> None:
+        print(f"webhook-timers: {child.module} ended ({code}); starting it again", file=sys.stderr)
+        time.sleep(max(0.0, child.started_at + _RESTART_S - time.monotonic()))
+        child.start()
+
+    def _answers(self) -> bool:
+        """Wait until the API answers; False when it will not, which ``_watch`` explains."""
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline and not self._stopping:
+            if self._dispatcher.exit_code() is not None or self._api.exit_code() is not None:
+                return False
+            if _healthy(self._settings):
+                return True
+            time.sleep(_POLL_S)
+        return False
+
+
+def main() -> int:
+    """Serve the API with firing timers; return the exit code."""
+    try:
+        return Supervisor(load()).run()
+    except StartupError as error:
+        print(f"webhook-timers: {error.detail}", file=sys.stderr)
+        return os.EX_CONFIG
+
+
+def _healthy(settings: Settings) -> bool:
+    connection = http.client.HTTPConnection(_reachable(settings.host), settings.port, timeout=5)
+    try:
+        connection.request("GET", "/health", headers={"Host": "localhost"})
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _wait_for_port(settings: Settings) -> None:
+    """Return once the port is free. Raises ``PortTaken``.
+
+    The server's own sockets share their port among its workers, and so would quietly share it
+    with a second server: only a socket that does not share can tell.
+    """
+    deadline = time.monotonic() + PORT_WAIT_S
+    while True:
+        try:
+            with socket.create_server((settings.host, settings.port)):
+                return
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise PortTaken(
+                    f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); "
+                    f"try: make run PORT={settings.port + 1}"
+                ) from error
+        time.sleep(_POLL_S)
+
+
+def _reachable(host: str) -> str:
+    """Return where a server that listens on ``host`` is reached from this machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def _banner(settings: Settings) -> str:
+    host = _reachable(settings.host)
+    url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    return (
+        f"Webhook Timers listens on {url}\n"
+        f"Timers are kept in {settings.data_dir}\n"
+        "Set one:\n"
+        f"  curl -X POST {url}/timers -H 'Content-Type: application/json' \\\n"
+        "    -d '{\"seconds\": 5, \"url\": \"http://127.0.0.1:9000/hook\"}'"
+    )

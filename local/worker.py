@@ -1,0 +1,12 @@
+"""What each of granian's workers loads: the app as a WSGI application."""
+
+from __future__ import annotations
+
+import os
+
+from app import app
+from local.gateway import Gateway
+from local.parent import PARENT, exit_with
+
+exit_with(int(os.environ[PARENT]))
+gateway = Gateway(app)
