@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from chalice.app import Chalice, Response
+from chalice.app import Chalice, Request, Response
 
 from chalicelib import rest, wiring
 from chalicelib.schemas import SetTimer, timer_status
@@ -15,67 +15,68 @@ from chalicelib.timer import DEFAULT_TENANT
 
 app = Chalice(app_name="timers", configure_logs=False)
 app.register_middleware(rest.own_problems, "http")
+endpoint = rest.endpoints(app)
 wiring.start_under_chalice_local()
 
 
 @app.middleware("http")
-def admit(request: Any, get_response: Callable[[Any], Response]) -> Response:
+def admit(request: Request, get_response: Callable[[Any], Response]) -> Response:
     """Refuse, offline, what no program of this machine sent."""
     return rest.admitted(request, get_response, wiring.settings())
 
 
 @app.route("/", methods=["GET"])
-@rest.endpoint
-def index() -> Response:
+@endpoint
+def index(_request: Request) -> Response:
     """Name the routes."""
     return rest.answer({"routes": rest.routes(app.routes)})
 
 
 @app.route("/health", methods=["GET"])
-@rest.endpoint
-def health() -> Response:
+@endpoint
+def health(_request: Request) -> Response:
     """Tell whether the service can reach its store."""
     wiring.scheduling().check()
     return rest.answer({"status": "ok"})
 
 
 @app.route("/timers", methods=["POST"], content_types=rest.ANY_TYPE)
-@rest.endpoint
-def set_timer() -> Response:
+@endpoint
+def set_timer(request: Request) -> Response:
     """Set a timer."""
-    wanted = SetTimer.parse(rest.json_body(app.current_request))
+    wanted = SetTimer.parse(rest.json_body(request))
     timer = wiring.scheduling().set(DEFAULT_TENANT, wanted.url, wanted.delay_ms)
-    return rest.created(app.current_request, timer.id)
+    return rest.created(request, timer.id)
 
 
 @app.route("/timers", methods=["GET"])
-@rest.endpoint
-def list_timers() -> Response:
+@endpoint
+def list_timers(request: Request) -> Response:
     """List timers, highest id first, a page at a time."""
-    query = rest.list_query(app.current_request)
+    query = rest.list_query(request)
     page = wiring.scheduling().list(DEFAULT_TENANT, **query)
-    return rest.listing(app.current_request, page, query, wiring.scheduling().now)
+    return rest.listing(request, page, query, wiring.scheduling().now)
 
 
 @app.route("/timers", methods=["DELETE"], content_types=rest.ANY_TYPE)
-@rest.endpoint
-def purge_timers() -> Response:
+@endpoint
+def purge_timers(_request: Request) -> Response:
     """Remove every timer, where that is allowed."""
     wiring.scheduling().purge(DEFAULT_TENANT)
     return rest.answer({})
 
 
 @app.route("/timers/{timer_id}", methods=["GET"])
-@rest.endpoint
-def get_timer(timer_id: str) -> Response:
+@endpoint
+def get_timer(_request: Request, timer_id: str) -> Response:
     """Tell how much time a timer has left."""
     timer = wiring.scheduling().get(DEFAULT_TENANT, rest.timer_id(timer_id))
     return rest.answer(timer_status(timer, wiring.scheduling().now))
 
 
 @app.route("/timers/{timer_id}", methods=["DELETE"], content_types=rest.ANY_TYPE)
-@rest.endpoint
-def cancel_timer(timer_id: str) -> Response:
+@endpoint
+def cancel_timer(_request: Request, timer_id: str) -> Response:
     """Cancel a timer."""
     wiring.scheduling().cancel(DEFAULT_TENANT, rest.timer_id(timer_id))
     return rest.removed()

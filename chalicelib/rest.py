@@ -10,10 +10,10 @@ import json
 import logging
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from chalice.app import Request, Response
+from chalice.app import Chalice, Request, Response
 
 from chalicelib import errors
 from chalicelib.errors import Fault, InvalidRequest, TimersError
@@ -24,7 +24,8 @@ from chalicelib.timer import Status
 
 log = logging.getLogger(__name__)
 
-View = TypeVar("View", bound=Callable[..., Response])
+Headers = dict[str, Any]
+View = Callable[..., Response]
 
 ANY_TYPE = ["*/*"]
 """Every Content-Type reaches the views, so that a wrong one is refused in our own words."""
@@ -36,8 +37,8 @@ MAX_LIMIT = 1_000
 
 _ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _LIMIT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
-_JSON = {"Content-Type": "application/json"}
-_PROBLEM = {"Content-Type": "application/problem+json"}
+_JSON: Headers = {"Content-Type": "application/json"}
+_PROBLEM: Headers = {"Content-Type": "application/problem+json"}
 _INTERNAL_ERROR = 500
 _UNAVAILABLE = 503
 
@@ -57,20 +58,26 @@ _STATUSES: dict[type[TimersError], int] = {
 }
 
 
-def endpoint(view: View) -> View:
-    """Turn every error that leaves ``view`` into its problem+json answer."""
+def endpoints(app: Chalice) -> Callable[[View], View]:
+    """Return the decorator of ``app``'s views.
 
-    @functools.wraps(view)
-    def answered(**arguments: str) -> Response:
-        try:
-            return view(**arguments)
-        except TimersError as error:
-            return problem(error)
-        except Exception:
-            log.exception("%s failed", view.__name__)
-            return internal_error()
+    It hands the view the request, and turns every error that leaves it into problem+json.
+    """
 
-    return answered  # type: ignore[return-value]
+    def endpoint(view: View) -> View:
+        @functools.wraps(view)
+        def answered(**arguments: str) -> Response:
+            try:
+                return view(app.current_request, **arguments)
+            except TimersError as error:
+                return problem(error)
+            except Exception:
+                log.exception("%s failed", view.__name__)
+                return internal_error()
+
+        return answered
+
+    return endpoint
 
 
 def own_problems(event: Any, get_response: Callable[[Any], Response]) -> Response:
@@ -106,7 +113,7 @@ def internal_error() -> Response:
     return Response(json.dumps(document), dict(_PROBLEM), _INTERNAL_ERROR)
 
 
-def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def answer(body: Any, status: int = 200, headers: Headers | None = None) -> Response:
     """Return ``body`` as JSON."""
     return Response(json.dumps(body), _JSON if headers is None else _JSON | headers, status)
 
@@ -133,10 +140,10 @@ def json_body(request: Request) -> bytes:
             f"Content-Type is {content_type[:100]}; send application/json "
             "(curl: -H 'Content-Type: application/json')."
         )
-    body = request.raw_body
+    body: bytes = request.raw_body  # type: ignore[assignment]
     if len(body) > MAX_BODY_BYTES:
         raise too_large()
-    return bytes(body)
+    return body
 
 
 def too_large() -> errors.BodyTooLarge:
@@ -153,7 +160,7 @@ def timer_id(text: str) -> int:
 
 def list_query(request: Request) -> dict[str, Any]:
     """Read ``limit``, ``status`` and ``cursor``. Raises ``InvalidRequest`` with every fault."""
-    given = request.query_params or {}
+    given: Any = request.query_params or {}
     faults: list[Fault] = []
     query = {
         "limit": _read(given, "limit", _limit, DEFAULT_LIMIT, faults),
@@ -230,7 +237,12 @@ def _is_local(name: str, allowed_hosts: frozenset[str]) -> bool:
 
 def _problem_document(code: str, status: int, detail: str) -> dict[str, Any]:
     title = code.replace("-", " ").capitalize()
-    return {"type": f"urn:webhook-timers:{code}", "title": title, "status": status, "detail": detail}
+    return {
+        "type": f"urn:webhook-timers:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+    }
 
 
 def _read(

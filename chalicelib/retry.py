@@ -19,6 +19,7 @@ JITTER = 0.1
 """A delay is lengthened by up to this part of itself."""
 
 GONE = 410
+SUCCESS_CLASS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class Decision:
 
 def succeeded(outcome: Outcome) -> bool:
     """Tell whether the receiver took the webhook: any 2xx, and nothing else."""
-    return outcome.status is not None and 200 <= outcome.status < 300
+    return outcome.status is not None and outcome.status // 100 == SUCCESS_CLASS
 
 
 def decide(

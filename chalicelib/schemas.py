@@ -6,8 +6,8 @@ import json
 from datetime import datetime, timezone
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic import AfterValidator as After
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from chalicelib.errors import Fault, InvalidRequest, MalformedBody
 from chalicelib.target import MAX_URL_CHARACTERS, parse_target
@@ -56,7 +56,9 @@ class SetTimer(BaseModel):
         except ValidationError as error:
             raise _refusal(body, error) from error
         given = request.model_fields_set
-        late = _delay_fault({name: getattr(request, name) for name in _TIME_FIELDS if name in given})
+        late = _delay_fault(
+            {name: getattr(request, name) for name in _TIME_FIELDS if name in given}
+        )
         if late:
             raise InvalidRequest([late])
         return request

@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 from chalicelib.errors import InvalidSettings, StartupError
 from chalicelib.scheduling import Scheduling
@@ -48,7 +47,7 @@ def wall_clock() -> float:
     return time.time() * 1000
 
 
-async def serve_embedded(stopped: asyncio.Event, on_ready: Callable[[], None]) -> None:
+async def serve_embedded(stopped: asyncio.Event) -> None:
     """Own the data folder and fire its timers until ``stopped``. Raises ``StartupError``."""
     from chalicelib.embedded.dispatcher import Policy
     from chalicelib.embedded.engine import raise_file_limit, serve
@@ -56,13 +55,13 @@ async def serve_embedded(stopped: asyncio.Event, on_ready: Callable[[], None]) -
 
     current = settings()
     policy = Policy(
+        send_deadline_s=current.send_timeout_s,
         lease_ms=current.lease_ms,
         retry_delays_s=current.retry_delays_s,
         retention_days=current.retention_days,
         max_in_flight=raise_file_limit(current.max_in_flight),
     )
-    folder = DataFolder(current.data_dir)
-    await serve(folder, policy, current.send_timeout_s, stopped, wall_clock, on_ready)
+    await serve(DataFolder(current.data_dir), policy, wall_clock, stopped)
 
 
 def start_under_chalice_local() -> None:
@@ -79,7 +78,7 @@ def start_under_chalice_local() -> None:
 def _dispatch() -> None:
     """Run the dispatcher; without it the server would only pretend, so its end is the server's."""
     try:
-        asyncio.run(serve_embedded(asyncio.Event(), lambda: None))
+        asyncio.run(serve_embedded(asyncio.Event()))
     except StartupError as error:
         print(f"webhook-timers: {error.detail}", file=sys.stderr, flush=True)
     except Exception:

@@ -32,7 +32,7 @@ def main() -> int:
 async def _serve() -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    await serve_embedded(stopped, lambda: None)
+    await serve_embedded(stopped)
 
 
 if __name__ == "__main__":

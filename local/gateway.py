@@ -30,9 +30,7 @@ class Gateway:
         _make_thread_safe(app)
         self._app = app
         self._fixed = {path: path for path in app.routes if "{" not in path}
-        self._open = [
-            (route.split("/"), route) for route in sorted(app.routes) if "{" in route
-        ]
+        self._open = [(route.split("/"), route) for route in sorted(app.routes) if "{" in route]
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""

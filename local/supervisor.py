@@ -157,7 +157,7 @@ def _wait_for_port(settings: Settings) -> None:
 
 def _reachable(host: str) -> str:
     """Return where a server that listens on ``host`` is reached from this machine."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound to
 
 
 def _banner(settings: Settings) -> str:
@@ -168,5 +168,5 @@ def _banner(settings: Settings) -> str:
         f"Timers are kept in {settings.data_dir}\n"
         "Set one:\n"
         f"  curl -X POST {url}/timers -H 'Content-Type: application/json' \\\n"
-        "    -d '{\"seconds\": 5, \"url\": \"http://127.0.0.1:9000/hook\"}'"
+        '    -d \'{"seconds": 5, "url": "http://127.0.0.1:9000/hook"}\''
     )

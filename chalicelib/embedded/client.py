@@ -15,13 +15,15 @@ from chalicelib.embedded.folder import DataFolder
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.errors import Unavailable
 from chalicelib.ports import Arm, Claim, Page, Settlement, TimerStore
-from chalicelib.timer import NewTimer, Status, Timer, Wakeup
+from chalicelib.timer import NewTimer, Status, Timer
 
 CONNECT_S = 5.0
 """How long a request waits for a dispatcher that is starting, or being started again."""
 
 ANSWER_S = 10.0
 _RETRY_S = 0.02
+
+Parts = list[bytes]
 
 
 class RemoteTimerStore(TimerStore):
@@ -72,7 +74,7 @@ class RemoteTimerStore(TimerStore):
         lowest: int | None = self._write("purge", fields)
         return lowest
 
-    def due(self, now: int, limit: int) -> list[Wakeup]:
+    def due(self, now: int, limit: int) -> NoReturn:
         """Only the dispatcher looks for what is due, on the store itself."""
         self._refuse()
 
@@ -142,7 +144,7 @@ class RemoteTimerStore(TimerStore):
             self._hang_up()
             connection = self._connection()
         connection.sendall(message)
-        parts = []
+        parts: Parts = []
         while not parts or not parts[-1].endswith(b"\n"):
             part = connection.recv(65536)
             if not part:

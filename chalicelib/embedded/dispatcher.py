@@ -35,6 +35,7 @@ _DAY_MS = 24 * 60 * 60 * 1000
 class Policy:
     """How the dispatcher works. Durations are in the unit their name ends in."""
 
+    send_deadline_s: float
     lease_ms: int
     retry_delays_s: Sequence[float]
     retention_days: float
@@ -87,11 +88,8 @@ class Dispatcher:
         """Once a second: remove settled timers past their retention, keep the log short."""
         while not self._stopping:
             await asyncio.sleep(LONGEST_SLEEP_S)
-            settled_before = int(self._clock() - self._policy.retention_days * _DAY_MS)
             try:
-                await self._writer.submit(
-                    lambda: self._writer.store.clean(settled_before, CLEAN_BATCH), durable=False
-                )
+                await self._writer.submit(self._clean, durable=False)
                 await self._writer.checkpoint()
             except Unavailable as error:
                 log.warning("old timers are not removed: %s", error.detail)
@@ -107,6 +105,10 @@ class Dispatcher:
             await asyncio.wait(self._in_flight.values(), timeout=grace_s)
         for task in list(self._in_flight.values()):
             task.cancel()
+
+    def _clean(self) -> int:
+        settled_before = int(self._clock() - self._policy.retention_days * _DAY_MS)
+        return self._writer.store.clean(settled_before, CLEAN_BATCH)
 
     async def _fire_due(self) -> float:
         """Claim and send what is due; return when to look again (epoch ms)."""

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 import resource
-from collections.abc import Callable
 
 from chalicelib.embedded.dispatcher import Dispatcher, Policy
 from chalicelib.embedded.folder import DataFolder
@@ -22,20 +21,11 @@ FILES_RESERVED = 256
 """Open files that are not webhooks in flight: the store, the API's connections, the log."""
 
 
-
-
-async def serve(
-    folder: DataFolder,
-    policy: Policy,
-    send_deadline_s: float,
-    stopped: asyncio.Event,
-    clock: Clock,
-    on_ready: Callable[[], None],
-) -> None:
+async def serve(folder: DataFolder, policy: Policy, clock: Clock, stopped: asyncio.Event) -> None:
     """Own ``folder`` and fire its timers until ``stopped``. Raises ``StartupError``."""
     with folder.locked():
         writer = Writer(str(folder.store))
-        sender = AiohttpSender(send_deadline_s)
+        sender = AiohttpSender(policy.send_deadline_s)
         dispatcher = Dispatcher(writer, sender, policy, clock, random.random)
         server = WriteServer(writer, dispatcher.wake_at)
         await server.start(folder.listen())
@@ -43,7 +33,6 @@ async def serve(
             asyncio.create_task(dispatcher.run()),
             asyncio.create_task(dispatcher.keep_house()),
         ]
-        on_ready()
         try:
             await _until(stopped, jobs)
         finally:

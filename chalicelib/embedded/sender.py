@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import re
 import ssl
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ KEPT_BODY_BYTES = 65_536
 
 KEPT_BODY_S = 1.0
 KEEPALIVE_S = 15.0
+_DELTA_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class AiohttpSender:
@@ -41,7 +43,7 @@ class AiohttpSender:
         """Send an empty POST and return what came of it within the deadline."""
         try:
             return await self._send(call)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a receiver does is an outcome
             return Outcome(error=self._reason(error))
 
     async def _send(self, call: Call) -> Outcome:
@@ -79,7 +81,7 @@ class AiohttpSender:
             return "host name not found"
         if isinstance(error, aiohttp.ServerDisconnectedError):
             return "connection closed without an answer"
-        if isinstance(error, ssl.SSLError) or isinstance(error, aiohttp.ClientSSLError):
+        if isinstance(error, (ssl.SSLError, aiohttp.ClientSSLError)):
             return f"TLS failed: {error}"
         if isinstance(error, OSError) and error.errno:
             return os.strerror(error.errno).lower() if error.errno > 0 else str(error)
@@ -128,4 +130,4 @@ async def _read_rest(body: aiohttp.StreamReader) -> None:
 def _seconds(response: aiohttp.ClientResponse) -> float | None:
     """Return what Retry-After asks for, where it is a number of seconds."""
     text = response.headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    return float(text) if _DELTA_SECONDS.fullmatch(text) else None

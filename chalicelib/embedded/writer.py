@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from chalicelib.embedded.database import MEMORY, open_store
@@ -105,7 +105,7 @@ class Writer:
             results = [_run(write.operation) for write in group]
             if not durable:
                 self.store.commit()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the group fails with it, and logs it
             self._fail(group, error)
             return
         if not durable:
@@ -140,7 +140,9 @@ class Writer:
             log.exception("a failed group could not be rolled back")
         if not isinstance(error, (sqlite3.Error, Unavailable)):
             log.error("a write failed", exc_info=error)
-        detail = error.detail if isinstance(error, Unavailable) else f"Nothing was written: {error}."
+        detail = (
+            error.detail if isinstance(error, Unavailable) else f"Nothing was written: {error}."
+        )
         for write in group:
             if not write.result.cancelled():
                 write.result.set_exception(Unavailable(detail))
@@ -166,7 +168,7 @@ def _run(operation: Callable[[], T]) -> T | TimersError:
 
 def _size(path: str) -> int:
     try:
-        return os.stat(path).st_size
+        return Path(path).stat().st_size
     except FileNotFoundError:
         return 0
 
