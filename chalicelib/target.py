@@ -23,7 +23,7 @@ _MAX_PORT = 65535
 _MAX_HOST_CHARACTERS = 253
 _MAX_LABEL_CHARACTERS = 63
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _KEPT_IN_PATH = "!$%&'()*+,/:;=@~[]"
 _KEPT_IN_QUERY = _KEPT_IN_PATH + "?"
 
@@ -55,7 +55,7 @@ def parse_target(url: str) -> Target:
     """
     if len(url) > MAX_URL_CHARACTERS:
         raise ValueError(f"must have at most {MAX_URL_CHARACTERS} characters")
-    if any(ord(character) < ord(" ") or character == "\x7f" for character in url):
+    if _CONTROL.search(url):
         raise ValueError("must not contain control characters")
     try:
         parts = urlsplit(url)
@@ -64,7 +64,7 @@ def parse_target(url: str) -> Target:
         raise ValueError(f"is not a valid URL: {error}") from error
     if parts.scheme not in _DEFAULT_PORTS:
         raise ValueError("must be an absolute http or https URL")
-    if "\\" in parts.netloc or _CONTROL.search(parts.netloc):
+    if "\\" in parts.netloc or " " in parts.netloc:
         raise ValueError("must not have a blank or a backslash before its path")
     if port == 0:
         raise ValueError(f"must have a port between 1 and {_MAX_PORT}")

@@ -5,7 +5,6 @@ Chalice's own local gateway matches routes slowly and answers unknown paths with
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
@@ -93,7 +92,6 @@ def _event(
             "httpMethod": environ["REQUEST_METHOD"],
             "resourcePath": route,
             "path": path,
-            "requestId": str(uuid.uuid4()),
             "identity": {"sourceIp": environ.get("REMOTE_ADDR", "")},
         },
         "headers": _headers(environ),
@@ -111,7 +109,7 @@ def _headers(environ: Environ) -> dict[str, str]:
     headers = {
         name[5:].replace("_", "-").lower(): value
         for name, value in environ.items()
-        if name.startswith("HTTP_")
+        if name[:5] == "HTTP_"
     }
     if environ.get("CONTENT_TYPE"):
         headers["content-type"] = environ["CONTENT_TYPE"]

@@ -53,7 +53,7 @@ class RemoteTimerStore(TimerStore):
             "created_at": new.created_at,
             "due_at": new.due_at,
         }
-        return wire.read_timer(self._write("create", fields))
+        return Timer.first(new, self._write("create", fields))
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""

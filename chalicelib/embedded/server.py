@@ -51,21 +51,21 @@ class WriteServer:
         method, arguments = wire.read_request(line)
         operation = functools.partial(self._operations[method], **arguments)
         future = self._writer.submit(operation, durable=True)
-        if method in ("create", "reschedule"):
-            future.add_done_callback(self._announce)
+        if method in _WAKING:
+            future.add_done_callback(lambda _: self._on_due_at(arguments[_WAKING[method]]))
         return future
 
-    def _create(self, **fields: Any) -> Timer:
-        return self._writer.store.create(NewTimer(**fields), _armed)
-
-    def _announce(self, future: asyncio.Future[Timer]) -> None:
-        if not future.cancelled() and not future.exception():
-            self._on_due_at(future.result().wakeup().at)
+    def _create(self, **fields: Any) -> int:
+        return self._writer.store.create(NewTimer(**fields), _armed).id
 
     def _open_session(self) -> _Session:
         session = _Session(self, self._sessions)
         self._sessions.add(session)
         return session
+
+
+_WAKING = {"create": "due_at", "reschedule": "at"}
+"""Methods that may bring the next wake-up forward, and the argument that says to when."""
 
 
 def _armed(_timer: Timer) -> bool:

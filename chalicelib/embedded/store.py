@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from chalicelib.embedded.database import MEMORY, open_store, unavailable_on_error
@@ -72,9 +73,9 @@ class SQLiteTimerStore:
     def create(self, new: NewTimer, arm: Arm) -> Timer:
         """Give ``new`` the tenant's next id and store it."""
         with self.transaction():
-            timer_id = self._next_id(new.tenant)
-            timer = Timer.first(new, timer_id)
-            timer = Timer.first(new, timer_id, armed=arm(timer))
+            timer = Timer.first(new, self._next_id(new.tenant))
+            if not arm(timer):
+                timer = replace(timer, armed=False)
             self._connection.execute(
                 "INSERT INTO timers (tenant, id, url, status, created_at, due_at, version, "
                 "attempts, next_attempt_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -1,14 +1,17 @@
 """The one writer of the store: groups what comes in at the same time into one commit.
 
-Statements run on the event loop, where they cost microseconds; only the wait for the disk, the
-commit of a durable group, is left to a thread. What arrives meanwhile is the next group.
+Statements run on the event loop, where they cost microseconds. The wait for the disk, the commit
+of a durable group, is left to a thread unless the disk answers faster than a thread could be
+handed the work. What arrives meanwhile is the next group.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +28,11 @@ T = TypeVar("T")
 
 CHECKPOINT_BYTES = 8 * 1024 * 1024
 """How large the write-ahead log may grow before it is moved into the file."""
+
+INLINE_COMMIT_S = 0.001
+"""A disk that commits in less than this, on average, is waited for on the event loop."""
+
+_LATEST_WEIGHS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
         self._waiting: list[_Write[Any]] = []
+        self._commit_s = 2 * INLINE_COMMIT_S
         self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -103,16 +112,25 @@ class Writer:
         try:
             self.store.begin(durable=durable)
             results = [_run(write.operation) for write in group]
-            if not durable:
-                self.store.commit()
+            wait = durable and self._commit_s > INLINE_COMMIT_S
+            if not wait:
+                self._commit(durable=durable)
         except Exception as error:  # noqa: BLE001 - the group fails with it, and logs it
             self._fail(group, error)
             return
-        if not durable:
+        if not wait:
             self._succeed(group, results)
             return
-        commit = self._loop.run_in_executor(self._disk, self.store.commit)
+        commit = self._loop.run_in_executor(
+            self._disk, functools.partial(self._commit, durable=True)
+        )
         commit.add_done_callback(lambda done: self._committed(group, results, done))
+
+    def _commit(self, *, durable: bool) -> None:
+        started = time.perf_counter()
+        self.store.commit()
+        if durable:
+            self._commit_s += (time.perf_counter() - started - self._commit_s) * _LATEST_WEIGHS
 
     def _committed(
         self, group: list[_Write[Any]], results: list[Any], done: asyncio.Future[None]

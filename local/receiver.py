@@ -1,0 +1,154 @@
+"""A receiver to try timers with: prints every webhook that arrives, and how late it was.
+
+A webhook does not carry its due time, so the timer service is asked for it once the webhook has
+been answered: on this machine, or wherever ``TIMERS_URL`` says.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import queue
+import socketserver
+import sys
+import threading
+import time
+from datetime import datetime
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, build_opener
+
+from chalicelib.errors import StartupError
+from chalicelib.settings import load
+
+HOST = "127.0.0.1"
+USAGE = "usage: python -m local.receiver PORT"
+LOOKUP_S = 2.0
+IDLE_S = 60.0
+_MAX_BODY_BYTES = 65_536
+
+_open_directly = build_opener(ProxyHandler({})).open
+
+
+class Arrival(NamedTuple):
+    """One webhook: when it came (epoch seconds), and the path it called."""
+
+    at: float
+    path: str
+
+
+class Receiver(socketserver.ThreadingTCPServer):
+    """Answers every POST at once, a thread per connection, and leaves it in ``arrivals``."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 1024
+
+    def __init__(self, port: int) -> None:
+        self.arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
+        super().__init__((HOST, port), _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a connection that broke."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = IDLE_S
+    disable_nagle_algorithm = True
+    server: Receiver
+
+    def parse_request(self) -> bool:
+        """Note the time before anything else is done with the request."""
+        self._arrived_at = time.time()
+        return super().parse_request()
+
+    def do_POST(self) -> None:  # noqa: N802 - http.server's name
+        """Answer 204."""
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdecimal() or int(length) > _MAX_BODY_BYTES:
+            self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return
+        self.rfile.read(int(length))
+        self.send_response(HTTPStatus.NO_CONTENT)
+        self.end_headers()
+        self.server.arrivals.put(Arrival(self._arrived_at, self.path))
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+        """Leave the printing to ``main``."""
+
+
+def main() -> int:
+    """Print what arrives until Ctrl-C; return the exit code (``sysexits.h``)."""
+    arguments = sys.argv[1:]
+    if len(arguments) != 1 or not arguments[0].isdecimal():
+        print(USAGE, file=sys.stderr)
+        return os.EX_USAGE
+    port = int(arguments[0])
+    try:
+        service = os.environ.get("TIMERS_URL") or f"http://{HOST}:{load().port}"
+        receiver = Receiver(port)
+    except StartupError as error:
+        print(f"receiver: {error.detail}", file=sys.stderr)
+        return os.EX_CONFIG
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        print(
+            f"receiver: cannot listen on {HOST}:{port} ({reason}); "
+            f"try: make receiver RECEIVER_PORT={port + 1}",
+            file=sys.stderr,
+        )
+        return os.EX_CONFIG
+    threading.Thread(target=receiver.serve_forever, name="receiver", daemon=True).start()
+    try:
+        print(f"Receiver listens on http://{HOST}:{port}; Ctrl-C ends it", flush=True)
+        while True:
+            arrival = receiver.arrivals.get()
+            print(line(arrival, due_at(service, arrival.path)), flush=True)
+    except (KeyboardInterrupt, BrokenPipeError):
+        return os.EX_OK
+
+
+def line(arrival: Arrival, due: float | None) -> str:
+    """Return the line that tells of one webhook, due at ``due`` (epoch seconds) if known."""
+    moment = datetime.fromtimestamp(arrival.at).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    path = ascii(arrival.path)[1:-1]
+    lateness = "" if due is None else f"  {(arrival.at - due) * 1000:+.1f} ms"
+    return f"{moment} POST {path}{lateness}"
+
+
+def due_at(service: str, path: str) -> float | None:
+    """Return when the timer that called ``path`` was due (epoch seconds).
+
+    None if the service cannot be reached, or knows no such timer.
+    """
+    path = urlsplit(path).path
+    last = path.rpartition("/")[2]
+    if not (last.isascii() and last.isdecimal()):
+        return None
+    cursor = base64.urlsafe_b64encode(str(int(last) + 1).encode()).decode().rstrip("=")
+    address = f"{service.rstrip('/')}/timers?limit=1&cursor={cursor}"
+    try:
+        with _open_directly(address, timeout=LOOKUP_S) as answer:
+            timers = json.load(answer)
+        if not timers or timers[0]["id"] != int(last) or not _called(timers[0]["url"], path):
+            return None
+        return datetime.fromisoformat(timers[0]["due_at"].replace("Z", "+00:00")).timestamp()
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return None
+
+
+def _called(url: str, path: str) -> bool:
+    """Tell whether a timer set to ``url`` may have called ``path``, ids of other services apart.
+
+    Only depth is compared: the service escapes what the client did not.
+    """
+    return urlsplit(url).path.rstrip("/").count("/") == path.count("/") - 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
