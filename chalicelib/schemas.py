@@ -17,7 +17,8 @@ MAX_DELAY_S = 10 * 365 * 24 * 60 * 60
 """Ten years of 365 days: the longest delay accepted."""
 
 _LIMIT = f"the delay may be at most 10 years ({MAX_DELAY_S} seconds)"
-_TIME_FIELDS = ("hours", "minutes", "seconds")
+_SECONDS_IN = {"hours": 3600, "minutes": 60, "seconds": 1}
+_TIME_FIELDS = tuple(_SECONDS_IN)
 
 
 def _is_target(url: str) -> str:
@@ -74,7 +75,7 @@ def _delay_fault(given: dict[str, Any]) -> Fault | None:
         return Fault("seconds", "say when: at least one of hours, minutes, seconds is required")
     amounts = [given.get(name, 0) for name in _TIME_FIELDS]
     if all(type(amount) is int for amount in amounts) and _delay_s(*amounts) > MAX_DELAY_S:
-        return Fault(next(name for name in _TIME_FIELDS if given.get(name)), _LIMIT)
+        return Fault(max(given, key=lambda name: given[name] * _SECONDS_IN[name]), _LIMIT)
     return None
 
 
@@ -84,19 +85,21 @@ def _refusal(body: bytes, error: ValidationError) -> MalformedBody | InvalidRequ
         reason = "the body is empty" if not body.strip() else details[0]["ctx"]["error"]
         return MalformedBody(f"The body must be JSON: {reason}")
     faults = [_fault(detail) for detail in details]
-    together = _delay_fault(_amounts(body))
-    if together and together.field not in {fault.field for fault in faults} | {"body"}:
+    amounts = _amounts(body)
+    together = None if amounts is None else _delay_fault(amounts)
+    if together and together.field not in {fault.field for fault in faults}:
         faults.append(together)
     return InvalidRequest(faults)
 
 
-def _amounts(body: bytes) -> dict[str, Any]:
+def _amounts(body: bytes) -> dict[str, Any] | None:
+    """Return the amounts as they were given, None where the body is no object."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        return {}
+        return None
     if not isinstance(document, dict):
-        return {}
+        return None
     return {name: document[name] for name in _TIME_FIELDS if name in document}
 
 

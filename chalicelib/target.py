@@ -23,6 +23,7 @@ _MAX_PORT = 65535
 _MAX_HOST_CHARACTERS = 253
 _MAX_LABEL_CHARACTERS = 63
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?", re.ASCII)
+_BRACKETED = re.compile(r"\[[^\[\]]*\](:[0-9]*)?", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _KEPT_IN_PATH = "!$%&'()*+,/:;=@~[]"
 _KEPT_IN_QUERY = _KEPT_IN_PATH + "?"
@@ -57,6 +58,8 @@ def parse_target(url: str) -> Target:
         raise ValueError(f"must have at most {MAX_URL_CHARACTERS} characters")
     if _CONTROL.search(url):
         raise ValueError("must not contain control characters")
+    if url != url.strip():
+        raise ValueError("must not have a blank around it")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -106,7 +109,7 @@ def _host(netloc: str, host: str | None) -> str:
     if not host:
         raise ValueError("must have a host")
     if "[" in netloc:
-        return _ipv6(host)
+        return _ipv6(netloc, host)
     name = _ascii_name(host)
     labels = name.removesuffix(".").split(".")
     long = len(name) > _MAX_HOST_CHARACTERS or any(
@@ -117,9 +120,12 @@ def _host(netloc: str, host: str | None) -> str:
     return name
 
 
-def _ipv6(host: str) -> str:
+def _ipv6(netloc: str, host: str) -> str:
     if "%" in host:
         raise ValueError("must not have a zone in its IPv6 address")
+    # Some versions of urlsplit overlook what stands beside the brackets.
+    if not _BRACKETED.fullmatch(netloc.rpartition("@")[2]):
+        raise ValueError("must have nothing but a port beside its IPv6 address")
     try:
         return str(ipaddress.IPv6Address(host))
     except ValueError as error:

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+
+from chalicelib.ports import Outcome
+from chalicelib.retry import DEFAULT_DELAYS, JITTER, Decision, decide, succeeded
+from chalicelib.timer import Status, Timer
+
+NOW = 1_800_000_000_000
+
+
+def decision(
+    outcome: Outcome,
+    *,
+    attempts: int = 0,
+    delays: tuple[float, ...] = (5, 60),
+    random: float = 0.0,
+) -> Decision:
+    timer = Timer(
+        tenant="default",
+        id=1,
+        url="http://h",
+        created_at=NOW,
+        due_at=NOW,
+        next_attempt_at=NOW,
+        attempts=attempts,
+    )
+    return decide(timer, outcome, now=NOW, delays=delays, random=random)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 226, 299])
+def test_every_2xx_is_a_success(status: int) -> None:
+    assert decision(Outcome(status=status)) == Decision(status=Status.FIRED)
+
+
+@pytest.mark.parametrize("status", [100, 101, 199, 300, 301, 302, 304, 307, 308, 400, 404, 500])
+def test_every_other_status_is_none(status: int) -> None:
+    assert not succeeded(Outcome(status=status))
+
+
+@pytest.mark.parametrize("status", [301, 302, 400, 401, 404, 408, 409, 413, 429, 500, 502, 503])
+def test_a_status_that_may_heal_is_tried_again(status: int) -> None:
+    assert decision(Outcome(status=status)) == Decision(
+        status=Status.PENDING, next_attempt_at=NOW + 5_000
+    )
+
+
+def test_no_answer_is_tried_again() -> None:
+    assert decision(Outcome(error="connection refused")).next_attempt_at == NOW + 5_000
+
+
+def test_a_receiver_that_is_gone_is_given_up_at_once() -> None:
+    assert decision(Outcome(status=410)) == Decision(status=Status.FAILED)
+
+
+def test_a_success_on_the_last_attempt_counts() -> None:
+    assert decision(Outcome(status=200), attempts=2).status is Status.FIRED
+
+
+def test_each_attempt_waits_for_the_delay_after_it() -> None:
+    assert decision(Outcome(status=500), attempts=1).next_attempt_at == NOW + 60_000
+
+
+def test_the_attempt_after_the_last_delay_is_the_last() -> None:
+    assert decision(Outcome(status=500), attempts=2) == Decision(status=Status.FAILED)
+
+
+def test_without_delays_there_is_one_attempt() -> None:
+    assert decision(Outcome(status=500), delays=()) == Decision(status=Status.FAILED)
+
+
+def test_more_attempts_than_delays_fail() -> None:
+    assert decision(Outcome(status=500), attempts=9).status is Status.FAILED
+
+
+def test_jitter_lengthens_a_delay_and_never_shortens_it() -> None:
+    longest = decision(Outcome(status=500), random=0.999_999).next_attempt_at
+    middle = decision(Outcome(status=500), random=0.5).next_attempt_at
+    assert middle == NOW + 5_000 * (1 + JITTER / 2)
+    assert longest is not None
+    assert NOW + 5_000 < longest < NOW + 5_000 * (1 + JITTER)
+
+
+def test_the_default_delays_grow_and_last_for_days() -> None:
+    assert list(DEFAULT_DELAYS) == sorted(DEFAULT_DELAYS)
+    assert DEFAULT_DELAYS[0] == 5
+    assert sum(DEFAULT_DELAYS) > 3 * 24 * 3600

@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from chalicelib.errors import InvalidRequest, MalformedBody
+from chalicelib.schemas import MAX_DELAY_S, SetTimer, rfc3339, timer_item, timer_status
+from chalicelib.timer import NewTimer, Timer
+
+URL = "https://someserver.com"
+DUE = 1_800_000_000_000
+
+
+def parse(**fields: Any) -> SetTimer:
+    return SetTimer.parse(json.dumps({"url": URL} | fields).encode())
+
+
+def faults(body: bytes) -> dict[str, str]:
+    """Return what was found wrong with ``body``, by field; every field at most once."""
+    with pytest.raises(InvalidRequest) as refusal:
+        SetTimer.parse(body)
+    found = {fault.field: fault.message for fault in refusal.value.faults}
+    assert len(found) == len(refusal.value.faults)
+    return found
+
+
+def amount_faults(amount: str, field: str = "seconds") -> dict[str, str]:
+    """Return what was found wrong with ``amount``, written as it stands into the JSON."""
+    return faults(f'{{"{field}": {amount}, "url": "{URL}"}}'.encode())
+
+
+def test_the_request_of_the_contract_is_accepted() -> None:
+    request = parse(hours=4, minutes=0, seconds=1)
+    assert request.delay_ms == (4 * 3600 + 1) * 1000
+    assert request.url == URL
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({"seconds": 0}, 0),
+        ({"hours": 0, "minutes": 0, "seconds": 0}, 0),
+        ({"seconds": 5}, 5),
+        ({"minutes": 2}, 120),
+        ({"hours": 1}, 3600),
+        ({"minutes": 90}, 5400),
+        ({"seconds": 3_601}, 3_601),
+        ({"hours": 25, "minutes": 61, "seconds": 61}, 25 * 3600 + 61 * 60 + 61),
+    ],
+)
+def test_absent_amounts_are_0_and_large_ones_carry_over(
+    fields: dict[str, int], seconds: int
+) -> None:
+    assert parse(**fields).delay_ms == seconds * 1000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"seconds": MAX_DELAY_S},
+        {"minutes": MAX_DELAY_S // 60},
+        {"hours": 87_600},
+        {"hours": 87_599, "minutes": 59, "seconds": 60},
+    ],
+)
+def test_ten_years_exactly_are_accepted(fields: dict[str, int]) -> None:
+    assert parse(**fields).delay_ms == 315_360_000 * 1000
+
+
+@pytest.mark.parametrize(
+    ("fields", "blamed"),
+    [
+        ({"seconds": MAX_DELAY_S + 1}, "seconds"),
+        ({"hours": 87_600, "seconds": 1}, "hours"),
+        ({"hours": 87_599, "minutes": 59, "seconds": 61}, "hours"),
+        ({"hours": 0, "minutes": 5_256_001}, "minutes"),
+        ({"hours": 1, "seconds": MAX_DELAY_S}, "seconds"),
+    ],
+)
+def test_a_second_more_than_ten_years_is_refused_with_the_limit(
+    fields: dict[str, int], blamed: str
+) -> None:
+    found = faults(json.dumps({"url": URL} | fields).encode())
+    assert list(found) == [blamed]
+    assert "10 years" in found[blamed]
+    assert "315360000" in found[blamed]
+
+
+@pytest.mark.parametrize("amount", [10**30, 2**63, 2**63 - 1, 2**64, 2**31, 10**308, 10**4000])
+@pytest.mark.parametrize("field", ["hours", "minutes", "seconds"])
+def test_no_size_of_number_overflows_anything(field: str, amount: int) -> None:
+    assert "10 years" in amount_faults(str(amount), field)[field]
+
+
+def test_a_number_longer_than_any_parser_reads_is_refused() -> None:
+    with pytest.raises(MalformedBody, match="number out of range"):
+        SetTimer.parse(f'{{"seconds": {"9" * 20_000}, "url": "{URL}"}}'.encode())
+
+
+@pytest.mark.parametrize("amount", ["-1", "-0.5", "-2147483649", "-" + "9" * 30])
+@pytest.mark.parametrize("field", ["hours", "minutes", "seconds"])
+def test_a_negative_amount_is_refused(field: str, amount: str) -> None:
+    assert list(amount_faults(amount, field)) == [field]
+
+
+def test_a_negative_amount_is_refused_even_where_the_total_is_not() -> None:
+    found = faults(json.dumps({"url": URL, "minutes": 1, "seconds": -1}).encode())
+    assert found == {"seconds": "must be 0 or more"}
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [
+        "1.5",
+        "1.0",
+        "1e0",
+        "1E2",
+        "1e400",
+        "0.0",
+        '"1"',
+        '""',
+        '"abc"',
+        "true",
+        "false",
+        "null",
+        "[]",
+        "[1]",
+        "{}",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+    ],
+)
+@pytest.mark.parametrize("field", ["hours", "minutes", "seconds"])
+def test_what_is_no_whole_number_is_refused(field: str, amount: str) -> None:
+    found = amount_faults(amount, field)
+    assert found == {field: "must be a whole number, written without quotes or a fraction"}
+
+
+@pytest.mark.parametrize("amount", ["01", "+1", ".5", "1.", "0x10", "1_000", "'1'", "undefined"])
+def test_a_number_that_json_does_not_know_is_malformed(amount: str) -> None:
+    with pytest.raises(MalformedBody):
+        SetTimer.parse(f'{{"seconds": {amount}, "url": "{URL}"}}'.encode())
+
+
+def test_no_way_of_saying_when_is_refused() -> None:
+    found = faults(json.dumps({"url": URL}).encode())
+    assert list(found) == ["seconds"]
+    assert "at least one of hours, minutes, seconds" in found["seconds"]
+
+
+def test_a_missing_url_is_refused() -> None:
+    assert faults(b'{"seconds": 1}') == {"url": "is required"}
+
+
+@pytest.mark.parametrize("url", ["null", "5", "true", "[]", '["https://h"]', "{}"])
+def test_a_url_that_is_no_string_is_refused(url: str) -> None:
+    assert faults(f'{{"seconds": 1, "url": {url}}}'.encode()) == {"url": "must be a string"}
+
+
+@pytest.mark.parametrize(
+    "url", ["", "h", "ftp://h", "file:///x", "javascript:x", "http://", "http://a b"]
+)
+def test_a_url_that_cannot_be_called_is_refused(url: str) -> None:
+    assert list(faults(json.dumps({"seconds": 1, "url": url}).encode())) == ["url"]
+
+
+def test_a_url_of_2049_characters_is_refused_with_the_limit() -> None:
+    url = "http://h/" + "a" * 2040
+    found = faults(json.dumps({"seconds": 1, "url": url}).encode())
+    assert found == {"url": "must have at most 2048 characters"}
+
+
+@pytest.mark.parametrize("field", ["minuets", "Seconds", "id", "", "url ", "__class__", "é"])
+def test_an_unknown_field_is_refused_by_name(field: str) -> None:
+    found = faults(json.dumps({"seconds": 1, "url": URL, field: 1}).encode())
+    assert found == {field: "unknown field"}
+
+
+def test_every_fault_is_named_at_once() -> None:
+    body = {"hours": -1, "minutes": "2", "seconds": 10**30, "url": "ftp://h", "minuets": 3}
+    found = faults(json.dumps(body).encode())
+    assert set(found) == {"hours", "minutes", "url", "minuets"}
+
+
+def test_an_amount_beyond_the_limit_is_named_beside_other_faults() -> None:
+    found = faults(json.dumps({"hours": -1, "seconds": 10**30, "url": 5}).encode())
+    assert set(found) == {"hours", "seconds", "url"}
+    assert "10 years" in found["seconds"]
+
+
+def test_a_missing_time_is_named_beside_other_faults() -> None:
+    assert set(faults(b'{"url": 5, "minuets": 1}')) == {"url", "minuets", "seconds"}
+
+
+def test_an_empty_object_lacks_both_time_and_url() -> None:
+    assert set(faults(b"{}")) == {"seconds", "url"}
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b"5", b'"text"', b"true", b"[{}]"])
+def test_what_is_no_object_is_refused_as_a_whole(body: bytes) -> None:
+    assert faults(body) == {"body": "must be a JSON object"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"{]",
+        b'{"seconds": 1',
+        b"{'seconds': 1}",
+        b"seconds=1&url=https://h",
+        b'{"seconds": 1, "url": "https://h",}',
+        b'{"seconds": 1, "url": "https://h"} x',
+        b'{"seconds": 1, "url": "https://h"}{}',
+        b'{"seconds": 1 /* soon */, "url": "https://h"}',
+        b'{"seconds": 1, "url": "https://h\n"}',
+        b"\x00",
+        b"\xff\xfe",
+        b'{"seconds": 1, "url": "https://h/\xff"}',
+        b'{"seconds": 1, "url": "https://h/\xc3"}',
+        b'{"seconds": 1, "url": "https://h/\xed\xa0\x80"}',
+        b'{"seconds": 1, "url": "https://h/\\ud800"}',
+        '{"seconds": 1, "url": "https://h"}'.encode("utf-16"),
+    ],
+)
+def test_what_is_no_json_is_malformed(body: bytes) -> None:
+    with pytest.raises(MalformedBody, match="must be JSON"):
+        SetTimer.parse(body)
+
+
+@pytest.mark.parametrize("body", [b"", b" ", b"\r\n"])
+def test_an_empty_body_is_said_to_be_empty(body: bytes) -> None:
+    with pytest.raises(MalformedBody, match="the body is empty"):
+        SetTimer.parse(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 60_000,
+        b'{"a":' * 10_000,
+        b'{"seconds":1,"url":"https://h","x":' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+    ],
+    ids=["open lists", "open objects", "closed lists in a field"],
+)
+def test_deep_nesting_is_malformed_and_crashes_nothing(body: bytes) -> None:
+    with pytest.raises(MalformedBody):
+        SetTimer.parse(body)
+
+
+def test_moderate_nesting_in_an_unknown_field_is_refused_by_name() -> None:
+    body = b'{"seconds":1,"url":"https://h","x":' + b"[" * 100 + b"]" * 100 + b"}"
+    assert faults(body) == {"x": "unknown field"}
+
+
+def test_no_fault_repeats_the_value_that_was_sent() -> None:
+    body = {"seconds": "hunter2", "url": "ftp://user:hunter2@h", "token": "hunter2"}
+    assert "hunter2" not in repr(faults(json.dumps(body).encode()))
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1_800_000_000_000, "2027-01-15T08:00:00.000Z"),
+        (1_800_000_000_007, "2027-01-15T08:00:00.007Z"),
+        (1_799_999_999_999, "2027-01-15T07:59:59.999Z"),
+        (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+    ],
+)
+def test_moments_are_written_in_rfc_3339_with_milliseconds(moment: int, text: str) -> None:
+    assert rfc3339(moment) == text
+
+
+def test_no_moment_is_null() -> None:
+    assert rfc3339(None) is None
+
+
+def test_a_timers_status_is_its_id_and_the_time_left() -> None:
+    new = NewTimer(tenant="default", url=URL, created_at=DUE - 5_000, due_at=DUE)
+    assert timer_status(Timer.first(new, 1), DUE - 644_001) == {"id": 1, "time_left": 645}
+
+
+def test_a_timer_in_a_list_tells_what_it_is_about() -> None:
+    new = NewTimer(tenant="default", url=URL, created_at=DUE - 5_000, due_at=DUE)
+    item = timer_item(Timer.first(new, 2), DUE - 5_000)
+    assert (
+        item.items()
+        >= {
+            "id": 2,
+            "url": URL,
+            "status": "pending",
+            "due_at": "2027-01-15T08:00:00.000Z",
+            "time_left": 5,
+        }.items()
+    )

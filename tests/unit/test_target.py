@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from chalicelib.target import MAX_URL_CHARACTERS, parse_target, prepare
+from chalicelib.timer import Timer
+
+
+def timer(url: str, timer_id: int = 7, tenant: str = "default") -> Timer:
+    return Timer(tenant=tenant, id=timer_id, url=url, created_at=0, due_at=0, next_attempt_at=0)
+
+
+def called(url: str) -> str:
+    return prepare(timer(url), "store", now=0).url
+
+
+def authorization(url: str) -> str | None:
+    return prepare(timer(url), "store", now=0).headers.get("Authorization")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://h", "https://h/7"),
+        ("https://h/", "https://h/7"),
+        ("https://h/a", "https://h/a/7"),
+        ("https://h/a/", "https://h/a/7"),
+        ("https://h/a?k=v", "https://h/a/7?k=v"),
+        ("https://h/a/?k=v", "https://h/a/7?k=v"),
+        ("https://h?k=v", "https://h/7?k=v"),
+        ("https://h/a#f", "https://h/a/7"),
+        ("https://h/a?k=v#f", "https://h/a/7?k=v"),
+        ("https://h#f", "https://h/7"),
+        ("https://h/a%2Fb", "https://h/a%2Fb/7"),
+        ("https://h/%2f%7E~", "https://h/%2f%7E~/7"),
+        ("https://h/café", "https://h/caf%C3%A9/7"),
+        ("https://u:p%40@h/a", "https://h/a/7"),
+    ],
+)
+def test_the_id_is_appended_to_the_path(url: str, expected: str) -> None:
+    assert called(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://h/a?q=%2f&r=%7E", "https://h/a/7?q=%2f&r=%7E"),
+        ("https://h/a?q=a/b?c", "https://h/a/7?q=a/b?c"),
+        ("https://h/a?q=é", "https://h/a/7?q=%C3%A9"),
+        ("https://h/a?q=a+b c", "https://h/a/7?q=a+b%20c"),
+        ("https://h/a;p=1/b;c", "https://h/a;p=1/b;c/7"),
+        ("https://h/a/../b/./c", "https://h/a/../b/./c/7"),
+        ("https://h/a b", "https://h/a%20b/7"),
+        ("https://h/a\\b", "https://h/a%5Cb/7"),
+        ('https://h/"<>^`{|}', "https://h/%22%3C%3E%5E%60%7B%7C%7D/7"),
+        ("https://h/a@b:c", "https://h/a@b:c/7"),
+    ],
+)
+def test_path_and_query_are_otherwise_kept_and_made_ascii(url: str, expected: str) -> None:
+    assert called(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("HTTPS://EXAMPLE.Com/A", "https://example.com/A/7"),
+        ("http://h:80", "http://h/7"),
+        ("https://h:443", "https://h/7"),
+        ("http://h:443", "http://h:443/7"),
+        ("https://h:80", "https://h:80/7"),
+        ("http://h:/a", "http://h/a/7"),
+        ("http://h:65535", "http://h:65535/7"),
+        ("http://h:1", "http://h:1/7"),
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9000/7"),
+        ("http://[::1]", "http://[::1]/7"),
+        ("http://[::1]:8080/a", "http://[::1]:8080/a/7"),
+        ("http://[2001:DB8:0:0::1]", "http://[2001:db8::1]/7"),
+        ("http://some_host-1.internal", "http://some_host-1.internal/7"),
+        ("http://h.", "http://h./7"),
+        ("https://bücher.example", "https://xn--bcher-kva.example/7"),
+        ("https://straße.de", "https://xn--strae-oqa.de/7"),
+        ("https://例え.テスト", "https://xn--r8jz45g.xn--zckzah/7"),
+    ],
+)
+def test_the_authority_is_made_canonical(url: str, expected: str) -> None:
+    assert called(url) == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        " ",
+        "h",
+        "someserver.com",
+        "/a",
+        "//h/a",
+        "?k=v",
+        "ftp://h",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "data:text/plain,x",
+        "ws://h",
+        "https+unix://h",
+        "ht tp://h",
+        "http ://h",
+    ],
+)
+def test_what_is_no_absolute_http_url_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"absolute http or https URL|blank around"):
+        parse_target(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http:",
+        "http:h",
+        "http:/h",
+        "http:\\\\h",
+        "http://",
+        "https:///a",
+        "http://?k=v",
+        "http://#f",
+        "http://:80",
+        "http://:80/a",
+        "http://u:p@",
+        "http://u:p@/a",
+        "http://@",
+    ],
+)
+def test_a_url_without_a_host_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="must have a host"):
+        parse_target(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a b",
+        "http:// h",
+        "http://h /a",
+        "http://u p@h/",
+        "http://h\\@evil/",
+        "http://h\\a",
+        " http://h",
+        "http://h ",
+        "http://h/a ",
+        "\u3000http://h",
+        "http://h/a\u2003",
+    ],
+)
+def test_a_blank_or_a_backslash_outside_path_and_query_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="blank"):
+        parse_target(url)
+
+
+@pytest.mark.parametrize(
+    "port", ["0", "00", "65536", "99999999999999999999", "abc", "-1", "8o", "\uff18\uff10"]
+)
+def test_a_port_that_no_server_can_have_is_refused(port: str) -> None:
+    with pytest.raises(ValueError, match=r"[Pp]ort"):
+        parse_target(f"http://h:{port}/a")
+
+
+@pytest.mark.parametrize(
+    "character", ["\x00", "\t", "\n", "\r", "\x0b", "\x1f", "\x7f"], ids=lambda c: f"{ord(c):#04x}"
+)
+@pytest.mark.parametrize("url", ["{}http://h/a", "ht{}tp://h/a", "http://h{}/a", "http://h/a{}"])
+def test_a_control_character_is_refused_wherever_it_stands(url: str, character: str) -> None:
+    with pytest.raises(ValueError, match="control characters"):
+        parse_target(url.format(character))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://.",
+        "http://..",
+        "http://a..b",
+        "http://.a",
+        "http://a..",
+        "http://-a.b",
+        "http://a-.b",
+        "http://a%20b",
+        "http://a%2eb",
+        "http://%00",
+        "http://a,b",
+        "http://a;b",
+        "http://a'b",
+        'http://a"b',
+        "http://<h>",
+        "http://h{",
+        "http://$h",
+        "http://" + "a" * 64,
+        "http://" + "é" * 64,
+        "http://" + ".".join(["a" * 60] * 5),
+        "http://\u00ad",
+        "http://\ufffd",
+        "http://a。。b",
+    ],
+)
+def test_what_is_no_host_name_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"must have a (valid )?host"):
+        parse_target(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h\u2100.com", "http://h\uff0fa", "http://h\uff03a", "http://a\uff20h"]
+)
+def test_a_host_that_normalises_to_a_delimiter_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="valid"):
+        parse_target(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[",
+        "http://]",
+        "http://[]",
+        "http://[::1",
+        "http://::1]",
+        "http://[::1]x",
+        "http://[::1%25eth0]",
+        "http://[fe80::1%eth0]",
+        "http://[1.2.3.4]",
+        "http://[gg::1]",
+        "http://[::1:2:3:4:5:6:7:8]",
+        "http://[v1.a]",
+        "http://[h]",
+        "http://[::1]@h",
+        "http://h[::1]",
+        "http://::1",
+    ],
+)
+def test_what_is_no_ipv6_address_in_brackets_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_target(url)
+
+
+def test_a_url_may_have_2048_characters() -> None:
+    url = "http://h/" + "a" * (MAX_URL_CHARACTERS - 9)
+    assert called(url) == url + "/7"
+
+
+def test_a_url_of_2049_characters_is_refused() -> None:
+    with pytest.raises(ValueError, match="at most 2048 characters"):
+        parse_target("http://h/" + "a" * (MAX_URL_CHARACTERS - 8))
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://u:p%40@h", b"u:p@"),
+        ("https://u@h", b"u:"),
+        ("https://:p@h", b":p"),
+        ("https://u:a:b@h", b"u:a:b"),
+        ("https://a%40b:p@h", b"a@b:p"),
+        ("https://a@b:p@h", b"a@b:p"),
+        ("https://ü:p@h", "ü:p".encode()),
+        ("https://u:%FF@h", b"u:\xff"),
+    ],
+)
+def test_credentials_of_the_url_become_basic_authentication(url: str, expected: bytes) -> None:
+    assert authorization(url) == "Basic " + base64.b64encode(expected).decode()
+    assert called(url) == "https://h/7"
+
+
+@pytest.mark.parametrize("url", ["https://h", "https://@h", "https://:@h", "https://h/u:p@x"])
+def test_a_url_without_credentials_brings_no_authorization(url: str) -> None:
+    assert authorization(url) is None
+
+
+def test_a_line_break_escaped_in_the_credentials_stays_out_of_the_headers() -> None:
+    value = authorization("https://u%0d%0aX-Evil:%0a@h")
+    assert value is not None
+    assert not set("\r\n") & set(value)
+
+
+def test_the_webhook_id_names_store_tenant_and_timer() -> None:
+    headers = prepare(timer("https://h", 12, "acme"), "f00", now=0).headers
+    assert headers["webhook-id"] == "f00.acme.12"
+
+
+def test_the_webhook_id_is_the_same_on_every_attempt() -> None:
+    early = prepare(timer("https://h"), "store", now=1_000)
+    late = prepare(timer("https://h"), "store", now=99_000)
+    assert early.headers["webhook-id"] == late.headers["webhook-id"]
+
+
+def test_the_webhook_timestamp_is_the_attempts_in_whole_seconds() -> None:
+    headers = prepare(timer("https://h"), "store", now=1_800_000_000_999).headers
+    assert headers["webhook-timestamp"] == "1800000000"
+
+
+def test_the_call_names_no_content_type() -> None:
+    headers = prepare(timer("https://h"), "store", now=0).headers
+    assert "content-type" not in {name.lower() for name in headers}
+
+
+def test_a_prepared_call_does_not_show_its_headers() -> None:
+    call = prepare(timer("https://u:secret@h"), "store", now=0)
+    assert "Basic" not in repr(call)
+    assert "secret" not in repr(call)
