@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from types import FrameType
 
+from chalicelib.embedded.folder import DataFolder
 from chalicelib.errors import StartupError
 from chalicelib.settings import Settings, load
 
@@ -64,6 +65,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._folder = DataFolder(settings.data_dir)
         self._dispatcher = _Child("local.dispatcher")
         self._api = _Child("local.server")
         self._stopping = False
@@ -71,6 +73,8 @@ class Supervisor:
     def run(self) -> int:
         """Serve; return the exit code. Raises ``StartupError``."""
         _wait_for_port(self._settings)
+        with self._folder.locked():
+            pass  # before anything serves: a second server would serve the first one's timers
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         self._dispatcher.start()
@@ -109,10 +113,18 @@ class Supervisor:
         while time.monotonic() < deadline and not self._stopping:
             if self._dispatcher.exit_code() is not None or self._api.exit_code() is not None:
                 return False
-            if _healthy(self._settings):
+            if self._dispatcher_listens() and _healthy(self._settings):
                 return True
             time.sleep(_POLL_S)
         return False
+
+    def _dispatcher_listens(self) -> bool:
+        """Tell whether a request would be carried out now, and not wait for a dispatcher."""
+        try:
+            self._folder.connect(1).close()
+        except OSError:
+            return False
+        return True
 
 
 def main() -> int:

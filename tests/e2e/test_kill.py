@@ -1,0 +1,183 @@
+"""Nothing is lost by ``kill -9``: of everything, of one process, at any moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+from tests.e2e.conftest import MakeServer
+from tests.e2e.receiver import Receiver, eventually
+from tests.e2e.server import Server, gone_within
+
+
+def test_a_thousand_pending_timers_survive_and_fire_once_each(
+    server: Server, receiver: Receiver
+) -> None:
+    later = server.set_timers(500, receiver.url("ok/later"), 9)
+    missed = server.set_timers(500, receiver.url("ok/missed"), 4)
+    due_at = time.time() + 4
+    server.kill()
+    assert not receiver.arrivals(), "this machine is too slow for the times of this test"
+    time.sleep(max(0.0, due_at + 0.1 - time.time()))
+
+    server.start()
+    serving_at = time.time()
+
+    arrivals = receiver.wait_for(500, "/ok/missed")
+    assert max(arrival.at for arrival in arrivals) - serving_at < 1
+    receiver.wait_for(500, "/ok/later")
+    assert eventually(lambda: len(server.timers("fired")) == 1000)
+    expected = {f"/ok/missed/{id_}" for id_ in missed} | {f"/ok/later/{id_}" for id_ in later}
+    assert receiver.counts().keys() == expected
+    assert set(receiver.counts().values()) == {1}
+
+
+def test_what_was_acknowledged_is_there_after_every_kill(server: Server) -> None:
+    acknowledged: list[int] = []
+    for _ in range(4):
+        known = len(acknowledged)
+        setters = [
+            threading.Thread(target=_set_until_it_fails, args=(server, acknowledged))
+            for _ in range(4)
+        ]
+        for setter in setters:
+            setter.start()
+        assert eventually(lambda wanted=known + 20: len(acknowledged) >= wanted)  # type: ignore[misc]
+        server.kill()
+        for setter in setters:
+            setter.join()
+
+        server.start()
+        stored = server.timers()
+        assert set(acknowledged) <= stored.keys()
+        newest = server.set_timer("http://127.0.0.1:1/", 3600)
+        assert newest > max(stored)
+        acknowledged.append(newest)
+    assert len(set(acknowledged)) == len(acknowledged)
+
+
+def _set_until_it_fails(server: Server, acknowledged: list[int]) -> None:
+    timer = {"seconds": 3600, "url": "http://127.0.0.1:1/"}
+    while (answer := server.try_request("POST", "/timers", timer)) is not None:
+        if answer.status == 201:
+            acknowledged.append(answer.json()["id"])
+
+
+def test_webhooks_in_flight_are_sent_once_more(server: Server, receiver: Receiver) -> None:
+    server.set_timers(20, receiver.url("held"), 0)
+    first = receiver.wait_for(20)
+    server.kill()
+    receiver.release()
+
+    server.start()
+    serving_at = time.time()
+
+    arrivals = receiver.wait_for(40)
+    assert max(arrival.at for arrival in arrivals) - serving_at < 5
+    assert eventually(lambda: len(server.timers("fired")) == 20)
+    assert set(receiver.counts().values()) == {2}
+    webhook_ids = {arrival.path: arrival.header("webhook-id") for arrival in first}
+    assert all(webhook_ids[again.path] == again.header("webhook-id") for again in arrivals)
+
+
+def test_no_child_outlives_the_supervisor(server: Server, receiver: Receiver) -> None:
+    timer_id = server.set_timer(receiver.url("ok"), 3)
+    assert len(server.processes()) >= 4
+
+    server.signal(signal.SIGKILL)
+    server.exit_code()
+    took = gone_within(server, 5)
+
+    assert took is not None
+    assert took < 2, "a child must notice within a second"
+    server.start()
+    receiver.wait_for(1)
+    assert eventually(lambda: timer_id in server.timers("fired"))
+
+
+def test_a_restart_at_once_waits_for_the_killed_server_s_children(server: Server) -> None:
+    timer_id = server.set_timer("http://127.0.0.1:1/", 3600)
+
+    server.signal(signal.SIGKILL)
+    server.exit_code()
+    server.launch()
+
+    assert eventually(lambda: server.output.count("listens on") == 2), server.output
+    assert server.time_left(timer_id) > 3500
+
+
+def test_a_killed_dispatcher_is_started_again_and_nothing_is_lost(
+    server: Server, receiver: Receiver
+) -> None:
+    server.set_timers(20, receiver.url("ok/meanwhile"), 1)
+    server.set_timers(20, receiver.url("ok/later"), 4)
+    killed = server.child("local.dispatcher")
+    assert killed
+
+    os.kill(killed.pid, signal.SIGKILL)
+    meanwhile = server.request("POST", "/timers", {"seconds": 0, "url": receiver.url("ok/now")})
+    assert meanwhile.status in (201, 503)
+    if meanwhile.status == 503:
+        assert meanwhile.headers["Retry-After"]
+    set_after = server.set_timer(receiver.url("ok/after"), 0)
+
+    started = server.child("local.dispatcher")
+    assert started
+    assert started.pid != killed.pid
+    receiver.wait_for(20, "/ok/meanwhile")
+    receiver.wait_for(20, "/ok/later")
+    receiver.wait_for(1, f"/ok/after/{set_after}")
+    assert set(receiver.counts().values()) == {1}
+
+
+def test_requests_on_kept_connections_survive_a_killed_dispatcher(server: Server) -> None:
+    for _ in range(3):
+        dispatcher = server.child("local.dispatcher")
+        assert dispatcher
+        server.set_timers(8, "http://127.0.0.1:1/", 3600)  # every worker has open connections now
+        os.kill(dispatcher.pid, signal.SIGKILL)
+
+        statuses = [
+            server.request(
+                "POST", "/timers", {"seconds": 3600, "url": "http://127.0.0.1:1/"}
+            ).status
+            for _ in range(5)
+        ]
+        assert set(statuses) <= {201, 503}
+        assert statuses[-1] == 201
+
+
+def test_a_killed_api_worker_is_started_again(server: Server, receiver: Receiver) -> None:
+    timer_id = server.set_timer(receiver.url("ok"), 2)
+    workers = eventually(lambda: server.api_workers() if len(server.api_workers()) == 2 else [])
+    killed = workers[0]
+
+    os.kill(killed.pid, signal.SIGKILL)
+
+    assert eventually(server.healthy)
+    assert eventually(
+        lambda: len({worker.pid for worker in server.api_workers()} - {killed.pid}) == 2
+    )
+    assert eventually(server.healthy)
+    assert server.set_timer(receiver.url("ok"), 0) > timer_id
+    receiver.wait_for(2)
+
+
+def test_a_killed_api_is_started_again(make_server: MakeServer, receiver: Receiver) -> None:
+    server = make_server(TIMERS_WORKERS="1")
+    server.start()
+    timer_id = server.set_timer(receiver.url("ok"), 1)
+    killed = server.child("local.server")
+    assert killed
+
+    os.kill(killed.pid, signal.SIGKILL)
+
+    receiver.wait_for(1)  # the dispatcher does not need the API
+    server.wait_until_it_serves()
+    assert eventually(lambda: (server.child("local.server") or killed).pid != killed.pid)
+    assert eventually(lambda: len(server.api_workers()) == 1)
+    server.wait_until_it_serves()
+    assert server.set_timer(receiver.url("ok"), 0) > timer_id
+    receiver.wait_for(2)

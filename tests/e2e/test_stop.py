@@ -1,0 +1,62 @@
+"""A stop that was asked for: what is in flight is finished, what is pending is kept."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.e2e.receiver import Receiver, eventually
+from tests.e2e.server import Server
+
+
+@pytest.mark.parametrize(
+    ("number", "group"),
+    [(signal.SIGTERM, False), (signal.SIGINT, True), (signal.SIGTERM, True)],
+    ids=["kill", "ctrl-c", "service manager"],
+)
+def test_a_webhook_in_flight_is_finished_and_not_sent_again(
+    server: Server, receiver: Receiver, number: int, *, group: bool
+) -> None:
+    in_flight = server.set_timer(receiver.url("held"), 0)
+    pending = server.set_timer(receiver.url("ok"), 3)
+    receiver.wait_for(1, "/held")
+
+    server.signal(number, group=group)
+    time.sleep(0.5)
+    receiver.release()
+
+    assert server.exit_code() == 0
+    assert eventually(lambda: not server.processes(), 2)
+    assert "Traceback" not in server.output
+    server.start()
+    assert server.timers("fired").keys() >= {in_flight}
+    receiver.wait_for(1, f"/ok/{pending}")
+    assert set(receiver.counts().values()) == {1}
+
+
+def test_a_receiver_that_never_answers_does_not_hold_up_the_stop(
+    server: Server, receiver: Receiver
+) -> None:
+    timer_id = server.set_timer(receiver.url("hang"), 0)
+    receiver.wait_for(1)
+    started = time.monotonic()
+
+    server.signal(signal.SIGTERM)
+
+    assert server.exit_code() == 0
+    assert time.monotonic() - started < 10
+    server.start()
+    assert timer_id in server.timers("pending")
+    receiver.wait_for(2)
+
+
+def test_a_server_that_has_nothing_in_flight_stops_at_once(server: Server) -> None:
+    server.set_timer("http://127.0.0.1:1/", 3600)
+    started = time.monotonic()
+
+    server.signal(signal.SIGTERM)
+
+    assert server.exit_code() == 0
+    assert time.monotonic() - started < 5

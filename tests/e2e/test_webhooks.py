@@ -1,0 +1,138 @@
+"""A timer's whole life over HTTP, as a user of the offline server sees it."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import pytest
+
+from tests.e2e.conftest import MakeServer
+from tests.e2e.receiver import Receiver, eventually
+from tests.e2e.server import Server
+
+
+def test_a_timer_is_set_counts_down_and_fires(server: Server, receiver: Receiver) -> None:
+    before = time.time()
+    timer_id = server.set_timer(receiver.url("ok/some%2Fpath?key=v"), 2)
+
+    assert timer_id == 1
+    assert server.time_left(timer_id) in (1, 2)
+    (arrival,) = receiver.wait_for(1)
+    assert arrival.request_line == f"POST /ok/some%2Fpath/{timer_id}?key=v HTTP/1.1"
+    assert arrival.body == b""
+    assert arrival.header("Content-Length") == "0"
+    assert arrival.header("Content-Type") is None
+    assert arrival.header("Transfer-Encoding") is None
+    assert arrival.header("Host") == f"127.0.0.1:{receiver.port}"
+    assert arrival.header("webhook-id")
+    assert int(arrival.header("webhook-timestamp") or "") >= int(before) + 2
+    assert arrival.at >= before + 2
+    assert server.time_left(timer_id) == 0
+    assert eventually(lambda: timer_id in server.timers("fired"))
+    assert len(receiver.arrivals()) == 1
+
+
+def test_no_webhook_is_early_nor_sent_twice(server: Server, receiver: Receiver) -> None:
+    earliest = {}
+    for number in range(60):
+        before = time.time()
+        seconds = number % 3
+        timer_id = server.set_timer(receiver.url("ok"), seconds)
+        earliest[f"/ok/{timer_id}"] = before + seconds
+
+    arrivals = receiver.wait_for(60)
+    early = {a.path: earliest[a.path] - a.at for a in arrivals if a.at < earliest[a.path]}
+    assert not early
+    assert eventually(lambda: len(server.timers("fired")) == 60)
+    assert set(receiver.counts().values()) == {1}
+    assert len({arrival.header("webhook-id") for arrival in arrivals}) == 60
+
+
+def test_a_cancelled_timer_does_not_fire(server: Server, receiver: Receiver) -> None:
+    cancelled = server.set_timer(receiver.url("ok/cancelled"), 1)
+    server.set_timer(receiver.url("ok/kept"), 2)
+
+    assert server.request("DELETE", f"/timers/{cancelled}").status == 204
+    assert server.request("GET", f"/timers/{cancelled}").status == 404
+    receiver.wait_for(1, "/ok/kept")
+    assert not receiver.arrivals("/ok/cancelled")
+
+
+def test_a_timer_whose_webhook_is_on_the_wire_cannot_be_cancelled(
+    server: Server, receiver: Receiver
+) -> None:
+    timer_id = server.set_timer(receiver.url("held"), 0)
+    receiver.wait_for(1)
+
+    assert server.request("DELETE", f"/timers/{timer_id}").status == 409
+    receiver.release()
+    assert eventually(lambda: server.request("DELETE", f"/timers/{timer_id}").status == 204)
+
+
+def test_ids_are_not_used_again_after_a_purge_and_a_restart(
+    server: Server, receiver: Receiver
+) -> None:
+    first = server.set_timers(10, receiver.url("ok"), 3600)
+
+    answer = server.request("DELETE", "/timers")
+    assert (answer.status, answer.json()) == (200, {})
+    assert server.timers() == {}
+    server.kill()
+    server.start()
+    assert server.set_timer(receiver.url("ok"), 3600) > max(first)
+
+
+@pytest.fixture
+def impatient(make_server: MakeServer) -> Server:
+    """Return a server that tries three times within half a second."""
+    server = make_server(TIMERS_RETRY_DELAYS="0.2,0.2")
+    server.start()
+    return server
+
+
+@pytest.mark.parametrize(
+    ("answers", "calls", "status"),
+    [
+        ("500,200", 2, "fired"),
+        ("503,302,204", 3, "fired"),
+        ("410", 1, "failed"),
+        ("500", 3, "failed"),
+    ],
+)
+def test_a_webhook_is_tried_again_as_its_receiver_answers(
+    impatient: Server, receiver: Receiver, answers: str, calls: int, status: str
+) -> None:
+    timer_id = impatient.set_timer(receiver.url(f"answers/{answers}"), 0)
+
+    assert eventually(lambda: timer_id in impatient.timers(status)), impatient.timers()
+    arrivals = receiver.arrivals()
+    assert len(arrivals) == calls
+    assert len({arrival.header("webhook-id") for arrival in arrivals}) == 1
+    assert all(later.at - sooner.at >= 0.2 for sooner, later in pairwise(arrivals))
+    assert impatient.timers(status)[timer_id]["attempts"] == calls
+    assert impatient.time_left(timer_id) == 0
+
+
+def test_a_receiver_that_is_not_there_is_a_failed_attempt(impatient: Server) -> None:
+    # Port 1 of loopback: nothing listens there, and nothing that is started later will.
+    timer_id = impatient.set_timer("http://127.0.0.1:1/", 0)
+
+    assert eventually(lambda: timer_id in impatient.timers("failed"))
+    assert impatient.timers()[timer_id]["attempts"] == 3
+
+
+def test_receivers_that_never_answer_delay_nobody_else(server: Server, receiver: Receiver) -> None:
+    server.set_timers(200, receiver.url("hang"), 3)
+    timer_id = server.set_timer(receiver.url("ok"), 3)
+    due_at = time.time() + 3  # the server's own due time is a little earlier
+
+    (arrival,) = receiver.wait_for(1, "/ok")
+    receiver.wait_for(200, "/hang")
+    assert arrival.at - due_at < 0.5
+    started = time.monotonic()
+    assert eventually(lambda: timer_id in server.timers("fired"))
+    assert server.set_timer(receiver.url("ok"), 0) > timer_id
+    receiver.wait_for(2, "/ok")
+    assert time.monotonic() - started < 5
+    assert len(server.timers("pending")) == 200
