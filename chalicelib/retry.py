@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chalicelib.ports import Outcome
+from chalicelib.ports import Outcome, Settlement
 from chalicelib.timer import Status, Timer
 
 DEFAULT_DELAYS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -49,3 +49,18 @@ def decide(
         return Decision(status=Status.FAILED)
     delay = delays[timer.attempts] * (1 + JITTER * random)
     return Decision(status=Status.PENDING, next_attempt_at=now + int(delay * 1000))
+
+
+def conclude(
+    timer: Timer, outcome: Outcome, *, now: int, delays: Sequence[float], random: float
+) -> Settlement:
+    """Return how a claimed ``timer`` is settled after ``outcome``; see ``decide``."""
+    decision = decide(timer, outcome, now=now, delays=delays, random=random)
+    return Settlement(
+        tenant=timer.tenant,
+        id=timer.id,
+        token=timer.token or "",
+        now=now,
+        status=decision.status,
+        next_attempt_at=decision.next_attempt_at,
+    )

@@ -55,7 +55,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         host=read.text("HOST", "127.0.0.1"),
         port=read.whole("PORT", 8000, 1, _MAX_PORT),
         workers=read.whole("TIMERS_WORKERS", 2, 1, 64),
-        data_dir=Path(read.text("DATA_DIR", DEFAULT_DATA_DIR)).expanduser().absolute(),
+        data_dir=read.folder("DATA_DIR", DEFAULT_DATA_DIR),
         allow_purge=read.switch("TIMERS_ALLOW_PURGE", default=stage != PRODUCTION),
         allowed_hosts=frozenset(read.words("TIMERS_ALLOWED_HOSTS")),
         send_timeout_s=read.number("TIMERS_SEND_TIMEOUT", 10.0, 0.1, _MAX_SEND_TIMEOUT),
@@ -73,6 +73,13 @@ class _Reader:
 
     def text(self, name: str, default: str) -> str:
         return self._environment.get(name) or default
+
+    def folder(self, name: str, default: str) -> Path:
+        path = self.text(name, default)
+        try:
+            return Path(path).expanduser().absolute()
+        except RuntimeError as error:
+            raise InvalidSettings(f"{name}={path}: must begin at a home that exists") from error
 
     def words(self, name: str) -> list[str]:
         return [word.strip().lower() for word in self.text(name, "").split(",") if word.strip()]

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
 from chalicelib.errors import Unavailable
-from chalicelib.ports import AsyncSender, Claim, Clock, Outcome, Settlement
-from chalicelib.retry import decide
+from chalicelib.ports import AsyncSender, Claim, Clock, Outcome
+from chalicelib.retry import conclude
 from chalicelib.target import prepare
 from chalicelib.timer import Timer, Wakeup
 
@@ -170,7 +170,13 @@ class Dispatcher:
     async def _fire(self, key: tuple[str, int], timer: Timer) -> None:
         try:
             outcome = await self._send(timer)
-            settlement = self._settlement(timer, outcome)
+            settlement = conclude(
+                timer,
+                outcome,
+                now=int(self._clock()),
+                delays=self._policy.retry_delays_s,
+                random=self._random(),
+            )
             await self._persist(lambda: self._writer.store.settle(settlement))
         finally:
             del self._in_flight[key]
@@ -185,24 +191,6 @@ class Dispatcher:
         except ValueError as error:
             return Outcome(error=f"the URL cannot be called: it {error}")
         return await self._sender.send(call)
-
-    def _settlement(self, timer: Timer, outcome: Outcome) -> Settlement:
-        now = int(self._clock())
-        decision = decide(
-            timer,
-            outcome,
-            now=now,
-            delays=self._policy.retry_delays_s,
-            random=self._random(),
-        )
-        return Settlement(
-            tenant=timer.tenant,
-            id=timer.id,
-            token=timer.token or "",
-            now=now,
-            status=decision.status,
-            next_attempt_at=decision.next_attempt_at,
-        )
 
     async def _persist(self, write: Callable[[], object]) -> None:
         """Write what must not be forgotten, again and again until it is written."""

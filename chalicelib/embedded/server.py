@@ -46,14 +46,20 @@ class WriteServer:
         for session in list(self._sessions):
             session.hang_up()
 
-    def handle(self, line: bytes) -> asyncio.Future[Any]:
-        """Submit one request; the future has its result once that is committed."""
+    def handle(self, line: bytes, answer: Callable[[bytes], None]) -> None:
+        """Carry out one request, and ``answer`` it once that is committed."""
         method, arguments = wire.read_request(line)
+
+        def done(result: object) -> None:
+            if isinstance(result, TimersError):
+                answer(wire.error(result))
+                return
+            answer(wire.result(result))
+            if method in _WAKING:
+                self._on_due_at(arguments[_WAKING[method]])
+
         operation = functools.partial(self._operations[method], **arguments)
-        future = self._writer.submit(operation, durable=True)
-        if method in _WAKING:
-            future.add_done_callback(lambda _: self._on_due_at(arguments[_WAKING[method]]))
-        return future
+        self._writer.carry_out(operation, done, durable=True)
 
     def _create(self, **fields: Any) -> int:
         return self._writer.store.create(NewTimer(**fields), _armed).id
@@ -92,17 +98,12 @@ class _Session(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *lines, self._partial = (self._partial + data).split(b"\n")
         for line in lines:
-            self._server.handle(line).add_done_callback(self._answer)
+            self._server.handle(line, self._answer)
 
     def hang_up(self) -> None:
         if self._transport:
             self._transport.close()
 
-    def _answer(self, future: asyncio.Future[Any]) -> None:
-        error = future.exception()
-        if self._transport is None:
-            return
-        if isinstance(error, TimersError):
-            self._transport.write(wire.error(error))
-        else:
-            self._transport.write(wire.result(future.result()))
+    def _answer(self, line: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(line)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -26,8 +27,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-CHECKPOINT_BYTES = 8 * 1024 * 1024
-"""How large the write-ahead log may grow before it is moved into the file."""
+CHECKPOINT_WRITES = 2_000
+"""After how many writes the write-ahead log is moved into the file."""
+
+LOG_BYTES = 8 * 1024 * 1024
+"""The write-ahead log starts at this size: committing into a file that need not grow takes half
+the time."""
 
 INLINE_COMMIT_S = 0.001
 """A disk that commits in less than this, on average, is waited for on the event loop."""
@@ -39,7 +44,7 @@ _LATEST_WEIGHS = 0.1
 class _Write(Generic[T]):
     operation: Callable[[], T]
     durable: bool
-    result: asyncio.Future[T]
+    done: Callable[[T | TimersError], None]
 
 
 class Writer:
@@ -51,11 +56,14 @@ class Writer:
     def __init__(self, path: str) -> None:
         self._path = path
         self._connection = open_store(path)
+        if path != MEMORY:
+            _grow_log(path)
         self.store = SQLiteTimerStore(self._connection)
         self._loop = asyncio.get_running_loop()
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
         self._waiting: list[_Write[Any]] = []
         self._commit_s = 2 * INLINE_COMMIT_S
+        self._written = 0
         self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -67,30 +75,46 @@ class Writer:
         a power cut. Raises into the future: ``TimersError`` of the operation itself, and
         ``Unavailable`` when the group could not be written, in which case none of it was.
         """
-        result: asyncio.Future[T] = self._loop.create_future()
-        self._waiting.append(_Write(operation, durable, result))
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def done(result: T | TimersError) -> None:
+            if future.cancelled():
+                return
+            if isinstance(result, TimersError):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+        self.carry_out(operation, done, durable=durable)
+        return future
+
+    def carry_out(
+        self, operation: Callable[[], T], done: Callable[[T | TimersError], None], *, durable: bool
+    ) -> None:
+        """Do as ``submit`` does, and call ``done`` with the result or the error."""
+        self._waiting.append(_Write(operation, durable, done))
         if not self._busy:
             self._busy = True
             self._idle.clear()
             self._loop.call_soon(self._write_group)
-        return result
 
     async def checkpoint(self) -> None:
-        """Move the write-ahead log into the file if it has grown large.
+        """Move the write-ahead log into the file if much was written, so that it is used anew.
 
-        Most of it moves beside the writer; what little remains, and the reset of the log, is
+        Most of it moves beside the writer; what little remains, and the restart of the log, is
         done as a write of its own.
         """
-        if self._path == MEMORY or _size(self._path + "-wal") < CHECKPOINT_BYTES:
+        if self._path == MEMORY or self._written < CHECKPOINT_WRITES:
             return
+        self._written = 0
         await self._loop.run_in_executor(None, _move_log, self._path)
         await self._drained()
         self._busy = True
         self._idle.clear()
         try:
-            await self._loop.run_in_executor(self._disk, self._reset_log)
+            await self._loop.run_in_executor(self._disk, self._restart_log)
         except sqlite3.Error as error:
-            log.warning("the write-ahead log could not be reset: %s", error)
+            log.warning("the write-ahead log could not be restarted: %s", error)
         self._next_group()
 
     async def close(self) -> None:
@@ -103,8 +127,8 @@ class Writer:
         while self._busy:
             await self._idle.wait()
 
-    def _reset_log(self) -> None:
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def _restart_log(self) -> None:
+        self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
 
     def _write_group(self) -> None:
         group, self._waiting = self._waiting, []
@@ -142,13 +166,9 @@ class Writer:
             self._succeed(group, results)
 
     def _succeed(self, group: list[_Write[Any]], results: list[Any]) -> None:
+        self._written += len(group)
         for write, result in zip(group, results, strict=True):
-            if write.result.cancelled():
-                continue
-            if isinstance(result, TimersError):
-                write.result.set_exception(result)
-            else:
-                write.result.set_result(result)
+            write.done(result)
         self._next_group()
 
     def _fail(self, group: list[_Write[Any]], error: Exception) -> None:
@@ -162,8 +182,7 @@ class Writer:
             error.detail if isinstance(error, Unavailable) else f"Nothing was written: {error}."
         )
         for write in group:
-            if not write.result.cancelled():
-                write.result.set_exception(Unavailable(detail))
+            write.done(Unavailable(detail))
         self._next_group()
 
     def _next_group(self) -> None:
@@ -184,11 +203,15 @@ def _run(operation: Callable[[], T]) -> T | TimersError:
         return refusal
 
 
-def _size(path: str) -> int:
+def _grow_log(path: str) -> None:
+    """Fill the write-ahead log up with zeros, which SQLite takes for the end of the log."""
     try:
-        return Path(path).stat().st_size
-    except FileNotFoundError:
-        return 0
+        with Path(path + "-wal").open("ab") as log_file:
+            log_file.write(bytes(max(0, LOG_BYTES - log_file.tell())))
+            log_file.flush()
+            os.fsync(log_file.fileno())
+    except OSError as error:
+        log.warning("the write-ahead log starts small: %s", error)
 
 
 def _move_log(path: str) -> None:

@@ -1,0 +1,1 @@
+"""The AWS engine: DynamoDB keeps the timers."""

@@ -1,0 +1,26 @@
+"""The boto3 clients, made when first needed and kept: a client costs a cold start dearly."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+CONFIG = Config(
+    connect_timeout=1,
+    read_timeout=3,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    max_pool_connections=50,
+)
+"""Three tries of at most 4 s each: a call ends well within any function's timeout."""
+
+
+@functools.lru_cache(maxsize=1)
+def dynamodb() -> DynamoDBClient:
+    """Return this process's DynamoDB client. Clients are thread-safe."""
+    return boto3.client("dynamodb", config=CONFIG)

@@ -1,0 +1,49 @@
+"""What everything on AWS is called: app and stage, so that no output is copied anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+APP = "timers"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of one stage's resources. Policies and templates spell out the same ones."""
+
+    stage: str
+
+    @property
+    def stack(self) -> str:
+        """The CloudFormation stack of what Chalice does not make, and the prefix of all names."""
+        return f"{APP}-{self.stage}"
+
+    @property
+    def table(self) -> str:
+        """The DynamoDB table."""
+        return self.stack
+
+    @property
+    def queue(self) -> str:
+        """The SQS queue of near wake-ups."""
+        return f"{self.stack}-webhooks"
+
+    @property
+    def dead_letters(self) -> str:
+        """The SQS queue of wake-ups that nobody could handle."""
+        return f"{self.stack}-dead"
+
+    @property
+    def schedule_group(self) -> str:
+        """The EventBridge Scheduler group of far wake-ups."""
+        return self.stack
+
+    @property
+    def scheduler_role(self) -> str:
+        """The role with which EventBridge Scheduler invokes the webhook function."""
+        return f"{self.stack}-scheduler"
+
+    @property
+    def webhook_function(self) -> str:
+        """The Lambda that EventBridge Scheduler invokes, named as ``chalice deploy`` names it."""
+        return f"{self.stack}-webhook"

@@ -1,0 +1,190 @@
+"""The rows of the table: keys, shards, and a timer to and from its item. Pure functions.
+
+A timer's item. Moments are epoch milliseconds, UTC, unless said otherwise.
+
+===============  ==================================================================================
+pk               ``T#<tenant>#<block>``: a partition per 256 ids, so that no tenant is a hot one
+id               the sort key
+f                the format of the item: 1. A reader takes what it knows from a newer one
+url              as it was given
+status           pending, fired, failed
+created_at       when it was accepted
+due_at           when it is due
+version          1, raised by every retry and reschedule
+attempts         recorded answers
+next_attempt_at  while outstanding; sort key of the index ``due``
+due_shard        while outstanding; partition key of ``due``: ``a<n>`` armed, ``u<n>`` not
+lease_until      while claimed
+token            of the claim. Kept when the claim is settled, as its receipt: a settle that is
+                 repeated because its answer was lost knows itself by it
+settled_at       once settled
+expires_at       once settled: epoch **seconds**, when DynamoDB may drop the item (TTL)
+failed_of        while failed: the tenant, partition key of the index ``failed``
+woken_at         when a sweep last sent a wake-up; void under another version
+===============  ==================================================================================
+
+Two other kinds of item have ``id`` 0: ``C#<tenant>`` with ``last_id``, the highest id leased so
+far, and ``STORE`` with ``identity``.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import TYPE_CHECKING, TypeAlias
+
+from chalicelib.timer import Status, Timer, Wakeup
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+    Row: TypeAlias = dict[str, AttributeValueTypeDef]
+
+FORMAT = 1
+BLOCK = 256
+"""Ids per partition. Part of every key: it can never change."""
+
+SHARDS = 64
+"""Partitions of the due index, each good for 1,000 writes a second. Part of every row."""
+
+DUE_INDEX = "due"
+FAILED_INDEX = "failed"
+ARMED = "a"
+UNARMED = "u"
+
+_NAME = re.compile(r"#\w+")
+
+
+def text(value: str) -> AttributeValueTypeDef:
+    """Return a string as DynamoDB takes it."""
+    return {"S": value}
+
+
+def number(value: int) -> AttributeValueTypeDef:
+    """Return a whole number as DynamoDB takes it."""
+    return {"N": str(value)}
+
+
+def names(*expressions: str | None) -> dict[str, str]:
+    """Return the attributes that expressions name, each written as ``#attribute``.
+
+    All are written so: which words DynamoDB reserves (``status``, ``token``, …) is not for a
+    reader to know.
+    """
+    found = _NAME.findall(" ".join(filter(None, expressions)))
+    return {name: name[1:] for name in found}
+
+
+def first_of_block(timer_id: int) -> int:
+    """Return the lowest id that shares a partition with ``timer_id``."""
+    return timer_id - timer_id % BLOCK
+
+
+def partition(tenant: str, timer_id: int) -> str:
+    """Return a timer's partition. The block is digits only, so no two tenants share one."""
+    return f"T#{tenant}#{timer_id // BLOCK}"
+
+
+def timer_key(tenant: str, timer_id: int) -> Row:
+    """Return the key of a timer."""
+    return {"pk": text(partition(tenant, timer_id)), "id": number(timer_id)}
+
+
+def counter_key(tenant: str) -> Row:
+    """Return the key of a tenant's id counter."""
+    return {"pk": text(f"C#{tenant}"), "id": number(0)}
+
+
+def store_key() -> Row:
+    """Return the key of the item that names the store."""
+    return {"pk": text("STORE"), "id": number(0)}
+
+
+def due_shard(tenant: str, timer_id: int, *, armed: bool) -> str:
+    """Return the partition of the due index that a timer is in for as long as it exists."""
+    shard = zlib.crc32(f"{tenant}#{timer_id}".encode()) % SHARDS
+    return f"{ARMED if armed else UNARMED}{shard}"
+
+
+def due_shards() -> list[str]:
+    """Return every partition of the due index."""
+    return [f"{kind}{shard}" for kind in (ARMED, UNARMED) for shard in range(SHARDS)]
+
+
+def new_row(timer: Timer) -> Row:
+    """Return the item of an outstanding timer that was never claimed."""
+    assert timer.next_attempt_at is not None
+    return {
+        **timer_key(timer.tenant, timer.id),
+        "f": number(FORMAT),
+        "url": text(timer.url),
+        "status": text(timer.status.value),
+        "created_at": number(timer.created_at),
+        "due_at": number(timer.due_at),
+        "version": number(timer.version),
+        "attempts": number(timer.attempts),
+        "next_attempt_at": number(timer.next_attempt_at),
+        "due_shard": text(due_shard(timer.tenant, timer.id, armed=timer.armed)),
+    }
+
+
+def same_timer(row: Row, written: Row) -> bool:
+    """Tell whether ``row`` is what became of ``written``: what never changes is the same."""
+    return all(row.get(name) == written[name] for name in ("url", "created_at", "due_at"))
+
+
+def timer_of(row: Row) -> Timer:
+    """Return the timer of an item, of this format or, as far as it is known, a newer one."""
+    lease_until = _number(row, "lease_until")
+    next_attempt_at = _number(row, "next_attempt_at")
+    return Timer(
+        tenant=_tenant(row),
+        id=int(row["id"]["N"]),
+        url=row["url"]["S"],
+        status=_status(row["status"]["S"], outstanding=next_attempt_at is not None),
+        created_at=int(row["created_at"]["N"]),
+        due_at=int(row["due_at"]["N"]),
+        version=int(row["version"]["N"]),
+        attempts=int(row["attempts"]["N"]),
+        next_attempt_at=next_attempt_at,
+        lease_until=lease_until,
+        # Without a lease the token is only the receipt of a settled claim.
+        token=None if lease_until is None else row["token"]["S"],
+        settled_at=_number(row, "settled_at"),
+        armed=not row.get("due_shard", text(ARMED))["S"].startswith(UNARMED),
+    )
+
+
+def wakeup_of(row: Row) -> Wakeup:
+    """Return the wake-up for an entry of the due index."""
+    return Wakeup(
+        tenant=_tenant(row),
+        id=int(row["id"]["N"]),
+        version=int(row["version"]["N"]),
+        at=int(row["next_attempt_at"]["N"]),
+    )
+
+
+def holds(row: Row | None, token: str) -> bool:
+    """Tell whether ``token`` made the last claim on a row."""
+    return row is not None and row.get("token") == text(token)
+
+
+def leased(row: Row) -> bool:
+    """Tell whether a row was claimed and not settled since, be the lease over or not."""
+    return "lease_until" in row
+
+
+def _tenant(row: Row) -> str:
+    return row["pk"]["S"][2:].rpartition("#")[0]
+
+
+def _number(row: Row, name: str) -> int | None:
+    return int(row[name]["N"]) if name in row else None
+
+
+def _status(name: str, *, outstanding: bool) -> Status:
+    try:
+        return Status(name)
+    except ValueError:
+        return Status.PENDING if outstanding else Status.FAILED

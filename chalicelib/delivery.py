@@ -1,0 +1,139 @@
+"""The use case behind every wake-up: claim the timer, send its webhook, settle what came of it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from chalicelib.errors import Unavailable
+from chalicelib.ports import (
+    Claim,
+    Clock,
+    Outcome,
+    Refusal,
+    Refused,
+    Sender,
+    Settlement,
+    TimerStore,
+    Waker,
+)
+from chalicelib.retry import conclude
+from chalicelib.target import prepare
+from chalicelib.timer import Timer, Wakeup
+
+log = logging.getLogger(__name__)
+
+WAIT_MS = 1_000
+"""A wake-up that comes at most this early waits out the rest: queues count in whole seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How timers are delivered. Durations are in the unit their name ends in."""
+
+    lease_ms: int
+    retry_delays_s: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What a delivery takes from the outside world, so that a test can move it."""
+
+    clock: Clock
+    sleep: Callable[[float], None]
+    random: Callable[[], float]
+    token: Callable[[], str]
+
+
+class Delivery:
+    """Delivers timers one wake-up at a time. Safe at any concurrency: the claim decides."""
+
+    def __init__(
+        self, store: TimerStore, waker: Waker, sender: Sender, policy: Policy, tools: Tools
+    ) -> None:
+        self._store = store
+        self._waker = waker
+        self._sender = sender
+        self._policy = policy
+        self._tools = tools
+
+    def deliver(self, wakeup: Wakeup) -> Outcome | None:
+        """Do what ``wakeup`` asks for, and return what came of the call if one was made.
+
+        When this returns, the timer is settled, or void for this wake-up, or another wake-up is
+        registered. Raises ``Unavailable`` when none of these could be brought about: then
+        whoever delivered the wake-up must deliver it again.
+        """
+        early_ms = wakeup.at - self._tools.clock()
+        if early_ms > WAIT_MS:
+            self._waker.wake_at(wakeup)
+            return None
+        if early_ms > 0:
+            self._tools.sleep(early_ms / 1000)
+        claimed = self._claim(wakeup)
+        if isinstance(claimed, Timer):
+            return self._attempt(claimed)
+        if claimed.refusal is Refusal.LATER and claimed.again_at is not None:
+            self._waker.wake_at(replace(wakeup, at=claimed.again_at))
+        return None
+
+    def wake_or_deliver(self, tenant: str, timer_id: int) -> Outcome | None:
+        """Deliver a timer that is due, or register the wake-up of one that is not.
+
+        Raises ``TimerNotFound``. A settled timer is left alone.
+        """
+        timer = self._store.get(tenant, timer_id)
+        return None if timer.next_attempt_at is None else self.deliver(timer.wakeup())
+
+    def _claim(self, wakeup: Wakeup) -> Timer | Refused:
+        now = math.floor(self._tools.clock())
+        return self._store.claim(
+            Claim(
+                wakeup=wakeup,
+                token=self._tools.token(),
+                now=now,
+                lease_until=now + self._policy.lease_ms,
+            )
+        )
+
+    def _attempt(self, timer: Timer) -> Outcome:
+        outcome = call(timer, self._store.identity(), self._sender, self._tools.clock())
+        settlement = conclude(
+            timer,
+            outcome,
+            now=math.floor(self._tools.clock()),
+            delays=self._policy.retry_delays_s,
+            random=self._tools.random(),
+        )
+        try:
+            self._store.settle(self._arm_retry(timer, settlement))
+        except Unavailable as error:
+            # The answer is lost to us: once the lease is over, the timer is called again.
+            log.error("the outcome of timer %s is not recorded: %s", timer.id, error.detail)
+            self._waker.wake_at(replace(timer.wakeup(), at=timer.lease_until or 0))
+        return outcome
+
+    def _arm_retry(self, timer: Timer, settlement: Settlement) -> Settlement:
+        """Register the next attempt's wake-up before the row says that there is one."""
+        if settlement.next_attempt_at is None:
+            return settlement
+        following = replace(
+            timer.wakeup(), version=timer.version + 1, at=settlement.next_attempt_at
+        )
+        try:
+            self._waker.wake_at(following)
+        except Unavailable as error:
+            log.warning("a retry of timer %s is left to the sweeper: %s", timer.id, error.detail)
+            return replace(settlement, armed=False)
+        return settlement
+
+
+def call(timer: Timer, store_id: str, sender: Sender, now: float) -> Outcome:
+    """Make the call for ``timer``; a URL that cannot be called any more is an outcome too."""
+    try:
+        prepared = prepare(timer, store_id, math.floor(now))
+    except ValueError as error:
+        return Outcome(error=f"the URL cannot be called: it {error}")
+    return sender.send(prepared)
