@@ -14,7 +14,7 @@ from chalice.app import Chalice
 from chalice.local import LocalChalice
 
 from chalicelib import rest
-from chalicelib.errors import RouteNotFound
+from chalicelib.errors import MalformedBody, RouteNotFound, TimersError
 
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
@@ -47,9 +47,10 @@ class Gateway:
         if route is None:
             missing = RouteNotFound(f"There is no {path[:100]}; GET / names the routes.")
             return rest.problem(missing).to_dict()
-        body = _body(environ)
-        if body is None:
-            return rest.problem(rest.too_large()).to_dict()
+        try:
+            body = _body(environ)
+        except TimersError as error:
+            return rest.problem(error).to_dict()
         return self._app(_event(environ, path, route, parameters, body), None)
 
     def _match(self, path: str) -> tuple[str | None, dict[str, str]]:
@@ -71,15 +72,22 @@ def _make_thread_safe(app: Chalice) -> None:
     app.__class__ = type("ThreadSafeApp", (LocalChalice, app.__class__), {})
 
 
-def _body(environ: Environ) -> bytes | None:
-    """Return the body, None if it is longer than any request may be."""
+def _body(environ: Environ) -> bytes:
+    """Return the body.
+
+    Raises ``BodyTooLarge``, and ``MalformedBody`` when the client has hung up before its end.
+    """
     length = environ.get("CONTENT_LENGTH")
     if length and int(length) > rest.MAX_BODY_BYTES:
-        return None
+        raise rest.too_large()
     if length in ("0", "", None) and environ.get("HTTP_TRANSFER_ENCODING") is None:
         return b""
     body: bytes = environ["wsgi.input"].read(rest.MAX_BODY_BYTES + 1)
-    return body if len(body) <= rest.MAX_BODY_BYTES else None
+    if len(body) > rest.MAX_BODY_BYTES:
+        raise rest.too_large()
+    if length and len(body) < int(length):
+        raise MalformedBody("The body is shorter than its Content-Length.")
+    return body
 
 
 def _event(

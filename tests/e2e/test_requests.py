@@ -1,0 +1,187 @@
+"""Whatever bytes a client sends: an answer of the right kind, never a 500, never another timer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.e2e.raw import HOST, TIMER, RawAnswer, chunked, conversation, post, with_length
+from tests.e2e.server import Client, Server
+
+JSON = "Content-Type: application/json"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return one server for the whole module: a bad request must not harm the next."""
+    folder = tmp_path_factory.mktemp("requests")
+    server = Server(folder / "data", folder / "output.txt")
+    server.start()
+    first = server.set_timer("http://127.0.0.1:1/", 3600)
+    yield server
+    try:
+        assert server.healthy()
+        assert first in server.timers()
+        assert "Traceback" not in server.output
+    finally:
+        server.kill()
+
+
+def ask(server: Client, text: str) -> RawAnswer:
+    """Send ``text`` on a connection of its own; return the answer."""
+    with conversation(server.port) as talk:
+        talk.send(text)
+        return talk.answer()
+
+
+def get(path: str, headers: str = HOST) -> str:
+    return f"GET {path} HTTP/1.1\r\n{headers}\r\n"
+
+
+def assert_problem(answer: RawAnswer, status: int) -> None:
+    assert answer.status == status, answer
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem.keys() >= {"type", "title", "detail"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["%00", "9" * 23, str(2**63), "0", "01", "-1", "+1", "1.5", "1e0", "7abc", "%ff", "%", "1%0A"],
+)
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_what_is_no_id_names_no_timer(server: Server, method: str, text: str) -> None:
+    assert_problem(ask(server, f"{method} /timers/{text} HTTP/1.1\r\n{HOST}\r\n"), 404)
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "//timers", "/timers/1/2", "/%00", "/timer"])
+def test_an_unknown_path_is_not_found(server: Server, path: str) -> None:
+    assert_problem(ask(server, get(path)), 404)
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "BREW"])
+def test_a_wrong_method_is_told_which_are_right(server: Server, method: str) -> None:
+    answer = ask(server, f"{method} /timers HTTP/1.1\r\n{HOST}Content-Length: 0\r\n\r\n")
+
+    assert_problem(answer, 405)
+    assert answer.headers["Allow"] == "DELETE, GET, POST"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    ["", "Host: evil.example\r\n", "Host: [::\r\n", f"{HOST}Host: evil.example\r\n"],
+    ids=["no host", "foreign host", "broken host", "two hosts"],
+)
+def test_a_request_to_another_host_is_refused(server: Server, headers: str) -> None:
+    assert ask(server, get("/health", headers)).status in (400, 403)
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
+def test_a_page_of_another_site_may_not_set_timers(server: Server, origin: str) -> None:
+    assert_problem(ask(server, with_length(TIMER, JSON, f"Origin: {origin}")), 403)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x", "json"],
+)
+def test_a_wrong_content_type_is_told_what_to_send(server: Server, content_type: str) -> None:
+    answer = ask(server, with_length(TIMER, f"Content-Type: {content_type}"))
+
+    assert_problem(answer, 415)
+    assert "curl" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        with_length(TIMER),
+        with_length(TIMER, "Content-Type: application/json; charset=utf-8"),
+        with_length(TIMER, "content-type: Application/JSON"),
+        chunked(TIMER),
+        chunked(*TIMER),
+    ],
+    ids=["no type", "charset", "capitals", "one chunk", "a chunk per byte"],
+)
+def test_a_good_request_of_an_unusual_shape_sets_a_timer(server: Server, request_text: str) -> None:
+    answer = ask(server, request_text)
+
+    assert answer.status == 201
+    assert server.time_left(answer.json()["id"]) > 3500
+
+
+def test_a_client_that_expects_100_continue_gets_it(server: Server) -> None:
+    with conversation(server.port) as talk:
+        talk.send(post(f"{JSON}\r\nExpect: 100-continue\r\nContent-Length: {len(TIMER)}\r\n", ""))
+        assert talk.answer().status == 100
+        talk.send(TIMER)
+        assert talk.answer().status == 201
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        with_length(" " * 70_000 + TIMER, JSON),
+        post(f"{JSON}\r\nContent-Length: 99999999999\r\n", ""),
+        chunked(*[" " * 10_000] * 7, TIMER),
+    ],
+    ids=["sent", "announced", "chunked"],
+)
+def test_a_body_that_is_too_large_is_refused(server: Server, request_text: str) -> None:
+    assert_problem(ask(server, request_text), 413)
+
+
+@pytest.mark.parametrize("length", ["abc", "-1", "+5", "1.5", "9" * 40, "5\r\nContent-Length: 6"])
+def test_an_invalid_content_length_is_refused(server: Server, length: str) -> None:
+    assert ask(server, post(f"{JSON}\r\nContent-Length: {length}\r\n", TIMER)).status == 400
+
+
+@pytest.mark.parametrize(
+    "body", ["", "{", "[" * 60_000, '{"url": "\xff"}', TIMER + "\0", '"' + "x" * 60_000]
+)
+def test_a_body_that_is_not_json_is_refused(server: Server, body: str) -> None:
+    assert_problem(ask(server, with_length(body, JSON)), 400)
+
+
+def test_a_body_that_ends_too_soon_sets_no_timer(server: Server) -> None:
+    before = server.timers()
+    with conversation(server.port) as talk:
+        talk.send(post(f"{JSON}\r\nContent-Length: {len(TIMER) + 1}\r\n", TIMER))
+        talk.finish_sending()
+        answer = talk.read()
+    assert answer is None or answer.status == 400
+    assert server.timers() == before
+
+
+def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
+    first = server.set_timer("http://127.0.0.1:1/", 3600)
+    with conversation(server.port) as talk:
+        requests = [get(f"/timers/{first}"), with_length(TIMER, JSON), get("/timers/0"), get("/")]
+        talk.send("".join(requests))
+        answers = [talk.answer() for _ in requests]
+
+    assert [answer.status for answer in answers] == [200, 201, 404, 200]
+    assert answers[0].json()["id"] == first
+    assert answers[1].json()["id"] == first + 1
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    ["hello\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "GET /\r\n\r\n"],
+    ids=["text", "TLS", "HTTP/0.9"],
+)
+def test_what_is_not_http_is_refused(server: Server, garbage: str) -> None:
+    with conversation(server.port) as talk:
+        talk.send(garbage)
+        answer = talk.read()
+    assert answer is None or answer.status == 400
+
+
+def test_connections_that_send_nothing_keep_nobody_out(server: Server) -> None:
+    with ExitStack() as silent:
+        for _ in range(100):
+            silent.enter_context(conversation(server.port)).send("GET /health HTTP/1.1\r\n")
+        assert ask(server, get("/health")).status == 200
