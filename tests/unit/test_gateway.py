@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+from chalice.app import Chalice, Request, Response
+
+from chalicelib import rest
+from local.gateway import Environ, Gateway
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the gateway handed to its WSGI server."""
+
+    status: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.body)
+
+
+def small_app() -> Chalice:
+    """Return an app whose views tell what reached them."""
+    app = Chalice("small", configure_logs=False)
+    app.api.binary_types = []
+    app.register_middleware(rest.own_problems, "http")
+    endpoint = rest.endpoints(app)
+
+    @app.route("/", methods=["GET"])
+    @endpoint
+    def index(_request: Request) -> Response:
+        return rest.answer("index")
+
+    @app.route("/things", methods=["GET", "POST"], content_types=rest.ANY_TYPE)
+    @endpoint
+    def things(request: Request) -> Response:
+        body = request.raw_body or b""
+        assert isinstance(body, bytes)
+        return rest.answer(
+            {
+                "body": body.decode("latin-1"),
+                "headers": dict(request.headers),
+                "query": dict((request.query_params or {}).items()),
+                "path": request.context["path"],
+            }
+        )
+
+    @app.route("/things/fixed", methods=["GET"])
+    @endpoint
+    def fixed(_request: Request) -> Response:
+        return rest.answer("fixed")
+
+    @app.route("/things/{name}", methods=["GET", "DELETE"], content_types=rest.ANY_TYPE)
+    @endpoint
+    def thing(request: Request, name: str) -> Response:
+        return rest.removed() if request.method == "DELETE" else rest.answer({"name": name})
+
+    return app
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Gateway:
+    return Gateway(small_app())
+
+
+def ask(gateway: Gateway, method: str, path: str, **environment: Any) -> Answer:
+    environ: Environ = {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": path,
+        "wsgi.input": io.BytesIO(),
+    } | environment
+    setup_testing_defaults(environ)
+    started: list[tuple[str, list[tuple[str, str]]]] = []
+    parts = gateway(environ, lambda status, headers: started.append((status, headers)))
+    ((status, headers),) = started
+    return Answer(status, dict(headers), b"".join(parts))
+
+
+def post(gateway: Gateway, body: bytes, **environment: Any) -> Answer:
+    return ask(
+        gateway,
+        "POST",
+        "/things",
+        **{"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))} | environment,
+    )
+
+
+def chunked(gateway: Gateway, body: bytes) -> Answer:
+    """Post ``body`` as a server hands on what came in chunks: without a length."""
+    environ: Environ = {"wsgi.input": io.BytesIO(body), "HTTP_TRANSFER_ENCODING": "chunked"}
+    return ask(gateway, "POST", "/things", **environ)
+
+
+def test_a_fixed_path_reaches_its_view(gateway: Gateway) -> None:
+    assert ask(gateway, "GET", "/").document == "index"
+    assert ask(gateway, "GET", "/things").document["path"] == "/things"
+
+
+def test_a_fixed_path_goes_before_one_with_braces(gateway: Gateway) -> None:
+    assert ask(gateway, "GET", "/things/fixed").document == "fixed"
+
+
+@pytest.mark.parametrize("name", ["7", "abc", "a.b", "%00", "\x00", "{name}", "caf\xc3\xa9", "-"])
+def test_what_stands_in_braces_reaches_the_view_as_it_came(gateway: Gateway, name: str) -> None:
+    assert ask(gateway, "GET", f"/things/{name}").document == {"name": name}
+
+
+@pytest.mark.parametrize("path", ["/things/", "/things//", "/things/fixed/", "//"])
+def test_a_slash_at_the_end_changes_nothing(gateway: Gateway, path: str) -> None:
+    assert ask(gateway, "GET", path).status == "200 OK"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/things/1/2",
+        "//things",
+        "/Things",
+        "/{name}",
+        "things",
+        "/\xff",
+        "/" + "x" * 9_000,
+    ],
+)
+def test_an_unknown_path_is_404_and_says_where_the_routes_are(gateway: Gateway, path: str) -> None:
+    answer = ask(gateway, "GET", path)
+    assert answer.status == "404 Not Found"
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert "GET / names the routes" in answer.document["detail"]
+    assert len(answer.body) < 1_000
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "BREW"])
+def test_a_wrong_method_is_405_with_the_right_ones(gateway: Gateway, method: str) -> None:
+    answer = ask(gateway, method, "/things")
+    assert answer.status == "405 Method Not Allowed"
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Allow"] == "GET, POST"
+
+
+def test_every_answer_with_a_body_says_how_long_it_is(gateway: Gateway) -> None:
+    for answer in (ask(gateway, "GET", "/things"), ask(gateway, "GET", "/nothing")):
+        assert answer.headers["Content-Length"] == str(len(answer.body))
+
+
+def test_an_answer_without_content_has_no_length(gateway: Gateway) -> None:
+    answer = ask(gateway, "DELETE", "/things/7")
+    assert answer.status == "204 No Content"
+    assert answer.body == b""
+    assert "Content-Length" not in answer.headers
+
+
+def test_a_body_arrives_byte_for_byte(gateway: Gateway) -> None:
+    body = bytes(range(256))
+    assert post(gateway, body).document["body"].encode("latin-1") == body
+
+
+def test_a_chunked_body_arrives_too(gateway: Gateway) -> None:
+    assert chunked(gateway, b"chunks").document["body"] == "chunks"
+
+
+@pytest.mark.parametrize("length", ["0", ""])
+def test_without_a_length_and_chunks_there_is_no_body(gateway: Gateway, length: str) -> None:
+    answer = post(gateway, b"what a reused connection sends next", CONTENT_LENGTH=length)
+    assert answer.document["body"] == ""
+
+
+def test_a_body_as_long_as_the_limit_arrives(gateway: Gateway) -> None:
+    body = b"x" * rest.MAX_BODY_BYTES
+    assert len(post(gateway, body).document["body"]) == rest.MAX_BODY_BYTES
+    assert len(chunked(gateway, body).document["body"]) == rest.MAX_BODY_BYTES
+
+
+def test_a_longer_body_is_413_and_is_not_read(gateway: Gateway) -> None:
+    stream = io.BytesIO(b"x" * (rest.MAX_BODY_BYTES + 1))
+    answer = post(
+        gateway,
+        b"",
+        **{"wsgi.input": stream, "CONTENT_LENGTH": str(rest.MAX_BODY_BYTES + 1)},
+    )
+    assert answer.status.startswith("413 ")
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert stream.tell() == 0
+
+
+def test_a_longer_chunked_body_is_413_and_is_read_no_further_than_the_limit(
+    gateway: Gateway,
+) -> None:
+    stream = io.BytesIO(b"x" * (10 * rest.MAX_BODY_BYTES))
+    environ: Environ = {"wsgi.input": stream, "HTTP_TRANSFER_ENCODING": "chunked"}
+    assert ask(gateway, "POST", "/things", **environ).status.startswith("413 ")
+    assert stream.tell() == rest.MAX_BODY_BYTES + 1
+
+
+def test_headers_arrive_under_their_own_names(gateway: Gateway) -> None:
+    headers = post(
+        gateway, b"", CONTENT_TYPE="text/plain", HTTP_X_ONE_TWO="3", HTTP_HOST="box:8000"
+    ).document["headers"]
+    assert (
+        headers.items()
+        >= {
+            "content-type": "text/plain",
+            "x-one-two": "3",
+            "host": "box:8000",
+        }.items()
+    )
+
+
+@pytest.mark.parametrize("absent", [{}, {"CONTENT_TYPE": ""}])
+def test_a_missing_content_type_stays_missing(gateway: Gateway, absent: dict[str, str]) -> None:
+    assert "content-type" not in post(gateway, b"", **absent).document["headers"]
+
+
+def test_the_query_is_decoded_and_blank_values_are_kept(gateway: Gateway) -> None:
+    answer = ask(gateway, "GET", "/things", QUERY_STRING="a=%2F+b&c=&a=2")
+    assert answer.document["query"] == {"a": "2", "c": ""}
+
+
+def test_without_a_query_there_are_no_parameters(gateway: Gateway) -> None:
+    assert ask(gateway, "GET", "/things", QUERY_STRING="").document["query"] == {}
+
+
+@pytest.mark.parametrize("query", ["=", "&", "a", "%", "%ff=%ff", "&&a=%zz", "a=" + "x" * 9_000])
+def test_a_strange_query_crashes_nothing(gateway: Gateway, query: str) -> None:
+    assert ask(gateway, "GET", "/things", QUERY_STRING=query).status == "200 OK"

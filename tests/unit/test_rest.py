@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from chalice.app import Request, Response
+
+from chalicelib import errors, rest
+from chalicelib.errors import Fault, InvalidRequest, TimerNotFound
+from chalicelib.ports import Page
+from chalicelib.settings import load
+from chalicelib.timer import NewTimer, Status, Timer
+
+NOW = 1_800_000_000_000
+OFFLINE = load({"TIMERS_ALLOWED_HOSTS": "box.local"})
+ON_AWS = load({"TIMERS_ENGINE": "aws"})
+
+
+def request(
+    *,
+    query: dict[str, list[str]] | None = None,
+    headers: dict[str, str] | None = None,
+    body: bytes = b"",
+    path: str = "/timers",
+) -> Request:
+    event: dict[str, Any] = {
+        "requestContext": {"httpMethod": "GET", "resourcePath": "/timers", "path": path},
+        "headers": headers or {},
+        "multiValueQueryStringParameters": query,
+        "pathParameters": {},
+        "stageVariables": None,
+        "body": body,
+        "isBase64Encoded": False,
+    }
+    return Request(event, None)
+
+
+def query(**parameters: str) -> dict[str, Any]:
+    return rest.list_query(request(query={name: [text] for name, text in parameters.items()}))
+
+
+def page(ids: range, before: int | None = None) -> Page:
+    new = NewTimer(tenant="default", url="http://h", created_at=NOW, due_at=NOW)
+    return Page(timers=[Timer.first(new, timer_id) for timer_id in ids], before=before)
+
+
+def document(response: Response) -> Any:
+    return json.loads(response.body)
+
+
+def admitted(headers: dict[str, str], settings: Any = OFFLINE) -> int:
+    """Return the status that a request with ``headers`` ends with."""
+    answer = rest.admitted(request(headers=headers), lambda _: Response("in"), settings)
+    return int(answer.status_code)
+
+
+@pytest.mark.parametrize("text", ["1", "7", "10", "9223372036854775807"])
+def test_an_id_is_a_whole_number_from_1(text: str) -> None:
+    assert rest.timer_id(text) == int(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "0",
+        "-1",
+        "+1",
+        "01",
+        "1.5",
+        "1e0",
+        "1_0",
+        "0x1",
+        "7abc",
+        "abc",
+        " 1",
+        "1 ",
+        "1\n",
+        "\x00",
+        "%00",
+        "1%00",
+        "9223372036854775808",
+        "9" * 23,
+        "9" * 10_000,
+        "\u0661",
+        "\uff11",
+        "\u00b2",
+        "1/2",
+    ],
+)
+def test_what_is_no_id_names_no_timer(text: str) -> None:
+    with pytest.raises(TimerNotFound) as refusal:
+        rest.timer_id(text)
+    assert len(refusal.value.detail) < 200
+
+
+def test_a_list_shows_100_timers_of_any_status_unless_asked() -> None:
+    assert query() == {"limit": 100, "status": None, "before": None}
+
+
+@pytest.mark.parametrize("limit", [1, 10, 999, 1000])
+def test_a_limit_from_1_to_1000_is_read(limit: int) -> None:
+    assert query(limit=str(limit))["limit"] == limit
+
+
+@pytest.mark.parametrize("name", ["limit", "status", "cursor"])
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "0", "-1", "1001", "99999999999", "1.5", "1e2", "abc", "01", "\u0661", "\x00", "é"],
+)
+def test_a_query_that_makes_no_sense_is_refused_by_name(name: str, text: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        query(**{name: text})
+    assert [fault.field for fault in refusal.value.faults] == [name]
+
+
+def test_every_fault_of_a_query_is_named() -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        query(limit="0", status="done", cursor="x")
+    assert [fault.field for fault in refusal.value.faults] == ["limit", "status", "cursor"]
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_a_status_is_read(status: Status) -> None:
+    assert query(status=status.value)["status"] is status
+
+
+@pytest.mark.parametrize("before", [1, 2, 255, 10**6, 2**63 - 1])
+def test_a_cursor_goes_on_where_the_page_before_it_ended(before: int) -> None:
+    assert query(cursor=rest._cursor(before))["before"] == before
+
+
+@pytest.mark.parametrize("before", [0, -1, 2**63])
+def test_a_cursor_for_no_id_is_refused(before: int) -> None:
+    with pytest.raises(InvalidRequest):
+        query(cursor=rest._cursor(before))
+
+
+def test_a_page_with_more_behind_it_links_to_the_next_with_the_same_query() -> None:
+    asked = {"limit": 2, "status": Status.FAILED, "before": None}
+    answer = rest.listing(request(), page(range(9, 7, -1), before=8), asked, NOW)
+    link = answer.headers["Link"]
+    assert link == f'</timers?limit=2&cursor={rest._cursor(8)}&status=failed>; rel="next"'
+    assert [item["id"] for item in document(answer)] == [9, 8]
+
+
+def test_a_link_keeps_the_stage_that_the_caller_sees() -> None:
+    asked = {"limit": 2, "status": None, "before": None}
+    answer = rest.listing(request(path="/dev/timers"), page(range(1), before=8), asked, NOW)
+    assert str(answer.headers["Link"]).startswith("</dev/timers?")
+
+
+def test_an_empty_page_may_have_a_next_one() -> None:
+    asked = {"limit": 2, "status": None, "before": None}
+    answer = rest.listing(request(), page(range(0), before=8), asked, NOW)
+    assert document(answer) == []
+    assert "Link" in answer.headers
+
+
+def test_the_last_page_has_no_link() -> None:
+    asked = {"limit": 2, "status": None, "before": None}
+    assert "Link" not in rest.listing(request(), page(range(1, 3)), asked, NOW).headers
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json; charset=utf-8",
+        "application/json;charset=UTF-8",
+        " application/json ",
+        "",
+    ],
+)
+def test_json_is_read_by_any_of_its_names(content_type: str) -> None:
+    asked = request(headers={"content-type": content_type}, body=b"{}")
+    assert rest.json_body(asked) == b"{}"
+
+
+def test_a_missing_content_type_is_read_as_json() -> None:
+    assert rest.json_body(request(body=b"{}")) == b"{}"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/x-www-form-urlencoded",
+        "text/plain",
+        "text/json",
+        "application/jsonp",
+        "application/problem+json",
+        "multipart/form-data; boundary=application/json",
+        "application/xml, application/json",
+        "*/*",
+        "x" * 5_000,
+    ],
+)
+def test_another_type_is_refused_with_what_to_send(content_type: str) -> None:
+    with pytest.raises(errors.UnsupportedMediaType) as refusal:
+        rest.json_body(request(headers={"content-type": content_type}, body=b"{}"))
+    assert "curl: -H 'Content-Type: application/json'" in refusal.value.detail
+    assert len(refusal.value.detail) < 300
+
+
+def test_a_body_may_be_as_long_as_the_limit_and_no_longer() -> None:
+    assert len(rest.json_body(request(body=b" " * rest.MAX_BODY_BYTES))) == rest.MAX_BODY_BYTES
+    with pytest.raises(errors.BodyTooLarge, match=str(rest.MAX_BODY_BYTES)):
+        rest.json_body(request(body=b" " * (rest.MAX_BODY_BYTES + 1)))
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.MalformedBody("x"), 400),
+        (errors.ForeignCaller("x"), 403),
+        (errors.PurgeDisabled("x"), 403),
+        (errors.RouteNotFound("x"), 404),
+        (errors.TimerNotFound("x"), 404),
+        (errors.MethodNotAllowed(["GET"]), 405),
+        (errors.TimerInFlight("x"), 409),
+        (errors.BodyTooLarge("x"), 413),
+        (errors.UnsupportedMediaType("x"), 415),
+        (errors.InvalidRequest([Fault("url", "x")]), 422),
+        (errors.Unavailable("x"), 503),
+        (errors.InvalidSettings("x"), 503),
+        (errors.StoreFileError("x"), 503),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_an_error_becomes_a_problem_document(error: errors.TimersError, status: int) -> None:
+    answer = rest.problem(error)
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    found = document(answer)
+    assert found["type"] == f"urn:webhook-timers:{error.code}"
+    assert (found["status"], found["detail"]) == (status, error.detail)
+    assert found["title"]
+
+
+def test_the_problem_of_an_invalid_request_names_every_fault() -> None:
+    answer = rest.problem(InvalidRequest([Fault("url", "is required"), Fault("x", "unknown")]))
+    assert document(answer)["errors"] == [
+        {"field": "url", "message": "is required"},
+        {"field": "x", "message": "unknown"},
+    ]
+
+
+def test_the_problem_of_a_wrong_method_names_the_right_ones() -> None:
+    assert rest.problem(errors.MethodNotAllowed(["POST", "GET"])).headers["Allow"] == "GET, POST"
+
+
+def test_the_problem_of_an_unavailable_store_says_when_to_come_back() -> None:
+    assert rest.problem(errors.Unavailable("x", retry_after=7)).headers["Retry-After"] == "7"
+
+
+def test_every_error_of_a_request_has_a_status() -> None:
+    for kind in errors.RequestError.__subclasses__():
+        assert kind in rest._STATUSES
+
+
+def test_a_fault_of_ours_tells_the_client_nothing_but_that() -> None:
+    def view(_request: Request) -> Response:
+        raise RuntimeError("secret")
+
+    app: Any = SimpleNamespace(current_request=request())
+    answer = rest.endpoints(app)(view)()
+    assert answer.status_code == 500
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert "secret" not in str(answer.body)
+
+
+def test_a_view_gets_the_request_and_what_its_path_names() -> None:
+    def view(asked: Request, timer_id: str) -> Response:
+        return Response([asked.path, timer_id])
+
+    app: Any = SimpleNamespace(current_request=request())
+    assert rest.endpoints(app)(view)(timer_id="7").body == ["/timers", "7"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST:8000",
+        "127.0.0.1",
+        "127.0.0.1:8000",
+        "127.9.9.9",
+        "[::1]",
+        "[::1]:8000",
+        "box.local",
+        "Box.Local:8000",
+    ],
+)
+def test_a_request_that_names_this_machine_is_admitted(host: str) -> None:
+    assert admitted({"host": host}) == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "evil.example",
+        "evil.example:8000",
+        "localhost.evil.example",
+        "evil-localhost",
+        "127.0.0.1.evil.example",
+        "127.0.0.1@evil.example",
+        "0.0.0.0",
+        "10.0.0.1",
+        "192.168.1.2:8000",
+        "[::]",
+        "[fe80::1]",
+        "2130706433",
+        "[",
+        "[::1",
+        ":8000",
+        "\x00",
+    ],
+)
+def test_a_request_that_names_another_host_is_refused(host: str) -> None:
+    assert admitted({"host": host}) == 403
+
+
+def test_a_request_without_a_host_is_refused() -> None:
+    assert admitted({}) == 403
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8000", "http://box.local"],
+)
+def test_a_page_of_this_machine_may_call(origin: str) -> None:
+    assert admitted({"host": "localhost", "origin": origin}) == 200
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "",
+        "null",
+        "http://evil.example",
+        "https://evil.example:8000",
+        "http://localhost.evil.example",
+        "http://localhost@evil.example",
+        "localhost",
+        "file://",
+        "http://[",
+    ],
+)
+def test_a_page_of_another_site_may_not(origin: str) -> None:
+    assert admitted({"host": "localhost", "origin": origin}) == 403
+
+
+def test_a_refusal_names_the_setting_that_admits_others() -> None:
+    asked = request(headers={"host": "evil.example"})
+    answer = rest.admitted(asked, lambda _: Response("in"), OFFLINE)
+    assert "TIMERS_ALLOWED_HOSTS" in document(answer)["detail"]
+
+
+def test_on_aws_any_host_and_origin_are_admitted() -> None:
+    assert admitted({"host": "api.example", "origin": "https://app.example"}, ON_AWS) == 200
+
+
+def test_the_routes_are_named_with_their_methods() -> None:
+    table: dict[str, dict[str, Any]] = {"/b": {"POST": 0, "GET": 0}, "/a": {"GET": 0}}
+    assert rest.routes(table) == ["GET /a", "GET /b", "POST /b"]

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.errors import PurgeDisabled, TimerInFlight, TimerNotFound, Unavailable
+from chalicelib.ports import Arm, Claim
+from chalicelib.scheduling import PURGE_STEP, PUT_FIRST_MS, Scheduling
+from chalicelib.timer import NewTimer, Timer, Wakeup
+from tests.clock import START, HandClock
+
+TENANT = "default"
+URL = "http://h/a"
+
+
+class RecordingStore(SQLiteTimerStore):
+    """A store that remembers how each timer was written, in a log shared with the waker."""
+
+    log: list[str]
+    written: list[Timer]
+    writing_takes_ms = 0.0
+    clock: HandClock
+
+    def create(self, new: NewTimer, arm: Arm) -> Timer:
+        timer = super().create(new, arm)
+        self.clock.advance(self.writing_takes_ms)
+        self.log.append("put")
+        self.written.append(timer)
+        return timer
+
+
+class RecordingWaker:
+    """A waker that remembers what it was asked for."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+        self.registered: list[Wakeup] = []
+        self.forgotten: list[Wakeup] = []
+
+    def wake_at(self, wakeup: Wakeup) -> None:
+        self.log.append("wake")
+        self.registered.append(wakeup)
+
+    def forget(self, wakeup: Wakeup) -> None:
+        self.forgotten.append(wakeup)
+
+
+class FailingWaker(RecordingWaker):
+    """A waker that cannot register anything."""
+
+    def wake_at(self, wakeup: Wakeup) -> None:
+        super().wake_at(wakeup)
+        raise Unavailable("The queue is down.")
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def store(clock: HandClock) -> Iterator[RecordingStore]:
+    store = RecordingStore.in_memory()
+    assert isinstance(store, RecordingStore)
+    store.log, store.written, store.clock = [], [], clock
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def waker(store: RecordingStore) -> RecordingWaker:
+    return RecordingWaker(store.log)
+
+
+@pytest.fixture
+def scheduling(store: RecordingStore, waker: RecordingWaker, clock: HandClock) -> Scheduling:
+    return Scheduling(store, waker, clock)
+
+
+@pytest.fixture
+def without_wakeups(store: RecordingStore, clock: HandClock) -> Scheduling:
+    return Scheduling(store, FailingWaker(store.log), clock)
+
+
+def claim(store: SQLiteTimerStore, timer: Timer) -> Timer:
+    claimed = store.claim(
+        Claim(
+            wakeup=timer.wakeup(),
+            token="t",
+            now=timer.due_at,
+            lease_until=timer.due_at + 30_000,
+        )
+    )
+    assert isinstance(claimed, Timer)
+    return claimed
+
+
+def test_a_timer_is_due_its_delay_after_the_moment_it_was_accepted(
+    scheduling: Scheduling,
+) -> None:
+    timer = scheduling.set(TENANT, URL, 30_000)
+    assert timer.due_at == timer.next_attempt_at == START + 30_000
+    assert timer.created_at == START
+
+
+def test_a_fraction_of_a_millisecond_makes_a_timer_late_and_never_early(
+    scheduling: Scheduling, clock: HandClock
+) -> None:
+    clock.advance(0.25)
+    timer = scheduling.set(TENANT, URL, 30_000)
+    assert timer.due_at == START + 30_001
+    assert timer.time_left(clock.now) == 30
+
+
+def test_the_moment_of_acceptance_is_before_the_write_however_long_that_takes(
+    scheduling: Scheduling, store: RecordingStore
+) -> None:
+    store.writing_takes_ms = 700
+    assert scheduling.set(TENANT, URL, 30_000).due_at == START + 30_000
+
+
+@pytest.mark.parametrize("delay_ms", [PUT_FIRST_MS + 1, 30_000, 10 * 365 * 86_400_000])
+def test_a_wakeup_is_registered_before_the_timer_is_stored(
+    scheduling: Scheduling, store: RecordingStore, waker: RecordingWaker, delay_ms: int
+) -> None:
+    timer = scheduling.set(TENANT, URL, delay_ms)
+    assert store.log == ["wake", "put"]
+    assert waker.registered == [timer.wakeup()]
+    assert store.written[0].armed
+
+
+@pytest.mark.parametrize("delay_ms", [0, 1_000, PUT_FIRST_MS])
+def test_a_very_near_timer_is_stored_before_its_wakeup_is_registered(
+    scheduling: Scheduling, store: RecordingStore, waker: RecordingWaker, delay_ms: int
+) -> None:
+    timer = scheduling.set(TENANT, URL, delay_ms)
+    assert store.log == ["put", "wake"]
+    assert waker.registered == [timer.wakeup()]
+
+
+def test_a_timer_is_woken_again_when_storing_it_outlasted_its_delay(
+    scheduling: Scheduling, store: RecordingStore, waker: RecordingWaker
+) -> None:
+    store.writing_takes_ms = 30_000
+    timer = scheduling.set(TENANT, URL, 30_000)
+    assert store.log == ["wake", "put", "wake"]
+    assert waker.registered == [timer.wakeup()] * 2
+
+
+@pytest.mark.parametrize("delay_ms", [0, PUT_FIRST_MS, 30_000])
+def test_a_wakeup_that_cannot_be_registered_leaves_the_timer_stored_and_unarmed(
+    without_wakeups: Scheduling, store: RecordingStore, delay_ms: int
+) -> None:
+    timer = without_wakeups.set(TENANT, URL, delay_ms)
+    assert without_wakeups.get(TENANT, timer.id).next_attempt_at == START + delay_ms
+    assert not store.written[0].armed
+
+
+def test_cancelling_removes_the_timer_and_its_wakeup(
+    scheduling: Scheduling, waker: RecordingWaker
+) -> None:
+    timer = scheduling.set(TENANT, URL, 30_000)
+    scheduling.cancel(TENANT, timer.id)
+    with pytest.raises(TimerNotFound):
+        scheduling.get(TENANT, timer.id)
+    assert waker.forgotten == [timer.wakeup()]
+
+
+def test_a_timer_whose_webhook_is_on_the_wire_is_not_cancelled(
+    scheduling: Scheduling, store: RecordingStore, waker: RecordingWaker, clock: HandClock
+) -> None:
+    timer = scheduling.set(TENANT, URL, 1_000)
+    claim(store, timer)
+    clock.advance(1_500)
+    with pytest.raises(TimerInFlight):
+        scheduling.cancel(TENANT, timer.id)
+    assert scheduling.get(TENANT, timer.id).id == timer.id
+    assert waker.forgotten == []
+
+
+def test_a_timer_whose_sender_died_can_be_cancelled_once_its_lease_is_over(
+    scheduling: Scheduling, store: RecordingStore, clock: HandClock
+) -> None:
+    timer = scheduling.set(TENANT, URL, 1_000)
+    clock.now = claim(store, timer).lease_until or 0
+    scheduling.cancel(TENANT, timer.id)
+    with pytest.raises(TimerNotFound):
+        scheduling.get(TENANT, timer.id)
+
+
+def test_an_unknown_timer_is_not_cancelled(scheduling: Scheduling) -> None:
+    with pytest.raises(TimerNotFound):
+        scheduling.cancel(TENANT, 1)
+
+
+def test_purging_removes_every_timer_in_as_many_steps_as_it_takes(
+    scheduling: Scheduling, store: RecordingStore
+) -> None:
+    with store.transaction():
+        for _ in range(2 * PURGE_STEP + 1):
+            scheduling.set(TENANT, URL, 30_000)
+    scheduling.purge(TENANT)
+    assert scheduling.list(TENANT, before=None, status=None, limit=1).timers == []
+    assert scheduling.set(TENANT, URL, 30_000).id == 2 * PURGE_STEP + 2
+
+
+def test_purging_an_empty_store_is_no_error(scheduling: Scheduling) -> None:
+    scheduling.purge(TENANT)
+
+
+def test_purging_leaves_the_timers_of_others(scheduling: Scheduling) -> None:
+    kept = scheduling.set("other", URL, 30_000)
+    scheduling.set(TENANT, URL, 30_000)
+    scheduling.purge(TENANT)
+    assert scheduling.get("other", kept.id) == kept
+
+
+def test_a_disabled_purge_removes_nothing_and_names_the_setting(
+    store: RecordingStore, waker: RecordingWaker, clock: HandClock
+) -> None:
+    scheduling = Scheduling(store, waker, clock, allow_purge=False)
+    timer = scheduling.set(TENANT, URL, 30_000)
+    with pytest.raises(PurgeDisabled, match="TIMERS_ALLOW_PURGE"):
+        scheduling.purge(TENANT)
+    assert scheduling.get(TENANT, timer.id) == timer
+
+
+def test_a_purge_that_runs_out_of_time_says_so_and_goes_on_when_called_again(
+    store: RecordingStore, waker: RecordingWaker, clock: HandClock
+) -> None:
+    scheduling = Scheduling(store, waker, clock, out_of_time=lambda: True)
+    with store.transaction():
+        for _ in range(PURGE_STEP + 1):
+            scheduling.set(TENANT, URL, 30_000)
+    with pytest.raises(Unavailable, match="call again"):
+        scheduling.purge(TENANT)
+    left = scheduling.list(TENANT, before=None, status=None, limit=10)
+    assert [timer.id for timer in left.timers] == [1]
+    scheduling.purge(TENANT)
+    assert scheduling.list(TENANT, before=None, status=None, limit=1).timers == []
+
+
+def test_now_is_the_services_clock(scheduling: Scheduling, clock: HandClock) -> None:
+    clock.advance(1.5)
+    assert scheduling.now == START + 1.5

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from chalicelib.errors import InvalidSettings
+from chalicelib.retry import DEFAULT_DELAYS
+from chalicelib.settings import load
+
+
+def test_nothing_has_to_be_set() -> None:
+    settings = load({})
+    assert settings.engine == "embedded"
+    assert settings.stage == "dev"
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.allow_purge
+    assert settings.retry_delays_s == DEFAULT_DELAYS
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    names = ["TIMERS_ENGINE", "TIMERS_STAGE", "PORT", "DATA_DIR", "TIMERS_RETRY_DELAYS"]
+    assert load(dict.fromkeys(names, "")) == load({})
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load({}).port = 1  # type: ignore[misc]
+
+
+def test_the_engine_is_aws_in_a_lambda_unless_the_shell_says_otherwise() -> None:
+    in_lambda = {"AWS_LAMBDA_FUNCTION_NAME": "timers-dev"}
+    assert load(in_lambda).engine == "aws"
+    assert load(in_lambda | {"TIMERS_ENGINE": "embedded"}).engine == "embedded"
+    assert load({"TIMERS_ENGINE": "aws"}).engine == "aws"
+
+
+def test_the_default_data_folder_is_the_users_and_outside_the_checkout() -> None:
+    folder = load({}).data_dir
+    assert folder.is_absolute()
+    assert folder.is_relative_to(Path.home())
+    assert not folder.is_relative_to(Path(__file__).parents[2])
+
+
+def test_a_data_folder_may_begin_at_home() -> None:
+    assert load({"DATA_DIR": "~/timers"}).data_dir == Path.home() / "timers"
+
+
+def test_a_relative_data_folder_is_made_absolute() -> None:
+    assert load({"DATA_DIR": "timers"}).data_dir == Path.cwd() / "timers"
+
+
+def test_a_data_folder_at_the_home_of_nobody_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="DATA_DIR=~no-such-user/timers"):
+        load({"DATA_DIR": "~no-such-user/timers"})
+
+
+@pytest.mark.parametrize(
+    ("environment", "allowed"),
+    [
+        ({"TIMERS_STAGE": "dev"}, True),
+        ({"TIMERS_STAGE": "prod"}, False),
+        ({"TIMERS_STAGE": "prod", "TIMERS_ALLOW_PURGE": "on"}, True),
+        ({"TIMERS_STAGE": "dev", "TIMERS_ALLOW_PURGE": "off"}, False),
+    ],
+)
+def test_purging_is_off_in_production_unless_it_is_allowed(
+    environment: dict[str, str], *, allowed: bool
+) -> None:
+    assert load(environment).allow_purge is allowed
+
+
+def test_lists_are_separated_by_commas() -> None:
+    settings = load({"TIMERS_ALLOWED_HOSTS": "Box.local, ,other", "TIMERS_RETRY_DELAYS": "1, 2.5"})
+    assert settings.allowed_hosts == {"box.local", "other"}
+    assert settings.retry_delays_s == (1.0, 2.5)
+
+
+@pytest.mark.parametrize("timeout", ["0.1", "10", "60"])
+def test_a_lease_outlasts_every_call(timeout: str) -> None:
+    settings = load({"TIMERS_SEND_TIMEOUT": timeout})
+    assert settings.lease_ms > settings.send_timeout_s * 1000 + 5_000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TIMERS_ENGINE", "azure"),
+        ("TIMERS_ALLOW_PURGE", "yes"),
+        ("TIMERS_ALLOW_PURGE", "ON"),
+        ("PORT", "abc"),
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "80.5"),
+        ("PORT", "-1"),
+        ("TIMERS_WORKERS", "0"),
+        ("TIMERS_WORKERS", "65"),
+        ("TIMERS_SEND_TIMEOUT", "0"),
+        ("TIMERS_SEND_TIMEOUT", "-1"),
+        ("TIMERS_SEND_TIMEOUT", "nan"),
+        ("TIMERS_SEND_TIMEOUT", "inf"),
+        ("TIMERS_SEND_TIMEOUT", "ten"),
+        ("TIMERS_RETENTION_DAYS", "-1"),
+        ("TIMERS_RETENTION_DAYS", "inf"),
+        ("TIMERS_MAX_IN_FLIGHT", "0"),
+        ("TIMERS_RETRY_DELAYS", "soon"),
+    ],
+)
+def test_an_impossible_value_is_refused_by_name_and_value(name: str, value: str) -> None:
+    with pytest.raises(InvalidSettings, match=rf"^{name}={value}: must be "):
+        load({name: value})
+
+
+@pytest.mark.parametrize("delays", ["5,-1", "5,nan", "5,inf", "5,x", "5 6"])
+def test_one_impossible_retry_delay_is_refused(delays: str) -> None:
+    with pytest.raises(InvalidSettings, match="TIMERS_RETRY_DELAYS"):
+        load({"TIMERS_RETRY_DELAYS": delays})
