@@ -1,0 +1,609 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from chalice.test import Client, HTTPResponse
+
+from app import app
+from chalicelib import rest, wiring
+from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.embedded.waker import ImpliedWaker
+from chalicelib.errors import Unavailable
+from chalicelib.ports import Claim, Settlement
+from chalicelib.scheduling import Scheduling
+from chalicelib.schemas import rfc3339
+from chalicelib.settings import load
+from chalicelib.timer import DEFAULT_TENANT, Status, Timer
+from tests.clock import START, HandClock
+
+JSON = {"Content-Type": "application/json"}
+URL = "https://someserver.com"
+NO_IDS = [
+    "abc",
+    "0",
+    "-1",
+    "1.5",
+    "1e0",
+    "7abc",
+    "1abc",
+    "01",
+    "+1",
+    "%00",
+    "\x00",
+    "9" * 23,
+    "%31",
+]
+
+
+class BrokenStore(SQLiteTimerStore):
+    """A store whose disk is full."""
+
+    def check(self) -> None:
+        raise Unavailable("The store cannot do this now: disk full.", retry_after=3)
+
+
+@dataclass
+class Service:
+    """The API, with everything behind it in memory and the clock in the test's hand."""
+
+    client: Client
+    store: SQLiteTimerStore
+    clock: HandClock
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+    ) -> HTTPResponse:
+        sent = {"Host": "localhost:8000"} | (headers or {})
+        response = self.client.http.request(method, path, headers=sent, body=body)
+        assert response.status_code != 500, response.body
+        return response
+
+    def get(self, path: str) -> HTTPResponse:
+        return self.ask("GET", path)
+
+    def delete(self, path: str) -> HTTPResponse:
+        return self.ask("DELETE", path)
+
+    def post(self, body: Any, headers: dict[str, str] | None = None) -> HTTPResponse:
+        sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.ask("POST", "/timers", sent, JSON if headers is None else headers)
+
+    def set(self, seconds: int = 30, url: str = URL) -> int:
+        response = self.post({"seconds": seconds, "url": url})
+        assert response.status_code == 201
+        return int(response.json_body["id"])
+
+    def list(self, query: str = "") -> list[int]:
+        response = self.get(f"/timers{query}")
+        assert response.status_code == 200
+        return [item["id"] for item in response.json_body]
+
+    def claim(self, timer_id: int) -> Timer:
+        """Put the webhook of a timer on the wire, when it is due."""
+        wakeup = self.store.get(DEFAULT_TENANT, timer_id).wakeup()
+        self.clock.now = max(self.clock.now, wakeup.at)
+        now = int(self.clock.now)
+        claim = Claim(wakeup=wakeup, token="t", now=now, lease_until=now + 30_000)
+        timer = self.store.claim(claim)
+        assert isinstance(timer, Timer)
+        return timer
+
+    def settle(self, timer_id: int, status: Status, next_attempt_at: int | None = None) -> None:
+        """Let a timer's webhook come to an end."""
+        self.claim(timer_id)
+        settlement = Settlement(
+            tenant=DEFAULT_TENANT,
+            id=timer_id,
+            token="t",
+            now=int(self.clock.now),
+            status=status,
+            next_attempt_at=next_attempt_at,
+        )
+        assert self.store.settle(settlement)
+
+
+Start = Callable[..., Service]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Return what starts a service on a store of its own."""
+    stores: list[SQLiteTimerStore] = []
+
+    def started(kind: type[SQLiteTimerStore] = SQLiteTimerStore, **environment: str) -> Service:
+        settings = load(environment)
+        store, clock = kind.in_memory(), HandClock()
+        stores.append(store)
+        scheduling = Scheduling(store, ImpliedWaker(), clock, allow_purge=settings.allow_purge)
+        monkeypatch.setattr(wiring, "settings", lambda: settings)
+        monkeypatch.setattr(wiring, "scheduling", lambda: scheduling)
+        return Service(Client(app), store, clock)
+
+    yield started
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def service(start: Start) -> Service:
+    return start()
+
+
+def assert_problem(response: HTTPResponse, status: int) -> Any:
+    """Check that ``response`` is a problem document (RFC 9457) and return it."""
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "application/problem+json"
+    document = response.json_body
+    assert document["status"] == status
+    assert all(type(document[name]) is str for name in ("type", "title", "detail"))
+    assert "Traceback" not in response.body.decode()
+    return document
+
+
+def next_page(response: HTTPResponse) -> str | None:
+    """Return the address of the next page, as the Link header gives it."""
+    link = response.headers.get("Link")
+    if link is None:
+        return None
+    address, relation = link.split("; ")
+    assert relation == 'rel="next"'
+    return str(address[1:-1])
+
+
+# Set a timer
+
+
+def test_a_timer_is_set_with_the_request_of_the_contract(service: Service) -> None:
+    response = service.post({"hours": 4, "minutes": 0, "seconds": 1, "url": URL})
+    assert response.status_code == 201
+    assert response.json_body == {"id": 1}
+    assert type(response.json_body["id"]) is int
+    assert response.headers["Location"] == "/timers/1"
+    assert response.headers["Content-Type"] == "application/json"
+
+
+def test_ids_grow_and_a_refused_request_uses_none(service: Service) -> None:
+    assert service.set() == 1
+    assert service.post({"seconds": -1, "url": URL}).status_code == 422
+    assert service.post(b"{").status_code == 400
+    assert service.set() == 2
+
+
+def test_an_id_is_not_used_again_after_its_timer_is_gone(service: Service) -> None:
+    service.set()
+    assert service.delete("/timers/1").status_code == 204
+    assert service.set() == 2
+    service.delete("/timers")
+    assert service.set() == 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"seconds": 0, "url": URL},
+        {"minutes": 90, "url": URL},
+        {"seconds": 315_360_000, "url": URL},
+        {"seconds": 1, "url": "http://127.0.0.1:9000/hook?k=v#f"},
+        {"seconds": 1, "url": "https://h/caf\u00e9"},
+        {"seconds": 1, "url": "https://b\u00fccher.example/"},
+    ],
+)
+def test_what_the_contract_allows_is_accepted(service: Service, body: dict[str, Any]) -> None:
+    assert service.post(body).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"content-type": "application/json; charset=utf-8"}, {"CONTENT-TYPE": "application/JSON"}],
+)
+def test_json_may_be_sent_under_any_of_its_names_or_none(
+    service: Service, headers: dict[str, str]
+) -> None:
+    assert service.post({"seconds": 1, "url": URL}, headers).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/x-www-form-urlencoded",
+        "text/plain",
+        "application/octet-stream",
+        "image/png",
+        "multipart/form-data; boundary=x",
+        "nonsense",
+    ],
+)
+def test_another_content_type_is_415_and_told_what_to_send(
+    service: Service, content_type: str
+) -> None:
+    response = service.post({"seconds": 1, "url": URL}, {"Content-Type": content_type})
+    detail = assert_problem(response, 415)["detail"]
+    assert content_type in detail
+    assert "-H 'Content-Type: application/json'" in detail
+    assert service.list() == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b" ", b"{", b"[", b"seconds=1", b"\xff\xfe", b"\x00", b"[" * 50_000, b'{"seconds": 01}'],
+    ids=lambda body: repr(body[:12]),
+)
+def test_what_is_no_json_is_400(service: Service, body: bytes) -> None:
+    assert "errors" not in assert_problem(service.post(body), 400)
+    assert service.list() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ({}, {"seconds", "url"}),
+        ({"seconds": 1}, {"url"}),
+        ({"url": URL}, {"seconds"}),
+        ({"seconds": -1, "url": URL}, {"seconds"}),
+        ({"seconds": 1.5, "url": URL}, {"seconds"}),
+        ({"seconds": 1.0, "url": URL}, {"seconds"}),
+        ({"seconds": "1", "url": URL}, {"seconds"}),
+        ({"seconds": True, "url": URL}, {"seconds"}),
+        ({"seconds": None, "url": URL}, {"seconds"}),
+        ({"seconds": [1], "url": URL}, {"seconds"}),
+        ({"seconds": float("nan"), "url": URL}, {"seconds"}),
+        ({"seconds": 2**63, "url": URL}, {"seconds"}),
+        ({"hours": 10**30, "url": URL}, {"hours"}),
+        ({"seconds": 315_360_001, "url": URL}, {"seconds"}),
+        ({"seconds": 1, "url": None}, {"url"}),
+        ({"seconds": 1, "url": ["https://h"]}, {"url"}),
+        ({"seconds": 1, "url": "ftp://h"}, {"url"}),
+        ({"seconds": 1, "url": "file:///etc/passwd"}, {"url"}),
+        ({"seconds": 1, "url": "javascript:alert(1)"}, {"url"}),
+        ({"seconds": 1, "url": "https://"}, {"url"}),
+        ({"seconds": 1, "url": "https://a b"}, {"url"}),
+        ({"seconds": 1, "url": "https://h:65536"}, {"url"}),
+        ({"seconds": 1, "url": "https://h/" + "a" * 2048}, {"url"}),
+        ({"seconds": 1, "url": "https://h/\u0000"}, {"url"}),
+        ({"minuets": 5, "seconds": 1, "url": URL}, {"minuets"}),
+        ({"minuets": 5, "url": "h", "hours": -1}, {"minuets", "url", "hours"}),
+        ([], {"body"}),
+        (None, {"body"}),
+        ("text", {"body"}),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_wrong_request_is_422_and_every_fault_is_named(
+    service: Service, body: Any, fields: set[str]
+) -> None:
+    document = assert_problem(service.post(body), 422)
+    assert {fault["field"] for fault in document["errors"]} == fields
+    assert all(fault.keys() == {"field", "message"} for fault in document["errors"])
+    assert service.list() == []
+
+
+def test_a_delay_that_is_too_long_names_the_limit(service: Service) -> None:
+    document = assert_problem(service.post({"seconds": 315_360_001, "url": URL}), 422)
+    assert "10 years" in document["errors"][0]["message"]
+
+
+def test_a_body_that_is_too_large_is_413(service: Service) -> None:
+    body = json.dumps({"seconds": 1, "url": URL}).encode()
+    assert service.post(body.ljust(rest.MAX_BODY_BYTES)).status_code == 201
+    assert_problem(service.post(body.ljust(rest.MAX_BODY_BYTES + 1)), 413)
+    assert service.list() == [1]
+
+
+# Timer status
+
+
+def test_a_timers_status_is_its_id_and_the_seconds_left(service: Service) -> None:
+    service.set(seconds=645)
+    response = service.get("/timers/1")
+    assert response.status_code == 200
+    assert response.json_body == {"id": 1, "time_left": 645}
+
+
+@pytest.mark.parametrize(
+    ("passed_ms", "left"), [(0, 30), (1, 30), (1_000, 29), (29_999, 1), (30_000, 0)]
+)
+def test_time_left_is_rounded_up(service: Service, passed_ms: int, left: int) -> None:
+    service.set(seconds=30)
+    service.clock.advance(passed_ms)
+    assert service.get("/timers/1").json_body == {"id": 1, "time_left": left}
+
+
+@pytest.mark.parametrize("status", [Status.FIRED, Status.FAILED])
+def test_an_expired_timer_shows_0_for_ever(service: Service, status: Status) -> None:
+    service.set(seconds=30)
+    service.settle(1, status)
+    for moved_ms in (0, 1_000, 10 * 365 * 86_400_000, -11 * 365 * 86_400_000):
+        service.clock.advance(moved_ms)
+        assert service.get("/timers/1").json_body == {"id": 1, "time_left": 0}
+
+
+def test_a_timer_that_waits_for_a_retry_shows_0(service: Service) -> None:
+    service.set(seconds=30)
+    service.settle(1, Status.PENDING, next_attempt_at=START + 500_000)
+    assert service.get("/timers/1").json_body == {"id": 1, "time_left": 0}
+
+
+def test_an_unknown_timer_is_404(service: Service) -> None:
+    assert_problem(service.get("/timers/1"), 404)
+    assert_problem(service.delete("/timers/1"), 404)
+
+
+@pytest.mark.parametrize("text", NO_IDS)
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_what_is_no_id_is_404_and_never_another_timer(
+    service: Service, method: str, text: str
+) -> None:
+    for _ in range(10):
+        service.set()
+    assert_problem(service.ask(method, f"/timers/{text}"), 404)
+    assert len(service.list()) == 10
+
+
+# List
+
+
+def test_a_list_is_an_array_highest_id_first(service: Service) -> None:
+    assert service.get("/timers").json_body == []
+    for seconds in (50, 10, 30):
+        service.set(seconds)
+    assert service.list() == [3, 2, 1]
+
+
+def test_a_timer_in_a_list_tells_what_it_is_about(service: Service) -> None:
+    service.set(seconds=30, url="https://u:p@h/a?k=v#f")
+    (item,) = service.get("/timers").json_body
+    assert (
+        item.items()
+        >= {
+            "id": 1,
+            "url": "https://u:p@h/a?k=v#f",
+            "status": "pending",
+            "due_at": rfc3339(START + 30_000),
+            "time_left": 30,
+        }.items()
+    )
+
+
+def test_a_list_can_be_of_one_status(service: Service) -> None:
+    for _ in range(4):
+        service.set(seconds=1)
+    service.settle(1, Status.FIRED)
+    service.settle(2, Status.FAILED)
+    service.settle(3, Status.PENDING, next_attempt_at=START + 500_000)
+    assert service.list("?status=fired") == [1]
+    assert service.list("?status=failed") == [2]
+    assert service.list("?status=pending") == [4, 3]
+    assert service.list() == [4, 3, 2, 1]
+
+
+def test_a_list_shows_100_timers_unless_asked_for_more_or_fewer(service: Service) -> None:
+    with service.store.transaction():
+        for _ in range(101):
+            service.set()
+    assert service.list() == list(range(101, 1, -1))
+    assert service.list("?limit=1") == [101]
+    assert service.list("?limit=1000") == list(range(101, 0, -1))
+
+
+def test_links_lead_through_the_whole_list(service: Service) -> None:
+    with service.store.transaction():
+        for _ in range(25):
+            service.set()
+    seen: list[int] = []
+    address: str | None = "/timers?limit=10"
+    while address:
+        response = service.get(address)
+        seen += [item["id"] for item in response.json_body]
+        address = next_page(response)
+    assert seen == list(range(25, 0, -1))
+
+
+def test_links_keep_the_status_that_was_asked_for(service: Service) -> None:
+    for _ in range(5):
+        service.set(seconds=1)
+    for timer_id in (1, 3, 5):
+        service.settle(timer_id, Status.FAILED)
+    first = service.get("/timers?status=failed&limit=2")
+    assert [item["id"] for item in first.json_body] == [5, 3]
+    assert service.list((next_page(first) or "").removeprefix("/timers")) == [1]
+
+
+def test_timers_set_while_someone_pages_do_not_shift_the_pages(service: Service) -> None:
+    for _ in range(4):
+        service.set()
+    address = next_page(service.get("/timers?limit=2")) or ""
+    service.set()
+    service.delete("/timers/3")
+    assert service.list(address.removeprefix("/timers")) == [2, 1]
+
+
+def test_the_last_page_has_no_link(service: Service) -> None:
+    for _ in range(2):
+        service.set()
+    assert next_page(service.get("/timers?limit=2")) is None
+
+
+@pytest.mark.parametrize(
+    ("query", "fields"),
+    [
+        ("limit=0", {"limit"}),
+        ("limit=1001", {"limit"}),
+        ("limit=-1", {"limit"}),
+        ("limit=abc", {"limit"}),
+        ("limit=", {"limit"}),
+        ("limit=99999999999999999999999", {"limit"}),
+        ("status=done", {"status"}),
+        ("status=", {"status"}),
+        ("status=PENDING", {"status"}),
+        ("cursor=", {"cursor"}),
+        ("cursor=5", {"cursor"}),
+        ("cursor=%00", {"cursor"}),
+        ("cursor=%ff%fe", {"cursor"}),
+        ("cursor=LTE", {"cursor"}),
+        ("cursor=" + "A" * 5_000, {"cursor"}),
+        ("limit=0&status=x&cursor=y", {"limit", "status", "cursor"}),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_wrong_query_is_422_and_every_fault_is_named(
+    service: Service, query: str, fields: set[str]
+) -> None:
+    document = assert_problem(service.get(f"/timers?{query}"), 422)
+    assert {fault["field"] for fault in document["errors"]} == fields
+
+
+# Cancel and purge
+
+
+def test_a_cancelled_timer_is_gone(service: Service) -> None:
+    service.set()
+    response = service.delete("/timers/1")
+    assert (response.status_code, response.body) == (204, b"")
+    assert_problem(service.get("/timers/1"), 404)
+    assert_problem(service.delete("/timers/1"), 404)
+    assert service.store.due(START + 10**12, 10) == []
+
+
+def test_a_timer_on_the_wire_is_not_cancelled_but_409(service: Service) -> None:
+    service.set(seconds=1)
+    service.claim(1)
+    assert_problem(service.delete("/timers/1"), 409)
+    assert service.get("/timers/1").json_body == {"id": 1, "time_left": 0}
+
+
+@pytest.mark.parametrize("status", [Status.FIRED, Status.FAILED])
+def test_a_settled_timer_can_be_removed(service: Service, status: Status) -> None:
+    service.set(seconds=1)
+    service.settle(1, status)
+    assert service.delete("/timers/1").status_code == 204
+    assert service.list() == []
+
+
+def test_a_purge_removes_every_timer(service: Service) -> None:
+    with service.store.transaction():
+        for _ in range(1_200):
+            service.set()
+    response = service.delete("/timers")
+    assert (response.status_code, response.json_body) == (200, {})
+    assert service.list() == []
+    assert service.delete("/timers").status_code == 200
+
+
+def test_a_purge_is_refused_where_it_is_switched_off(start: Start) -> None:
+    service = start(TIMERS_STAGE="prod")
+    service.set()
+    document = assert_problem(service.delete("/timers"), 403)
+    assert "TIMERS_ALLOW_PURGE" in document["detail"]
+    assert service.list() == [1]
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "text/plain"}, JSON])
+def test_a_delete_may_carry_any_content_type(service: Service, headers: dict[str, str]) -> None:
+    service.set()
+    assert service.ask("DELETE", "/timers/1", headers=headers).status_code == 204
+    assert service.ask("DELETE", "/timers", headers=headers).status_code == 200
+
+
+# Everything else
+
+
+def test_the_index_names_the_routes(service: Service) -> None:
+    assert service.get("/").json_body == {
+        "routes": [
+            "GET /",
+            "GET /health",
+            "DELETE /timers",
+            "GET /timers",
+            "POST /timers",
+            "DELETE /timers/{timer_id}",
+            "GET /timers/{timer_id}",
+        ]
+    }
+
+
+def test_the_service_is_healthy_when_it_reaches_its_store(service: Service) -> None:
+    response = service.get("/health")
+    assert (response.status_code, response.json_body) == (200, {"status": "ok"})
+
+
+def test_the_service_is_not_healthy_when_it_does_not(start: Start) -> None:
+    response = start(BrokenStore).get("/health")
+    assert "disk full" in assert_problem(response, 503)["detail"]
+    assert response.headers["Retry-After"] == "3"
+
+
+def test_a_store_that_fails_makes_every_request_503(service: Service) -> None:
+    service.set()
+    service.store.close()
+    body = json.dumps({"seconds": 1, "url": URL}).encode()
+    for method, path in [
+        ("GET", "/health"),
+        ("POST", "/timers"),
+        ("GET", "/timers"),
+        ("DELETE", "/timers"),
+        ("GET", "/timers/1"),
+        ("DELETE", "/timers/1"),
+    ]:
+        response = service.ask(method, path, body if method == "POST" else b"", JSON)
+        assert_problem(response, 503)
+        assert int(response.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/", "GET"),
+        ("/health", "GET"),
+        ("/timers", "DELETE, GET, POST"),
+        ("/timers/1", "DELETE, GET"),
+    ],
+)
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "HEAD", "TRACE"])
+def test_a_wrong_method_is_405_with_the_right_ones(
+    service: Service, path: str, allowed: str, method: str
+) -> None:
+    response = service.ask(method, path, b"{}", JSON)
+    assert_problem(response, 405)
+    assert response.headers["Allow"] == allowed
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example:8000"},
+        {"Host": ""},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+def test_a_foreign_host_or_origin_is_403_and_changes_nothing(
+    service: Service, method: str, headers: dict[str, str]
+) -> None:
+    service.set()
+    body = json.dumps({"seconds": 1, "url": URL}).encode()
+    assert_problem(service.ask(method, "/timers", body, JSON | headers), 403)
+    assert service.list() == [1]
+
+
+def test_a_host_that_the_settings_name_is_admitted(start: Start) -> None:
+    service = start(TIMERS_ALLOWED_HOSTS="box.local")
+    headers = {"Host": "box.local:8000", "Origin": "http://box.local"}
+    assert service.ask("GET", "/timers", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "accept", ["*/*", "text/html", "image/png", "application/octet-stream", ""]
+)
+def test_an_accept_header_changes_nothing(service: Service, accept: str) -> None:
+    response = service.ask("GET", "/timers", headers={"Accept": accept})
+    assert (response.status_code, response.json_body) == (200, [])
