@@ -27,7 +27,7 @@ class SQLiteTimerStore:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._durable = False
+        self._durable: bool | None = None
         (self._identity,) = connection.execute("SELECT identity FROM store").fetchone()
 
     @classmethod
