@@ -1,1 +1,1 @@
-"""The AWS engine: DynamoDB keeps the timers."""
+"""The AWS engine: DynamoDB keeps the timers, SQS and EventBridge Scheduler wake them."""

@@ -24,7 +24,8 @@ woken_at         when a sweep last sent a wake-up; void under another version
 ===============  ==================================================================================
 
 Two other kinds of item have ``id`` 0: ``C#<tenant>`` with ``last_id``, the highest id leased so
-far, and ``STORE`` with ``identity``.
+far, and ``STORE`` with ``identity``. While a purge is cut off, the counter also has ``purge_top``,
+``purge_to`` and ``purged_at``: from where, down to where and when it removed everything.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import re
 import zlib
 from typing import TYPE_CHECKING, TypeAlias
 
+from chalicelib.ports import Settlement
 from chalicelib.timer import Status, Timer, Wakeup
 
 if TYPE_CHECKING:
@@ -111,6 +113,11 @@ def due_shards() -> list[str]:
     return [f"{kind}{shard}" for kind in (ARMED, UNARMED) for shard in range(SHARDS)]
 
 
+def store_row(identity: str) -> Row:
+    """Return the item that names the store."""
+    return {**store_key(), "f": number(FORMAT), "identity": text(identity)}
+
+
 def new_row(timer: Timer) -> Row:
     """Return the item of an outstanding timer that was never claimed."""
     assert timer.next_attempt_at is not None
@@ -165,14 +172,36 @@ def wakeup_of(row: Row) -> Wakeup:
     )
 
 
-def holds(row: Row | None, token: str) -> bool:
-    """Tell whether ``token`` made the last claim on a row."""
-    return row is not None and row.get("token") == text(token)
+def settling(settlement: Settlement, retention_s: int) -> tuple[str, Row]:
+    """Return the update that records a settlement, and its values.
+
+    A retry moves in the due index; what is settled leaves it, and expires ``retention_s`` later.
+    """
+    values = {":status": text(settlement.status.value), ":one": number(1)}
+    if settlement.next_attempt_at is not None:
+        shard = due_shard(settlement.tenant, settlement.id, armed=settlement.armed)
+        values |= {":at": number(settlement.next_attempt_at), ":shard": text(shard)}
+        return (
+            "SET #status = :status, #next_attempt_at = :at, #due_shard = :shard "
+            "REMOVE #lease_until, #woken_at ADD #attempts :one, #version :one"
+        ), values
+    values |= {
+        ":now": number(settlement.now),
+        ":expires_at": number(settlement.now // 1000 + retention_s),
+    }
+    failed = ""
+    if settlement.status is Status.FAILED:
+        failed = ", #failed_of = :tenant"
+        values[":tenant"] = text(settlement.tenant)
+    return (
+        f"SET #status = :status, #settled_at = :now, #expires_at = :expires_at{failed} "
+        "REMOVE #lease_until, #next_attempt_at, #due_shard, #woken_at ADD #attempts :one"
+    ), values
 
 
-def leased(row: Row) -> bool:
-    """Tell whether a row was claimed and not settled since, be the lease over or not."""
-    return "lease_until" in row
+def settled_by(row: Row, token: str) -> bool:
+    """Tell whether the last settle of a row was of the claim that ``token`` made."""
+    return row.get("token") == text(token) and "lease_until" not in row
 
 
 def _tenant(row: Row) -> str:

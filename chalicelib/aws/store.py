@@ -1,4 +1,4 @@
-"""The timer store on DynamoDB. Each method is one conditional write, or a few reads.
+"""The timer store on DynamoDB.
 
 A delivered timer costs five write units and no read: the put (row and due index), the claim
 (row), the settle (row and due index). What a failed write needs to know of the row comes back
@@ -9,7 +9,6 @@ The client repeats a write whose answer was lost, so every write knows its own f
 
 from __future__ import annotations
 
-import functools
 import heapq
 import secrets
 import time
@@ -18,8 +17,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chalicelib.aws import rows
-from chalicelib.aws.failures import ConditionFailed, unavailable_on_error
+from chalicelib.aws.blocks import Blocks, last_id
+from chalicelib.aws.failures import ConditionFailed
 from chalicelib.aws.ids import IdLeases
+from chalicelib.aws.items import Items
 from chalicelib.aws.rows import number, text
 from chalicelib.errors import TimerInFlight, TimerNotFound, Unavailable
 from chalicelib.ports import Arm, Claim, Clock, Page, Refusal, Refused, Settlement
@@ -27,19 +28,8 @@ from chalicelib.timer import NewTimer, Status, Timer, Wakeup
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.literals import ReturnValueType
-    from mypy_boto3_dynamodb.type_defs import QueryInputTypeDef, WriteRequestTypeDef
 
     from chalicelib.aws.rows import Row
-
-BLOCKS_PER_STEP = 32
-"""Partitions that one step of a list or a purge looks into: over gaps, it ends with nothing."""
-
-BATCH = 25
-"""Items per BatchWriteItem (AWS limit)."""
-
-BATCH_TRIES = 6
-BATCH_PAUSE_S = 0.05
 
 _DAY_S = 86_400
 _FREE = "(attribute_not_exists(#lease_until) OR #lease_until <= :now)"
@@ -57,18 +47,17 @@ class DynamoDBTimerStore:
         retention_days: float = 7.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._client = client
-        self._table = table
-        self._retention_s = int(retention_days * _DAY_S)
-        self._sleep = sleep
+        self._items = Items(client, table, sleep)
+        self._blocks = Blocks(self._items, clock)
         self._ids = IdLeases(self._lease_ids, clock)
-        self._calling = functools.partial(unavailable_on_error, table)
+        self._retention_s = int(retention_days * _DAY_S)
         self._identity: str | None = None
 
     def identity(self) -> str:
         """Return the random name this store was born with."""
         if self._identity is None:
-            self._identity = self._read_identity() or self._be_born()
+            row = self._items.read(rows.store_key()) or self._be_born()
+            self._identity = row["identity"]["S"]
         return self._identity
 
     def create(self, new: NewTimer, arm: Arm) -> Timer:
@@ -78,17 +67,15 @@ class DynamoDBTimerStore:
             timer = replace(timer, armed=False)
         row = rows.new_row(timer)
         try:
-            self._put(row)
+            self._items.insert(row)
         except ConditionFailed as failure:
             if failure.row is None or not rows.same_timer(failure.row, row):
-                raise Unavailable(
-                    f"The id {timer.id} is taken: the id counter was put back."
-                ) from (failure)
+                raise Unavailable(f"The id {timer.id} is taken already.") from failure
         return timer
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""
-        row = self._read(rows.timer_key(tenant, timer_id))
+        row = self._items.read(rows.timer_key(tenant, timer_id))
         if row is None:
             raise _not_found(timer_id)
         return rows.timer_of(row)
@@ -99,50 +86,33 @@ class DynamoDBTimerStore:
         Failed timers come from their index, which may be a moment behind.
         """
         if status is Status.FAILED:
-            return self._list_failed(tenant, before, limit)
-        top = self._last_id(tenant) + 1
-        below = top if before is None else min(before, top)
-        found: list[Timer] = []
-        for _ in range(BLOCKS_PER_STEP):
-            if below <= 1 or len(found) >= limit:
-                break
-            part, below = self._block(tenant, below, status, limit - len(found))
-            found += map(rows.timer_of, part)
-        return Page(timers=found, before=below if below > 1 else None)
+            found: Sequence[Row]
+            found, before = self._failed(tenant, before, limit)
+        else:
+            found, before = self._blocks.below(tenant, before, status, limit)
+        return Page(timers=[rows.timer_of(row) for row in found], before=before)
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
         """Remove one timer. Raises ``TimerNotFound`` and ``TimerInFlight``.
 
         A repeated delete whose first try applied finds nothing: the timer is gone either way.
         """
-        condition = f"attribute_exists(#pk) AND {_FREE}"
         try:
-            with self._calling():
-                response = self._client.delete_item(
-                    TableName=self._table,
-                    Key=rows.timer_key(tenant, timer_id),
-                    ConditionExpression=condition,
-                    ExpressionAttributeNames=rows.names(condition),
-                    ExpressionAttributeValues={":now": number(now)},
-                    ReturnValues="ALL_OLD",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                )
+            row = self._items.delete(
+                rows.timer_key(tenant, timer_id),
+                f"attribute_exists(#pk) AND {_FREE}",
+                {":now": number(now)},
+            )
         except ConditionFailed as failure:
             raise _not_free(timer_id, failure.row) from failure
-        return rows.timer_of(response["Attributes"])
+        return rows.timer_of(row)
 
     def purge(self, tenant: str, *, before: int | None, limit: int) -> int | None:
-        """Remove up to ``limit`` timers below ``before``, highest first."""
-        below = self._last_id(tenant) + 1 if before is None else before
-        keys: list[Row] = []
-        for _ in range(BLOCKS_PER_STEP):
-            if below <= 1 or len(keys) >= limit:
-                break
-            part, below = self._block(tenant, below, None, limit - len(keys), keys_only=True)
-            keys += part
-        for start in range(0, len(keys), BATCH):
-            self._delete(keys[start : start + BATCH])
-        return below if below > 1 else None
+        """Remove up to ``limit`` timers below ``before``, highest first.
+
+        After a purge that was cut off, one that starts at the top soon goes on where that ended.
+        """
+        return self._blocks.purge(tenant, before, limit)
 
     def due(self, now: int, limit: int) -> Sequence[Wakeup]:
         """Return timers whose next attempt is due, longest due first; some may be held.
@@ -155,17 +125,16 @@ class DynamoDBTimerStore:
     def claim(self, claim: Claim) -> Timer | Refused:
         """Take the lease on a due timer and return it as claimed."""
         try:
-            row = self._update(
+            row = self._items.update(
                 rows.timer_key(claim.wakeup.tenant, claim.wakeup.id),
                 "SET #lease_until = :lease_until, #token = :token",
-                f"#version = :version AND #next_attempt_at <= :now AND {_FREE}",
                 {
                     ":lease_until": number(claim.lease_until),
                     ":token": text(claim.token),
                     ":version": number(claim.wakeup.version),
                     ":now": number(claim.now),
                 },
-                returns="ALL_NEW",
+                condition=f"#version = :version AND #next_attempt_at <= :now AND {_FREE}",
             )
         except ConditionFailed as failure:
             return _refused(claim, failure.row)
@@ -176,27 +145,26 @@ class DynamoDBTimerStore:
 
         A settle repeated with the token of the last one changes nothing and is True.
         """
-        update, values = self._settling(settlement)
+        change, values = rows.settling(settlement, self._retention_s)
         try:
-            self._update(
+            self._items.update(
                 rows.timer_key(settlement.tenant, settlement.id),
-                update,
-                "#token = :token AND attribute_exists(#lease_until)",
+                change,
                 {**values, ":token": text(settlement.token)},
+                condition="#token = :token AND attribute_exists(#lease_until)",
             )
         except ConditionFailed as failure:
-            return rows.holds(failure.row, settlement.token)
+            return failure.row is not None and rows.settled_by(failure.row, settlement.token)
         return True
 
     def reschedule(self, tenant: str, timer_id: int, *, at: int, now: int) -> Timer:
         """Make a timer outstanding at ``at``, under a new version. It is not armed yet."""
         try:
-            row = self._update(
+            row = self._items.update(
                 rows.timer_key(tenant, timer_id),
                 "SET #status = :pending, #next_attempt_at = :at, #due_shard = :shard "
                 "REMOVE #lease_until, #token, #woken_at, #settled_at, #expires_at, #failed_of "
                 "ADD #version :one",
-                f"attribute_exists(#pk) AND {_FREE}",
                 {
                     ":pending": text(Status.PENDING.value),
                     ":at": number(at),
@@ -204,7 +172,7 @@ class DynamoDBTimerStore:
                     ":one": number(1),
                     ":now": number(now),
                 },
-                returns="ALL_NEW",
+                condition=f"attribute_exists(#pk) AND {_FREE}",
             )
         except ConditionFailed as failure:
             raise _not_free(timer_id, failure.row) from failure
@@ -212,189 +180,52 @@ class DynamoDBTimerStore:
 
     def check(self) -> None:
         """Return if the table can be read; raise ``Unavailable`` otherwise."""
-        self._read(rows.store_key())
+        self._items.read(rows.store_key())
 
-    def _settling(self, settlement: Settlement) -> tuple[str, dict[str, AttributeValueTypeDef]]:
-        """Return the update that records a settlement, and its values."""
-        values = {":status": text(settlement.status.value), ":one": number(1)}
-        if settlement.next_attempt_at is not None:
-            shard = rows.due_shard(settlement.tenant, settlement.id, armed=settlement.armed)
-            values |= {":at": number(settlement.next_attempt_at), ":shard": text(shard)}
-            return (
-                "SET #status = :status, #next_attempt_at = :at, #due_shard = :shard "
-                "REMOVE #lease_until, #woken_at ADD #attempts :one, #version :one"
-            ), values
-        expires_at = settlement.now // 1000 + self._retention_s
-        values |= {":now": number(settlement.now), ":expires_at": number(expires_at)}
-        failed = ""
-        if settlement.status is Status.FAILED:
-            failed = ", #failed_of = :tenant"
-            values[":tenant"] = text(settlement.tenant)
-        return (
-            f"SET #status = :status, #settled_at = :now, #expires_at = :expires_at{failed} "
-            "REMOVE #lease_until, #next_attempt_at, #due_shard, #woken_at ADD #attempts :one"
-        ), values
-
-    def _read_identity(self) -> str | None:
-        row = self._read(rows.store_key())
-        return None if row is None else row["identity"]["S"]
-
-    def _be_born(self) -> str:
+    def _be_born(self) -> Row:
         """Name the store, unless another process has just done so."""
-        identity = secrets.token_hex(8)
+        row = rows.store_row(secrets.token_hex(8))
         try:
-            self._put(
-                {**rows.store_key(), "f": number(rows.FORMAT), "identity": text(identity)},
-            )
+            self._items.insert(row)
         except ConditionFailed as failure:
-            assert failure.row is not None
-            return failure.row["identity"]["S"]
-        return identity
+            return failure.row or row
+        return row
 
     def _lease_ids(self, tenant: str, count: int) -> int:
         """Raise a tenant's counter and return where it stands. A repeated raise leaves a gap."""
-        row = self._update(
+        counter = self._items.update(
             rows.counter_key(tenant),
             "SET #f = :format ADD #last_id :count",
-            None,
             {":format": number(rows.FORMAT), ":count": number(count)},
-            returns="ALL_NEW",
         )
-        return int(row["last_id"]["N"])
+        return last_id(counter)
 
-    def _last_id(self, tenant: str) -> int:
-        row = self._read(rows.counter_key(tenant))
-        return 0 if row is None else int(row["last_id"]["N"])
-
-    def _list_failed(self, tenant: str, before: int | None, limit: int) -> Page:
-        condition = "#failed_of = :tenant"
-        values = {":tenant": text(tenant)}
+    def _failed(self, tenant: str, before: int | None, limit: int) -> tuple[Sequence[Row], int | None]:
+        """Return one page of the failed index, and the ``before`` that goes on."""
+        condition, values = "#failed_of = :tenant", {":tenant": text(tenant)}
         if before is not None:
             condition += " AND #id < :before"
             values[":before"] = number(before)
-        with self._calling():
-            response = self._client.query(
-                TableName=self._table,
-                IndexName=rows.FAILED_INDEX,
-                KeyConditionExpression=condition,
-                ExpressionAttributeNames=rows.names(condition),
-                ExpressionAttributeValues=values,
-                ScanIndexForward=False,
-                Limit=limit,
-            )
-        last = response.get("LastEvaluatedKey")
-        return Page(
-            timers=[rows.timer_of(row) for row in response["Items"]],
-            before=None if last is None else int(last["id"]["N"]),
+        found, last = self._items.query(
+            condition, values, index=rows.FAILED_INDEX, highest_first=True, limit=limit
         )
-
-    def _block(
-        self, tenant: str, below: int, status: Status | None, limit: int, *, keys_only: bool = False
-    ) -> tuple[list[Row], int]:
-        """Return the rows under ``below`` of one partition, highest first, and where to go on."""
-        condition = "#pk = :pk AND #id < :below"
-        wanted = None if status is None else "#status = :status"
-        projection = "#pk, #id" if keys_only else None
-        request: QueryInputTypeDef = {
-            "TableName": self._table,
-            "KeyConditionExpression": condition,
-            "ExpressionAttributeNames": rows.names(condition, wanted, projection),
-            "ExpressionAttributeValues": {
-                ":pk": text(rows.partition(tenant, below - 1)),
-                ":below": number(below),
-                **({} if status is None else {":status": text(status.value)}),
-            },
-            "ScanIndexForward": False,
-            "ConsistentRead": True,
-        }
-        if wanted is None:
-            request["Limit"] = limit
-        else:
-            request["FilterExpression"] = wanted
-        if projection is not None:
-            request["ProjectionExpression"] = projection
-        with self._calling():
-            response = self._client.query(**request)
-        found = response["Items"]
-        if len(found) > limit:
-            return found[:limit], int(found[limit - 1]["id"]["N"])
-        last = response.get("LastEvaluatedKey")
-        return found, rows.first_of_block(below - 1) if last is None else int(last["id"]["N"])
+        return found, None if last is None else int(last["id"]["N"])
 
     def _due(self, shard: str, now: int, limit: int) -> Iterator[Wakeup]:
         """Yield what is due in one partition of the due index, longest due first."""
-        condition = "#due_shard = :shard AND #next_attempt_at <= :now"
-        request: QueryInputTypeDef = {
-            "TableName": self._table,
-            "IndexName": rows.DUE_INDEX,
-            "KeyConditionExpression": condition,
-            "ExpressionAttributeNames": rows.names(condition),
-            "ExpressionAttributeValues": {":shard": text(shard), ":now": number(now)},
-        }
+        after: Row | None = None
         while limit > 0:
-            request["Limit"] = limit
-            with self._calling():
-                response = self._client.query(**request)
-            yield from map(rows.wakeup_of, response["Items"])
-            limit -= len(response["Items"])
-            if "LastEvaluatedKey" not in response:
-                return
-            request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
-
-    def _read(self, key: Row) -> Row | None:
-        with self._calling():
-            response = self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True)
-        return response.get("Item")
-
-    def _put(self, row: Row) -> None:
-        """Write a new item. Raises ``ConditionFailed`` if its key is taken."""
-        condition = "attribute_not_exists(#pk)"
-        with self._calling():
-            self._client.put_item(
-                TableName=self._table,
-                Item=row,
-                ConditionExpression=condition,
-                ExpressionAttributeNames=rows.names(condition),
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            found, after = self._items.query(
+                "#due_shard = :shard AND #next_attempt_at <= :now",
+                {":shard": text(shard), ":now": number(now)},
+                index=rows.DUE_INDEX,
+                limit=limit,
+                after=after,
             )
-
-    def _update(
-        self,
-        key: Row,
-        update: str,
-        condition: str | None,
-        values: Row,
-        *,
-        returns: ReturnValueType = "NONE",
-    ) -> Row:
-        """Change one item. Raises ``ConditionFailed``."""
-        request: UpdateItemInputTypeDef = {
-            "TableName": self._table,
-            "Key": key,
-            "UpdateExpression": update,
-            "ExpressionAttributeNames": rows.names(update, condition),
-            "ExpressionAttributeValues": values,
-            "ReturnValues": returns,
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
-        if condition is not None:
-            request["ConditionExpression"] = condition
-        with self._calling():
-            response = self._client.update_item(**request)
-        return response.get("Attributes", {})
-
-    def _delete(self, keys: Sequence[Row]) -> None:
-        """Remove up to ``BATCH`` items. Raises ``Unavailable`` if some stay unprocessed."""
-        requests: Sequence[WriteRequestTypeDef] = [{"DeleteRequest": {"Key": key}} for key in keys]
-        for attempt in range(BATCH_TRIES):
-            if attempt:
-                self._sleep(BATCH_PAUSE_S * 2**attempt)
-            with self._calling():
-                response = self._client.batch_write_item(RequestItems={self._table: requests})
-            requests = response["UnprocessedItems"].get(self._table, [])
-            if not requests:
+            yield from map(rows.wakeup_of, found)
+            limit -= len(found)
+            if after is None:
                 return
-        raise Unavailable("DynamoDB is busy: not all timers are removed yet.")
 
 
 def _refused(claim: Claim, row: Row | None) -> Timer | Refused:
