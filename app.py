@@ -10,11 +10,13 @@ from typing import Any
 from chalice.app import Chalice, Request, Response
 
 from chalicelib import rest, wiring
+from chalicelib.functions import functions
 from chalicelib.schemas import SetTimer, timer_status
 from chalicelib.timer import DEFAULT_TENANT
 
 app = Chalice(app_name="timers", configure_logs=False)
 app.api.binary_types = []
+app.register_blueprint(functions)
 app.register_middleware(rest.own_problems, "http")
 endpoint = rest.endpoints(app)
 wiring.start_under_chalice_local()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from chalicelib.errors import Unavailable
 from chalicelib.ports import (
     Claim,
     Clock,
+    Meter,
+    Metric,
     Outcome,
     Refusal,
     Refused,
@@ -18,15 +21,25 @@ from chalicelib.ports import (
     Settlement,
     TimerStore,
     Waker,
+    unmetered,
 )
 from chalicelib.retry import conclude
 from chalicelib.target import prepare
-from chalicelib.timer import Timer, Wakeup
+from chalicelib.timer import Status, Timer, Wakeup
 
 log = logging.getLogger(__name__)
 
 WAIT_MS = 1_000
 """A wake-up that comes at most this early waits out the rest: queues count in whole seconds."""
+
+PUT_BACK_MS = 5_000
+"""How long a wake-up rests that could not be delivered because the store was away."""
+
+_COUNTED = {
+    Status.FIRED: Metric.FIRED,
+    Status.FAILED: Metric.FAILED,
+    Status.PENDING: Metric.RETRIED,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,26 +51,27 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
-    """What a delivery takes from the outside world, so that a test can move it."""
+class World:
+    """What a delivery takes from outside, so that a test can move it. ``sleep`` is in seconds."""
 
     clock: Clock
     sleep: Callable[[float], None]
     random: Callable[[], float]
     token: Callable[[], str]
+    meter: Meter = unmetered
 
 
 class Delivery:
     """Delivers timers one wake-up at a time. Safe at any concurrency: the claim decides."""
 
     def __init__(
-        self, store: TimerStore, waker: Waker, sender: Sender, policy: Policy, tools: Tools
+        self, store: TimerStore, waker: Waker, sender: Sender, policy: Policy, world: World
     ) -> None:
         self._store = store
         self._waker = waker
         self._sender = sender
         self._policy = policy
-        self._tools = tools
+        self._world = world
 
     def deliver(self, wakeup: Wakeup) -> Outcome | None:
         """Do what ``wakeup`` asks for, and return what came of the call if one was made.
@@ -66,17 +80,41 @@ class Delivery:
         registered. Raises ``Unavailable`` when none of these could be brought about: then
         whoever delivered the wake-up must deliver it again.
         """
-        early_ms = wakeup.at - self._tools.clock()
+        early_ms = wakeup.at - self._world.clock()
         if early_ms > WAIT_MS:
             self._waker.wake_at(wakeup)
             return None
         if early_ms > 0:
-            self._tools.sleep(early_ms / 1000)
+            self._world.sleep(early_ms / 1000)
         claimed = self._claim(wakeup)
         if isinstance(claimed, Timer):
             return self._attempt(claimed)
         if claimed.refusal is Refusal.LATER and claimed.again_at is not None:
             self._waker.wake_at(replace(wakeup, at=claimed.again_at))
+        return None
+
+    def deliver_all(self, wakeups: Sequence[Wakeup]) -> None:
+        """Deliver a batch side by side, each on its own; one that cannot be is put back.
+
+        Raises ``Unavailable`` only if some could neither be delivered nor put back.
+        """
+        if not wakeups:
+            return
+        with ThreadPoolExecutor(len(wakeups), thread_name_prefix="deliver") as threads:
+            lost = [error for error in threads.map(self._deliver_or_put_back, wakeups) if error]
+        if lost:
+            raise lost[0]
+
+    def _deliver_or_put_back(self, wakeup: Wakeup) -> Unavailable | None:
+        try:
+            self.deliver(wakeup)
+        except Unavailable as error:
+            log.warning("timer %s is put back: %s", wakeup.id, error.detail)
+            again_at = max(wakeup.at, math.floor(self._world.clock()) + PUT_BACK_MS)
+            try:
+                self._waker.wake_at(replace(wakeup, at=again_at))
+            except Unavailable as refused:
+                return refused
         return None
 
     def wake_or_deliver(self, tenant: str, timer_id: int) -> Outcome | None:
@@ -88,25 +126,28 @@ class Delivery:
         return None if timer.next_attempt_at is None else self.deliver(timer.wakeup())
 
     def _claim(self, wakeup: Wakeup) -> Timer | Refused:
-        now = math.floor(self._tools.clock())
+        now = math.floor(self._world.clock())
         return self._store.claim(
             Claim(
                 wakeup=wakeup,
-                token=self._tools.token(),
+                token=self._world.token(),
                 now=now,
                 lease_until=now + self._policy.lease_ms,
             )
         )
 
     def _attempt(self, timer: Timer) -> Outcome:
-        outcome = call(timer, self._store.identity(), self._sender, self._tools.clock())
+        started = self._world.clock()
+        outcome = call(timer, self._store.identity(), self._sender, started)
         settlement = conclude(
             timer,
             outcome,
-            now=math.floor(self._tools.clock()),
+            now=math.floor(self._world.clock()),
             delays=self._policy.retry_delays_s,
-            random=self._tools.random(),
+            random=self._world.random(),
         )
+        self._world.meter(Metric.LATENESS_MS, started - (timer.next_attempt_at or started))
+        self._world.meter(_COUNTED[settlement.status], 1)
         try:
             self._store.settle(self._arm_retry(timer, settlement))
         except Unavailable as error:

@@ -7,7 +7,7 @@ nothing breaks, because firing is decided by a conditional write on the timer's 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,6 +15,29 @@ from chalicelib.timer import NewTimer, Status, Timer, Wakeup
 
 Clock = Callable[[], float]
 """The wall clock: epoch milliseconds, UTC, with a fraction."""
+
+
+class Metric(str, enum.Enum):
+    """What the service counts, under the names that dashboards and alarms know."""
+
+    CREATED = "Created"
+    UNARMED = "Unarmed"
+    FIRED = "Fired"
+    FAILED = "Failed"
+    RETRIED = "Retried"
+    LATENESS_MS = "LatenessMs"
+    SWEPT = "Swept"
+    OVERDUE_MS = "OverdueMs"
+    DROPPED = "Dropped"
+
+
+Meter = Callable[[Metric, float], None]
+"""Note one value of a metric."""
+
+
+def unmetered(_metric: Metric, _value: float) -> None:
+    """Note nothing: the meter of an engine without one."""
+
 
 Arm = Callable[[Timer], bool]
 """Register the wake-up of a timer that is about to be written; tell whether it was registered."""
@@ -129,6 +152,42 @@ class Waker(Protocol):
 
     def forget(self, wakeup: Wakeup) -> None:
         """Drop a wake-up, best effort: one that comes all the same does nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """What a sweep looks for (all epoch ms).
+
+    Armed timers due before ``overdue``: their wake-up should have come by then. Unarmed timers
+    due before ``upcoming``: none will come. Neither if woken since ``woken``.
+    """
+
+    overdue: int
+    upcoming: int
+    woken: int
+
+
+class Missed(Protocol):
+    """The timers that no wake-up reached, or will reach. Every method raises ``Unavailable``."""
+
+    def shards(self) -> Sequence[int]:
+        """Return the parts that can be looked through side by side."""
+
+    def find(self, shard: int, moments: Moments) -> Iterator[Sequence[Wakeup]]:
+        """Yield, a page at a time, what one part holds of ``moments``; longest due first."""
+
+    def mark(self, wakeup: Wakeup, moments: Moments, now: int) -> bool:
+        """Note that ``wakeup`` is being sent; False if it is void, or noted since ``woken``."""
+
+
+class WakeQueue(Protocol):
+    """The queue that a sweep fills. Every method raises ``Unavailable``."""
+
+    def backlog(self) -> int:
+        """Return roughly how many wake-ups wait to be received."""
+
+    def wake_all(self, wakeups: Sequence[Wakeup]) -> int:
+        """Put wake-ups on the queue; return how many it took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

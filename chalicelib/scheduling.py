@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 
 from chalicelib.errors import PurgeDisabled, Unavailable
-from chalicelib.ports import Clock, Page, TimerStore, Waker
+from chalicelib.ports import Clock, Meter, Metric, Page, TimerStore, Waker, unmetered
 from chalicelib.timer import NewTimer, Status, Timer
 
 log = logging.getLogger(__name__)
@@ -28,13 +27,15 @@ class Scheduling:
         clock: Clock,
         *,
         allow_purge: bool = True,
-        out_of_time: Callable[[], bool] = lambda: False,
+        purge_ms: float = math.inf,
+        meter: Meter = unmetered,
     ) -> None:
         self._store = store
         self._waker = waker
         self._clock = clock
         self._allow_purge = allow_purge
-        self._out_of_time = out_of_time
+        self._purge_ms = purge_ms
+        self._meter = meter
 
     @property
     def now(self) -> float:
@@ -54,6 +55,7 @@ class Scheduling:
         timer = self._store.create(new, self._leave if put_first else self._arm)
         if put_first or self._clock() >= due_at:
             self._arm(timer)
+        self._meter(Metric.CREATED, 1)
         return timer
 
     def get(self, tenant: str, timer_id: int) -> Timer:
@@ -83,9 +85,10 @@ class Scheduling:
             raise PurgeDisabled(
                 "Removing all timers is switched off here; TIMERS_ALLOW_PURGE=on allows it."
             )
+        deadline = self._clock() + self._purge_ms
         before = self._store.purge(tenant, before=None, limit=PURGE_STEP)
         while before is not None:
-            if self._out_of_time():
+            if self._clock() >= deadline:
                 raise Unavailable("Not all timers are removed yet; call again to go on.")
             before = self._store.purge(tenant, before=before, limit=PURGE_STEP)
 
@@ -102,5 +105,6 @@ class Scheduling:
             self._waker.wake_at(timer.wakeup())
         except Unavailable as error:
             log.warning("timer %s is left to the sweeper: %s", timer.id, error.detail)
+            self._meter(Metric.UNARMED, 1)
             return False
         return True

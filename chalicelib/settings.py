@@ -20,6 +20,9 @@ DEFAULT_DATA_DIR = "~/.local/share/webhook-timers"
 _MAX_SEND_TIMEOUT = 60.0
 _MAX_PORT = 65535
 
+MAX_NEAR_S = 900
+"""The longest ``DelaySeconds`` of an SQS message: what is further away gets a schedule."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -37,6 +40,8 @@ class Settings:
     retry_delays_s: tuple[float, ...]
     retention_days: float
     max_in_flight: int
+    near_limit_s: int
+    in_lambda: bool
 
     @property
     def lease_ms(self) -> int:
@@ -61,6 +66,8 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         send_timeout_s=read.number("TIMERS_SEND_TIMEOUT", 10.0, 0.1, _MAX_SEND_TIMEOUT),
         retry_delays_s=read.numbers("TIMERS_RETRY_DELAYS", DEFAULT_DELAYS),
         retention_days=read.number("TIMERS_RETENTION_DAYS", 7.0, 0.0, 3650.0),
+        near_limit_s=read.whole("TIMERS_NEAR_LIMIT", MAX_NEAR_S, 1, MAX_NEAR_S),
+        in_lambda=in_lambda,
         max_in_flight=read.whole("TIMERS_MAX_IN_FLIGHT", 10_000, 1, 1_000_000),
     )
 

@@ -6,16 +6,35 @@ import asyncio
 import functools
 import logging
 import os
+import random
+import secrets
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from chalicelib.errors import InvalidSettings, StartupError
+from chalicelib.aws.names import Names
+from chalicelib.delivery import Delivery, Policy, World
+from chalicelib.errors import StartupError
+from chalicelib.ports import Meter, TimerStore, unmetered
 from chalicelib.scheduling import Scheduling
 from chalicelib.settings import AWS, Settings, load
+from chalicelib.sweeper import Sweeper
+
+if TYPE_CHECKING:
+    from chalicelib.aws.telemetry import Telemetry
+    from chalicelib.aws.waker import AwsWaker
 
 log = logging.getLogger(__name__)
+
+PURGE_MS = 20_000
+"""How long one request may remove timers: API Gateway gives it 29 s."""
+
+SWEEP_MS = 45_000
+"""How long one sweep may take: its function has 60 s, and the next starts after a minute."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -25,21 +44,115 @@ def settings() -> Settings:
 
 
 @functools.lru_cache(maxsize=1)
+def names() -> Names:
+    """Return what this stage's resources on AWS are called."""
+    return Names(settings().stage)
+
+
+@functools.lru_cache(maxsize=1)
 def scheduling() -> Scheduling:
-    """Return the use cases on the engine that is set."""
+    """Return the use cases of the API on the engine that is set."""
     current = settings()
     if current.engine == AWS:
-        raise InvalidSettings("TIMERS_ENGINE=aws: this version has the embedded engine only")
-    return _embedded_scheduling(current)
-
-
-def _embedded_scheduling(current: Settings) -> Scheduling:
+        return Scheduling(
+            _aws_store(),
+            _aws_waker(),
+            wall_clock,
+            allow_purge=current.allow_purge,
+            purge_ms=PURGE_MS,
+            meter=meter(),
+        )
     from chalicelib.embedded.client import RemoteTimerStore
     from chalicelib.embedded.folder import DataFolder
     from chalicelib.embedded.waker import ImpliedWaker
 
     store = RemoteTimerStore(DataFolder(current.data_dir))
     return Scheduling(store, ImpliedWaker(), wall_clock, allow_purge=current.allow_purge)
+
+
+@functools.lru_cache(maxsize=1)
+def delivery() -> Delivery:
+    """Return the use case of the functions that deliver on AWS."""
+    from chalicelib.aws.sender import RequestsSender
+
+    current = settings()
+    return Delivery(
+        _aws_store(),
+        _aws_waker(),
+        RequestsSender(current.send_timeout_s),
+        Policy(lease_ms=current.lease_ms, retry_delays_s=current.retry_delays_s),
+        World(
+            clock=wall_clock,
+            sleep=time.sleep,
+            random=random.random,
+            token=functools.partial(secrets.token_hex, 8),
+            meter=meter(),
+        ),
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def sweeper() -> Sweeper:
+    """Return the use case of the function that sweeps on AWS."""
+    from chalicelib.aws import clients
+    from chalicelib.aws.missed import DueIndex
+
+    return Sweeper(
+        DueIndex(clients.dynamodb(), names().table),
+        _aws_waker(),
+        wall_clock,
+        grace_ms=settings().lease_ms,
+        budget_ms=SWEEP_MS,
+    )
+
+
+def meter() -> Meter:
+    """Return where this process counts."""
+    return _telemetry().meter if settings().in_lambda else unmetered
+
+
+@contextmanager
+def observed(context: Any) -> Iterator[None]:
+    """Log and count what one invocation of a Lambda does, under its request id."""
+    if not settings().in_lambda:
+        yield
+        return
+    telemetry = _telemetry()
+    telemetry.of_request(context.aws_request_id)
+    try:
+        yield
+    finally:
+        telemetry.flush()
+
+
+@functools.lru_cache(maxsize=1)
+def _telemetry() -> Telemetry:
+    from chalicelib.aws.telemetry import Telemetry
+
+    return Telemetry(settings().stage)
+
+
+@functools.lru_cache(maxsize=1)
+def _aws_store() -> TimerStore:
+    from chalicelib.aws import clients
+    from chalicelib.aws.store import DynamoDBTimerStore
+
+    return DynamoDBTimerStore(
+        clients.dynamodb(),
+        names().table,
+        wall_clock,
+        retention_days=settings().retention_days,
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _aws_waker() -> AwsWaker:
+    from chalicelib.aws import clients
+    from chalicelib.aws.waker import AwsWaker
+
+    return AwsWaker(
+        clients.sqs(), clients.scheduler, names(), wall_clock, near_s=settings().near_limit_s
+    )
 
 
 def wall_clock() -> float:
@@ -49,12 +162,12 @@ def wall_clock() -> float:
 
 async def serve_embedded(stopped: asyncio.Event) -> None:
     """Own the data folder and fire its timers until ``stopped``. Raises ``StartupError``."""
-    from chalicelib.embedded.dispatcher import Policy
+    from chalicelib.embedded import dispatcher
     from chalicelib.embedded.engine import raise_file_limit, serve
     from chalicelib.embedded.folder import DataFolder
 
     current = settings()
-    policy = Policy(
+    policy = dispatcher.Policy(
         send_deadline_s=current.send_timeout_s,
         lease_ms=current.lease_ms,
         retry_delays_s=current.retry_delays_s,

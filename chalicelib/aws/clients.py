@@ -10,6 +10,8 @@ from botocore.config import Config
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_scheduler import EventBridgeSchedulerClient
+    from mypy_boto3_sqs import SQSClient
 
 CONFIG = Config(
     connect_timeout=1,
@@ -24,3 +26,15 @@ CONFIG = Config(
 def dynamodb() -> DynamoDBClient:
     """Return this process's DynamoDB client. Clients are thread-safe."""
     return boto3.client("dynamodb", config=CONFIG)
+
+
+@functools.lru_cache(maxsize=1)
+def sqs() -> SQSClient:
+    """Return this process's SQS client."""
+    return boto3.client("sqs", config=CONFIG)
+
+
+@functools.lru_cache(maxsize=1)
+def scheduler() -> EventBridgeSchedulerClient:
+    """Return this process's EventBridge Scheduler client."""
+    return boto3.client("scheduler", config=CONFIG)

@@ -100,7 +100,7 @@ class Items:
         for start in range(0, len(keys), BATCH):
             self._delete_batch(keys[start : start + BATCH])
 
-    def query(  # noqa: PLR0913 - as many as a query has parts
+    def query(
         self,
         condition: str,
         values: Row,

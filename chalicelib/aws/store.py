@@ -200,7 +200,9 @@ class DynamoDBTimerStore:
         )
         return last_id(counter)
 
-    def _failed(self, tenant: str, before: int | None, limit: int) -> tuple[Sequence[Row], int | None]:
+    def _failed(
+        self, tenant: str, before: int | None, limit: int
+    ) -> tuple[Sequence[Row], int | None]:
         """Return one page of the failed index, and the ``before`` that goes on."""
         condition, values = "#failed_of = :tenant", {":tenant": text(tenant)}
         if before is not None:

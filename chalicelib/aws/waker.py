@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from chalicelib.aws.message import encode
 from chalicelib.aws.names import Names
 from chalicelib.errors import Unavailable
 from chalicelib.ports import Clock
+from chalicelib.settings import MAX_NEAR_S
 from chalicelib.timer import Wakeup
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
 log = logging.getLogger(__name__)
-
-MAX_NEAR_S = 900
-"""The longest ``DelaySeconds`` that SQS takes."""
 
 BATCH = 10
 """The most messages that one SendMessageBatch takes."""
@@ -60,7 +58,7 @@ class AwsWaker:
     def __init__(
         self,
         sqs: SQSClient,
-        scheduler: EventBridgeSchedulerClient,
+        scheduler: Callable[[], EventBridgeSchedulerClient],
         names: Names,
         clock: Clock,
         near_s: int = MAX_NEAR_S,
@@ -105,11 +103,10 @@ class AwsWaker:
         """Delete the schedule of a far wake-up, best effort. Messages cannot be taken back."""
         if wakeup.at - self._lead_ms(wakeup) <= self._clock():
             return
+        scheduler = self._scheduler()
         try:
-            self._scheduler.delete_schedule(
-                Name=_name(wakeup), GroupName=self._names.schedule_group
-            )
-        except self._scheduler.exceptions.ResourceNotFoundException:
+            scheduler.delete_schedule(Name=_name(wakeup), GroupName=self._names.schedule_group)
+        except scheduler.exceptions.ResourceNotFoundException:
             return
         except (BotoCoreError, ClientError) as error:
             log.warning("the schedule of timer %s stays, to no effect: %s", wakeup.id, error)
@@ -148,9 +145,10 @@ class AwsWaker:
         when = datetime.fromtimestamp((wakeup.at - self._lead_ms(wakeup)) // 1000, timezone.utc)
         with _unavailable_on_error():
             place = self._place
+            scheduler = self._scheduler()
             account = f"{place.region}:{place.account}"
             try:
-                self._scheduler.create_schedule(
+                scheduler.create_schedule(
                     Name=_name(wakeup),
                     GroupName=self._names.schedule_group,
                     ScheduleExpression=f"at({when:%Y-%m-%dT%H:%M:%S})",
@@ -172,7 +170,7 @@ class AwsWaker:
                         },
                     },
                 )
-            except self._scheduler.exceptions.ConflictException:
+            except scheduler.exceptions.ConflictException:
                 # The same timer and version: the first try of a retried call had succeeded.
                 log.info("timer %s had its schedule already", wakeup.id)
 

@@ -106,7 +106,8 @@ class SQLiteTimerStore:
     def list(self, tenant: str, *, before: int | None, status: Status | None, limit: int) -> Page:
         """Return timers with an id below ``before``, highest first, at most ``limit``."""
         with unavailable_on_error():
-            top = before if before is not None else self._last_id(tenant) + 1
+            top = self._last_id(tenant) + 1
+            top = top if before is None else min(before, top)
             # The failed have an index of their own; other statuses are looked for among the
             # next ids only, so that a page never costs more for being rare.
             windowed = status in (Status.PENDING, Status.FIRED)

@@ -230,7 +230,7 @@ def test_a_disabled_purge_removes_nothing_and_names_the_setting(
 def test_a_purge_that_runs_out_of_time_says_so_and_goes_on_when_called_again(
     store: RecordingStore, waker: RecordingWaker, clock: HandClock
 ) -> None:
-    scheduling = Scheduling(store, waker, clock, out_of_time=lambda: True)
+    scheduling = Scheduling(store, waker, clock, purge_ms=0)
     with store.transaction():
         for _ in range(PURGE_STEP + 1):
             scheduling.set(TENANT, URL, 30_000)

@@ -1,0 +1,86 @@
+"""What a sweep reads and marks: the due index, one shard at a time."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from chalicelib.aws import rows
+from chalicelib.aws.failures import ConditionFailed, unavailable_on_error
+from chalicelib.aws.rows import ARMED, UNARMED, number, text
+from chalicelib.ports import Moments
+from chalicelib.timer import Wakeup
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import QueryInputTypeDef
+
+PAGE = 100
+
+_DUE = "#due_shard = :shard AND #next_attempt_at <= :at"
+_UNWOKEN = "attribute_not_exists(#woken_at) OR #woken_at < :woken"
+
+
+class DueIndex:
+    """The sparse index of outstanding timers, as the sweeper sees it. Thread-safe."""
+
+    def __init__(self, client: DynamoDBClient, table: str) -> None:
+        self._client = client
+        self._table = table
+        self._calling = functools.partial(unavailable_on_error, table)
+
+    def shards(self) -> Sequence[int]:
+        """Return the parts that can be looked through side by side."""
+        return range(rows.SHARDS)
+
+    def find(self, shard: int, moments: Moments) -> Iterator[Sequence[Wakeup]]:
+        """Yield what one shard holds of ``moments``, a page at a time, longest due first."""
+        yield from self._pages(f"{ARMED}{shard}", moments.overdue, moments.woken)
+        yield from self._pages(f"{UNARMED}{shard}", moments.upcoming, moments.woken)
+
+    def mark(self, wakeup: Wakeup, moments: Moments, now: int) -> bool:
+        """Note that ``wakeup`` is being sent; False if it is void, or noted since ``woken``."""
+        update = "SET #woken_at = :now"
+        condition = f"#version = :version AND attribute_exists(#due_shard) AND ({_UNWOKEN})"
+        try:
+            with self._calling():
+                self._client.update_item(
+                    TableName=self._table,
+                    Key=rows.timer_key(wakeup.tenant, wakeup.id),
+                    UpdateExpression=update,
+                    ConditionExpression=condition,
+                    ExpressionAttributeNames=rows.names(update, condition),
+                    ExpressionAttributeValues={
+                        ":now": number(now),
+                        ":version": number(wakeup.version),
+                        ":woken": number(moments.woken),
+                    },
+                )
+        except ConditionFailed as failure:
+            # A repeated mark, whose first try applied, finds its own.
+            return failure.row is not None and failure.row.get("woken_at") == number(now)
+        return True
+
+    def _pages(self, part: str, at: int, woken: int) -> Iterator[Sequence[Wakeup]]:
+        request: QueryInputTypeDef = {
+            "TableName": self._table,
+            "IndexName": rows.DUE_INDEX,
+            "KeyConditionExpression": _DUE,
+            "FilterExpression": _UNWOKEN,
+            "ExpressionAttributeNames": rows.names(_DUE, _UNWOKEN),
+            "ExpressionAttributeValues": {
+                ":shard": text(part),
+                ":at": number(at),
+                ":woken": number(woken),
+            },
+            "Limit": PAGE,
+        }
+        while True:
+            with self._calling():
+                response = self._client.query(**request)
+            if response["Items"]:
+                yield [rows.wakeup_of(row) for row in response["Items"]]
+            if "LastEvaluatedKey" not in response:
+                return
+            request["ExclusiveStartKey"] = response["LastEvaluatedKey"]

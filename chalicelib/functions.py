@@ -1,0 +1,73 @@
+"""The Lambda functions beside the API: deliver wake-ups, and sweep up what was missed.
+
+Their Lambdas import neither app.py nor pydantic. A wake-up is only a hint, so every function may
+run twice, late, or side by side with itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from chalice.app import Blueprint, Rate, SQSEvent
+
+from chalicelib import wiring
+from chalicelib.aws import message
+from chalicelib.ports import Metric
+from chalicelib.timer import DEFAULT_TENANT, Wakeup
+
+log = logging.getLogger(__name__)
+
+BATCH_SIZE = 10
+
+functions = Blueprint(__name__)
+
+
+@functions.lambda_function(name="webhook")
+def webhook(event: Any, context: Any) -> dict[str, Any]:
+    """Deliver one timer if it is due, queue the exact rest of its time if it is not.
+
+    EventBridge Scheduler sends a wake-up; an operator may send ``{"id": 1}``, with a ``tenant``
+    where it is not the default one.
+    """
+    with wiring.observed(context):
+        delivery = wiring.delivery()
+        if isinstance(event, dict) and isinstance(event.get("id"), int):
+            outcome = delivery.wake_or_deliver(event.get("tenant", DEFAULT_TENANT), event["id"])
+        else:
+            outcome = delivery.deliver(message.read(event))
+        return {"status": outcome.status, "error": outcome.error} if outcome else {}
+
+
+@functions.on_sqs_message(queue=wiring.names().queue, batch_size=BATCH_SIZE, name="webhook_queue")
+def webhook_queue(event: SQSEvent) -> None:
+    """Deliver a batch of wake-ups side by side.
+
+    What cannot be delivered now goes back as a new message; the batch fails only if not even
+    that could be done.
+    """
+    with wiring.observed(event.context):
+        wiring.delivery().deliver_all(_wakeups(event))
+
+
+@functions.schedule(Rate(1, Rate.MINUTES), name="sweeper")
+def sweeper(event: Any) -> dict[str, Any]:
+    """Put what was missed on the queue."""
+    with wiring.observed(event.context):
+        swept = wiring.sweeper().sweep()
+        wiring.meter()(Metric.SWEPT, swept.sent)
+        wiring.meter()(Metric.OVERDUE_MS, swept.overdue)
+        log.info("swept: %s sent, finished: %s", swept.sent, swept.finished)
+        return {"sent": swept.sent, "finished": swept.finished}
+
+
+def _wakeups(event: SQSEvent) -> list[Wakeup]:
+    """Return the wake-ups of a batch; what is none of ours is counted and dropped."""
+    wakeups = []
+    for record in event:
+        try:
+            wakeups.append(message.decode(record.body))
+        except ValueError as error:
+            log.error("a message is dropped: %s", error)
+            wiring.meter()(Metric.DROPPED, 1)
+    return wakeups
