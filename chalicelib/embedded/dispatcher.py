@@ -69,6 +69,7 @@ class Dispatcher:
         self._in_flight: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._look = asyncio.Event()
         self._sleeping_until = math.inf
+        self._unwritten = 0
         self._stopping = False
 
     def wake_at(self, at: int) -> None:
@@ -115,6 +116,8 @@ class Dispatcher:
         room = self._policy.max_in_flight - len(self._in_flight)
         if room <= 0:
             return math.inf
+        if self._unwritten:
+            return self._clock() + WRITE_AGAIN_S * 1000
         try:
             found = await self._writer.submit(
                 lambda: self._claim_due(min(room, CLAIM_BATCH)), durable=False
@@ -142,7 +145,8 @@ class Dispatcher:
             )
             if isinstance(timer, Timer):
                 claimed.append(timer)
-        return _Round(claimed, store.next_due_at())
+        # A full round may have left some; after another, what is due still is in flight here.
+        return _Round(claimed, now if len(claimed) == room else store.next_due_at(now))
 
     def _due(self, store: SQLiteTimerStore, now: int, room: int) -> list[Wakeup]:
         """Return what is due and not in flight here, whatever the clock did to its lease."""
@@ -193,15 +197,29 @@ class Dispatcher:
         return await self._sender.send(call)
 
     async def _persist(self, write: Callable[[], object]) -> None:
-        """Write what must not be forgotten, again and again until it is written."""
-        while True:
-            try:
-                await self._writer.submit(write, durable=False)
-            except Unavailable as error:
-                log.error("a result in hand waits to be written: %s", error.detail)
-                await asyncio.sleep(WRITE_AGAIN_S)
-            else:
-                return
+        """Write what must not be forgotten, again and again until it is written.
+
+        Nothing is claimed meanwhile.
+        """
+        failure = await self._try(write)
+        if failure is None:
+            return
+        if not self._unwritten:
+            log.error("results in hand wait to be written: %s", failure.detail)
+        self._unwritten += 1
+        while failure is not None:
+            await asyncio.sleep(WRITE_AGAIN_S)
+            failure = await self._try(write)
+        self._unwritten -= 1
+        if not self._unwritten:
+            self._look.set()
+
+    async def _try(self, write: Callable[[], object]) -> Unavailable | None:
+        try:
+            await self._writer.submit(write, durable=False)
+        except Unavailable as failure:
+            return failure
+        return None
 
 
 def _whole_ms(seconds: float) -> float:

@@ -163,13 +163,15 @@ class SQLiteTimerStore:
             for tenant, timer_id, version, at in rows
         ]
 
-    def next_due_at(self) -> int | None:
-        """Return when the next timer wants attention (epoch ms), None if none ever will."""
+    def next_due_at(self, after: int = 0) -> int | None:
+        """Return when the next timer after ``after`` wants attention (epoch ms), if one will."""
         with unavailable_on_error():
             row = self._connection.execute(
                 "SELECT coalesce(lease_until, next_attempt_at) FROM timers "
                 "WHERE next_attempt_at IS NOT NULL "
-                "ORDER BY coalesce(lease_until, next_attempt_at) LIMIT 1"
+                "AND coalesce(lease_until, next_attempt_at) > ? "
+                "ORDER BY coalesce(lease_until, next_attempt_at) LIMIT 1",
+                (after,),
             ).fetchone()
         return None if row is None else int(row[0])
 
