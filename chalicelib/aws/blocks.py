@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chalicelib.aws import rows
+from chalicelib.aws.ids import LARGEST_BLOCK
 from chalicelib.aws.items import Items
 from chalicelib.aws.rows import number, text
 from chalicelib.ports import Clock
@@ -24,6 +25,10 @@ BLOCKS_PER_STEP = 32
 
 PURGE_GOES_ON_MS = 5 * 60 * 1000
 """How long a purge that ran out of time is remembered, so that the next call goes on."""
+
+
+OPEN_IDS = 64 * LARGEST_BLOCK
+"""How far below the counter a process may still hold leased ids, and set timers under them."""
 
 
 def last_id(counter: Row | None) -> int:
@@ -55,7 +60,7 @@ class Blocks:
         mark = _Mark.of(counter, self._clock())
         top = last_id(counter) + 1
         start = top if before is None else min(before, top)
-        if mark is not None and mark.to < start <= mark.top:
+        if mark is not None and mark.covers(start):
             start = mark.to
         keys, below = self._walk(
             start, limit, lambda below, room: self._block_keys(tenant, below, room)
@@ -142,6 +147,10 @@ class _Mark:
 
     top: int
     to: int
+
+    def covers(self, below: int) -> bool:
+        """Tell whether nothing is left, and nothing will come, from ``below`` down to ``to``."""
+        return self.to < below <= self.top - OPEN_IDS
 
     @classmethod
     def of(cls, counter: Row | None, now: float) -> _Mark | None:

@@ -1,0 +1,595 @@
+"""What every timer store does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from chalicelib.errors import TimerInFlight, TimerNotFound
+from chalicelib.ports import Refusal, Refused, TimerStore
+from chalicelib.timer import Status, Timer
+from tests.clock import START
+from tests.factories import (
+    DUE,
+    LEASE_MS,
+    TENANT,
+    armed,
+    claim_of,
+    claimed,
+    new_timer,
+    set_timer,
+    settled,
+    settlement_of,
+    unarmed,
+)
+
+VOID = Refused(refusal=Refusal.VOID)
+OTHER = "other#1"
+NEVER = 2**62
+
+
+def later(at: int) -> Refused:
+    return Refused(refusal=Refusal.LATER, again_at=at)
+
+
+def listed(
+    store: TimerStore, *, tenant: str = TENANT, status: Status | None = None, limit: int = 100
+) -> list[int]:
+    """Return the ids on all pages of a list."""
+    ids: list[int] = []
+    before = None
+    for _ in range(1_000):
+        page = store.list(tenant, before=before, status=status, limit=limit)
+        assert len(page.timers) <= limit
+        ids += [timer.id for timer in page.timers]
+        if page.before is None:
+            return ids
+        assert before is None or page.before < before
+        before = page.before
+    raise AssertionError("the list does not end")
+
+
+def purge(store: TimerStore, tenant: str = TENANT, limit: int = 100) -> None:
+    before = store.purge(tenant, before=None, limit=limit)
+    while before is not None:
+        following = store.purge(tenant, before=before, limit=limit)
+        assert following is None or following < before
+        before = following
+
+
+def due_ids(store: TimerStore, now: int = NEVER, limit: int = 100) -> list[int]:
+    return [wakeup.id for wakeup in store.due(now, limit)]
+
+
+# Setting and reading
+
+
+def test_a_timer_is_read_as_it_was_set(store: TimerStore) -> None:
+    timer = store.create(new_timer(url="https://h/caf%C3%A9?k=v#é"), armed)
+
+    assert timer == Timer(
+        tenant=TENANT,
+        id=1,
+        url="https://h/caf%C3%A9?k=v#é",
+        created_at=START,
+        due_at=DUE,
+        next_attempt_at=DUE,
+    )
+    assert store.get(TENANT, timer.id) == timer
+
+
+def test_ids_count_from_1(store: TimerStore) -> None:
+    assert [set_timer(store).id for _ in range(10)] == list(range(1, 11))
+
+
+def test_a_timer_is_armed_under_its_id_before_it_is_stored(store: TimerStore) -> None:
+    asked: list[Timer] = []
+
+    def arm(timer: Timer) -> bool:
+        with pytest.raises(TimerNotFound):
+            store.get(timer.tenant, timer.id)
+        asked.append(timer)
+        return True
+
+    timer = store.create(new_timer(), arm)
+
+    assert asked == [timer]
+    assert store.get(TENANT, timer.id) == timer
+
+
+@pytest.mark.parametrize(("arm", "expected"), [(armed, True), (unarmed, False)])
+def test_a_new_timer_says_whether_it_was_armed(
+    store: TimerStore, arm: Callable[[Timer], bool], *, expected: bool
+) -> None:
+    assert store.create(new_timer(), arm).armed is expected
+
+
+def test_a_timer_whose_arming_raises_is_not_stored(store: TimerStore) -> None:
+    def arm(_timer: Timer) -> bool:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.create(new_timer(), arm)
+
+    assert listed(store) == []
+    assert due_ids(store) == []
+
+
+@pytest.mark.parametrize("timer_id", [1, 2, 255, 256, 2**63 - 1])
+def test_an_id_that_was_never_given_is_not_found(store: TimerStore, timer_id: int) -> None:
+    with pytest.raises(TimerNotFound):
+        store.get(TENANT, timer_id)
+
+
+def test_tenants_do_not_see_each_other(store: TimerStore) -> None:
+    ours = set_timer(store)
+    theirs = set_timer(store, tenant=OTHER, url="https://theirs.example")
+
+    assert (ours.id, theirs.id) == (1, 1)
+    assert store.get(OTHER, 1) == theirs
+    assert listed(store, tenant=OTHER) == [1]
+    purge(store, OTHER)
+    assert store.get(TENANT, 1) == ours
+    assert {(wakeup.tenant, wakeup.id) for wakeup in store.due(DUE, 10)} == {(TENANT, 1)}
+
+
+@pytest.mark.parametrize(("one", "another"), [("a", "a#0"), ("a#0", "a"), ("a", "A"), ("", "#")])
+def test_no_two_tenants_are_taken_for_one(store: TimerStore, one: str, another: str) -> None:
+    timer = set_timer(store, tenant=one)
+
+    assert store.get(one, timer.id).tenant == one
+    with pytest.raises(TimerNotFound):
+        store.get(another, timer.id)
+    assert listed(store, tenant=another) == []
+
+
+# Listing
+
+
+def test_a_new_store_lists_nothing(store: TimerStore) -> None:
+    page = store.list(TENANT, before=None, status=None, limit=100)
+    assert (list(page.timers), page.before) == ([], None)
+
+
+@pytest.mark.parametrize("status", [None, *Status])
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_a_list_shows_every_timer_once_highest_id_first(
+    store: TimerStore, status: Status | None, limit: int
+) -> None:
+    statuses = {}
+    for wanted in (*Status, *Status):
+        timer = set_timer(store)
+        statuses[timer.id] = wanted
+        if wanted is not Status.PENDING:
+            settled(store, timer, wanted)
+
+    expected = [i for i in sorted(statuses, reverse=True) if status in (None, statuses[i])]
+    assert listed(store, status=status, limit=limit) == expected
+
+
+def test_a_list_shows_timers_as_they_are_stored(store: TimerStore) -> None:
+    timer = settled(store, set_timer(store), Status.FAILED)
+
+    for status in (None, Status.FAILED):
+        page = store.list(TENANT, before=None, status=status, limit=10)
+        assert list(page.timers) == [timer]
+
+
+def test_a_list_goes_on_over_gaps_and_several_hundred_ids(store: TimerStore) -> None:
+    ids = [set_timer(store).id for _ in range(300)]
+    for timer_id in ids[30:290]:
+        store.cancel(TENANT, timer_id, START)
+
+    expected = [*reversed(ids[290:]), *reversed(ids[:30])]
+    assert listed(store, limit=15) == expected
+    assert listed(store, limit=1_000) == expected
+    assert listed(store, status=Status.PENDING, limit=7) == expected
+
+
+def test_a_list_that_goes_on_shows_no_timer_set_since(store: TimerStore) -> None:
+    for _ in range(3):
+        set_timer(store)
+    first = store.list(TENANT, before=None, status=None, limit=2)
+    set_timer(store)
+
+    second = store.list(TENANT, before=first.before, status=None, limit=2)
+
+    assert [timer.id for timer in (*first.timers, *second.timers)] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("status", [None, *Status])
+def test_a_list_below_an_id_out_of_reach_starts_at_the_top(
+    store: TimerStore, status: Status | None
+) -> None:
+    timer = set_timer(store)
+    if status not in (None, Status.PENDING):
+        settled(store, timer, status)
+
+    page = store.list(TENANT, before=2**63 - 1, status=status, limit=10)
+
+    assert [listed.id for listed in page.timers] == [timer.id]
+
+
+# Cancelling
+
+
+def test_a_cancelled_timer_is_gone(store: TimerStore) -> None:
+    timer = set_timer(store)
+
+    assert store.cancel(TENANT, timer.id, START) == timer
+    with pytest.raises(TimerNotFound):
+        store.get(TENANT, timer.id)
+    assert listed(store) == []
+    assert due_ids(store) == []
+    assert store.claim(claim_of(timer.wakeup())) == VOID
+
+
+def test_a_timer_is_cancelled_once(store: TimerStore) -> None:
+    timer = set_timer(store)
+    store.cancel(TENANT, timer.id, START)
+
+    with pytest.raises(TimerNotFound):
+        store.cancel(TENANT, timer.id, START)
+
+
+def test_a_timer_in_flight_is_not_cancelled(store: TimerStore) -> None:
+    timer = claimed(store, set_timer(store))
+
+    with pytest.raises(TimerInFlight):
+        store.cancel(TENANT, timer.id, DUE + LEASE_MS - 1)
+    assert store.get(TENANT, timer.id) == timer
+
+
+def test_a_timer_whose_lease_is_over_can_be_cancelled(store: TimerStore) -> None:
+    timer = claimed(store, set_timer(store))
+
+    store.cancel(TENANT, timer.id, DUE + LEASE_MS)
+
+    assert not store.settle(settlement_of(timer))
+    with pytest.raises(TimerNotFound):
+        store.get(TENANT, timer.id)
+
+
+@pytest.mark.parametrize("status", [Status.FIRED, Status.FAILED])
+def test_a_settled_timer_can_be_removed(store: TimerStore, status: Status) -> None:
+    timer = settled(store, set_timer(store), status)
+
+    assert store.cancel(TENANT, timer.id, DUE + 200) == timer
+    assert listed(store, status=status) == []
+
+
+# Purging
+
+
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_a_purge_removes_timers_in_any_state(store: TimerStore, limit: int) -> None:
+    set_timer(store)
+    settled(store, set_timer(store), Status.FIRED)
+    settled(store, set_timer(store), Status.FAILED)
+    in_flight = claimed(store, set_timer(store))
+
+    purge(store, limit=limit)
+
+    assert listed(store) == []
+    assert listed(store, status=Status.FAILED) == []
+    assert due_ids(store) == []
+    assert not store.settle(settlement_of(in_flight))
+
+
+def test_a_purge_reaches_the_first_id_over_gaps(store: TimerStore) -> None:
+    for timer_id in range(1, 301):
+        assert set_timer(store).id == timer_id
+        if timer_id > 1:
+            store.cancel(TENANT, timer_id, START)
+
+    purge(store, limit=10)
+
+    assert listed(store) == []
+
+
+def test_a_purge_of_an_empty_store_does_nothing(store: TimerStore) -> None:
+    purge(store)
+    set_timer(store)
+    purge(store)
+    purge(store)
+    assert listed(store) == []
+
+
+def test_a_purge_removes_at_most_as_many_as_it_may(store: TimerStore) -> None:
+    for _ in range(5):
+        set_timer(store)
+
+    before = store.purge(TENANT, before=None, limit=2)
+
+    assert listed(store) == [3, 2, 1]
+    assert before == 4
+
+
+def test_a_purge_called_again_removes_what_was_set_meanwhile_too(store: TimerStore) -> None:
+    for _ in range(5):
+        set_timer(store)
+    store.purge(TENANT, before=None, limit=2)
+    set_timer(store)
+
+    purge(store, limit=2)
+
+    assert listed(store) == []
+
+
+def test_no_id_is_used_again_after_a_purge_or_a_cancel(store: TimerStore) -> None:
+    for _ in range(3):
+        last = set_timer(store)
+    store.cancel(TENANT, last.id, START)
+    assert set_timer(store).id > last.id
+    highest = set_timer(store).id
+
+    purge(store)
+
+    assert set_timer(store).id > highest
+
+
+# Claiming
+
+
+def test_a_claim_takes_the_lease_and_changes_nothing_else(store: TimerStore) -> None:
+    timer = set_timer(store)
+
+    result = store.claim(claim_of(timer.wakeup(), "mine", now=DUE))
+
+    assert result == replace(timer, lease_until=DUE + LEASE_MS, token="mine")
+    assert store.get(TENANT, timer.id) == result
+
+
+def test_a_timer_is_not_claimed_early(store: TimerStore) -> None:
+    timer = set_timer(store)
+
+    assert store.claim(claim_of(timer.wakeup(), now=DUE - 1)) == later(DUE)
+    assert store.get(TENANT, timer.id) == timer
+    claimed(store, timer, now=DUE)
+
+
+def test_a_claimed_timer_is_not_claimed_again(store: TimerStore) -> None:
+    timer = claimed(store, set_timer(store), "first")
+
+    for now in (DUE, DUE + LEASE_MS - 1):
+        assert store.claim(claim_of(timer.wakeup(), "second", now=now)) == later(DUE + LEASE_MS)
+    assert store.get(TENANT, timer.id) == timer
+
+
+def test_a_timer_is_claimed_again_once_the_lease_is_over(store: TimerStore) -> None:
+    timer = claimed(store, set_timer(store), "first")
+
+    again = claimed(store, timer, "second", now=DUE + LEASE_MS)
+
+    assert (again.token, again.lease_until) == ("second", DUE + 2 * LEASE_MS)
+    assert again.version == timer.version
+
+
+def test_a_wakeup_of_another_version_claims_nothing(store: TimerStore) -> None:
+    timer = set_timer(store)
+    old = timer.wakeup()
+    rescheduled = store.reschedule(TENANT, timer.id, at=DUE, now=START)
+
+    assert store.claim(claim_of(old)) == VOID
+    assert store.claim(claim_of(replace(old, version=99))) == VOID
+    claimed(store, rescheduled)
+
+
+@pytest.mark.parametrize("status", [Status.FIRED, Status.FAILED])
+def test_a_settled_timer_is_not_claimed(store: TimerStore, status: Status) -> None:
+    timer = set_timer(store)
+    settled(store, timer, status)
+
+    assert store.claim(claim_of(timer.wakeup(), "another", now=NEVER)) == VOID
+
+
+def test_a_claim_on_a_timer_that_never_was_is_void_and_makes_none(store: TimerStore) -> None:
+    wakeup = replace(set_timer(store).wakeup(), id=7)
+
+    assert store.claim(claim_of(wakeup)) == VOID
+    with pytest.raises(TimerNotFound):
+        store.get(TENANT, 7)
+
+
+# Settling
+
+
+@pytest.mark.parametrize("status", [Status.FIRED, Status.FAILED])
+def test_a_settled_timer_keeps_what_came_of_it(store: TimerStore, status: Status) -> None:
+    timer = claimed(store, set_timer(store))
+
+    assert store.settle(settlement_of(timer, now=DUE + 100, status=status))
+
+    assert store.get(TENANT, timer.id) == replace(
+        timer,
+        status=status,
+        attempts=1,
+        next_attempt_at=None,
+        lease_until=None,
+        token=None,
+        settled_at=DUE + 100,
+    )
+
+
+def test_a_failed_attempt_is_tried_again_under_a_new_version(store: TimerStore) -> None:
+    timer = claimed(store, set_timer(store))
+
+    assert store.settle(settlement_of(timer, retry_at=DUE + 5_000))
+
+    retry = store.get(TENANT, timer.id)
+    assert retry == replace(
+        timer,
+        version=2,
+        attempts=1,
+        next_attempt_at=DUE + 5_000,
+        lease_until=None,
+        token=None,
+    )
+    assert store.claim(claim_of(timer.wakeup(), "old", now=NEVER)) == VOID
+    assert store.claim(claim_of(retry.wakeup(), "early", now=DUE + 4_999)) == later(DUE + 5_000)
+    claimed(store, retry, "second", now=DUE + 5_000)
+    assert store.settle(settlement_of(retry, "second", status=Status.FIRED))
+    assert store.get(TENANT, timer.id).attempts == 2
+
+
+def test_a_stale_token_settles_nothing(store: TimerStore) -> None:
+    timer = claimed(store, set_timer(store), "first")
+    second = claimed(store, timer, "second", now=DUE + LEASE_MS)
+
+    assert not store.settle(settlement_of(timer, "first"))
+    assert store.get(TENANT, timer.id) == second
+    assert store.settle(settlement_of(timer, "second"))
+    fired = store.get(TENANT, timer.id)
+    assert not store.settle(settlement_of(timer, "first", status=Status.FAILED))
+    assert store.get(TENANT, timer.id) == fired
+
+
+def test_the_token_of_an_earlier_attempt_settles_nothing(store: TimerStore) -> None:
+    timer = claimed(store, set_timer(store), "first")
+    store.settle(settlement_of(timer, "first", retry_at=DUE + 5_000))
+    retry = claimed(store, store.get(TENANT, timer.id), "second", now=DUE + 5_000)
+
+    assert not store.settle(settlement_of(timer, "first"))
+    assert store.get(TENANT, timer.id) == retry
+
+
+@pytest.mark.parametrize("retry_at", [None, DUE + 5_000])
+def test_an_attempt_is_recorded_once_however_often_it_is_settled(
+    store: TimerStore, retry_at: int | None
+) -> None:
+    timer = claimed(store, set_timer(store))
+    store.settle(settlement_of(timer, retry_at=retry_at))
+    recorded = store.get(TENANT, timer.id)
+
+    store.settle(settlement_of(timer, now=DUE + 900, retry_at=retry_at))
+
+    assert store.get(TENANT, timer.id) == recorded
+
+
+def test_a_lease_that_is_over_still_settles_while_nobody_took_the_timer(store: TimerStore) -> None:
+    timer = claimed(store, set_timer(store))
+
+    assert store.settle(settlement_of(timer, now=DUE + LEASE_MS + 1))
+    assert store.get(TENANT, timer.id).status is Status.FIRED
+
+
+def test_a_timer_that_nobody_claimed_is_not_settled(store: TimerStore) -> None:
+    timer = set_timer(store)
+
+    assert not store.settle(settlement_of(timer))
+    assert not store.settle(settlement_of(replace(timer, id=7)))
+    assert store.get(TENANT, timer.id) == timer
+    with pytest.raises(TimerNotFound):
+        store.get(TENANT, 7)
+
+
+# Due
+
+
+def test_timers_are_due_when_their_time_has_come_longest_first(store: TimerStore) -> None:
+    moments = [DUE + 300, DUE + 100, DUE + 200, DUE + 400]
+    timers = [set_timer(store, due_at=at) for at in moments]
+
+    assert list(store.due(DUE + 300, 10)) == [timers[i].wakeup() for i in (1, 2, 0)]
+    assert due_ids(store, DUE + 300, limit=2) == [2, 3]
+    assert due_ids(store, DUE + 99) == []
+
+
+@pytest.mark.parametrize("arm", [armed, unarmed])
+def test_an_overdue_timer_is_found_armed_or_not(
+    store: TimerStore, arm: Callable[[Timer], bool]
+) -> None:
+    timer = set_timer(store, arm=arm)
+    assert due_ids(store, DUE) == [timer.id]
+
+
+def test_settled_timers_are_no_longer_due(store: TimerStore) -> None:
+    settled(store, set_timer(store), Status.FIRED)
+    settled(store, set_timer(store), Status.FAILED)
+
+    assert due_ids(store) == []
+
+
+def test_a_timer_whose_sender_died_is_due_again(store: TimerStore) -> None:
+    timer = claimed(store, set_timer(store))
+
+    assert due_ids(store, DUE + LEASE_MS) == [timer.id]
+
+
+def test_a_retry_is_due_at_its_own_moment_only(store: TimerStore) -> None:
+    timer = claimed(store, set_timer(store))
+    store.settle(settlement_of(timer, retry_at=DUE + 5_000))
+
+    assert due_ids(store, DUE + 4_999) == []
+    (wakeup,) = store.due(DUE + 5_000, 10)
+    assert wakeup == store.get(TENANT, timer.id).wakeup()
+
+
+# Rescheduling
+
+
+def test_an_outstanding_timer_moves_under_a_new_version(store: TimerStore) -> None:
+    timer = set_timer(store)
+
+    moved = store.reschedule(TENANT, timer.id, at=DUE + 60_000, now=START)
+
+    expected = replace(timer, version=2, next_attempt_at=DUE + 60_000)
+    assert replace(moved, armed=True) == expected
+    assert store.get(TENANT, timer.id) == moved
+    assert due_ids(store, DUE) == []
+    assert list(store.due(DUE + 60_000, 10)) == [expected.wakeup()]
+
+
+@pytest.mark.parametrize("status", [Status.FIRED, Status.FAILED])
+def test_a_settled_timer_is_set_going_again(store: TimerStore, status: Status) -> None:
+    timer = settled(store, set_timer(store), status)
+
+    again = store.reschedule(TENANT, timer.id, at=DUE + 60_000, now=DUE + 200)
+
+    assert (again.status, again.version, again.attempts) == (Status.PENDING, 2, 1)
+    assert (again.next_attempt_at, again.settled_at, again.token) == (DUE + 60_000, None, None)
+    assert listed(store, status=status) == []
+    assert listed(store, status=Status.PENDING) == [timer.id]
+    claimed(store, again, "again", now=DUE + 60_000)
+    assert store.settle(settlement_of(again, "again"))
+
+
+def test_a_timer_in_flight_is_not_rescheduled(store: TimerStore) -> None:
+    timer = claimed(store, set_timer(store))
+
+    with pytest.raises(TimerInFlight):
+        store.reschedule(TENANT, timer.id, at=NEVER, now=DUE + LEASE_MS - 1)
+    assert store.get(TENANT, timer.id) == timer
+
+
+def test_a_reschedule_after_the_lease_takes_the_timer_from_its_sender(store: TimerStore) -> None:
+    timer = claimed(store, set_timer(store))
+
+    moved = store.reschedule(TENANT, timer.id, at=DUE + 60_000, now=DUE + LEASE_MS)
+
+    assert moved.lease_until is None
+    assert not store.settle(settlement_of(timer))
+    assert store.get(TENANT, timer.id) == moved
+
+
+def test_a_timer_that_never_was_is_not_rescheduled(store: TimerStore) -> None:
+    with pytest.raises(TimerNotFound):
+        store.reschedule(TENANT, 7, at=DUE, now=START)
+    with pytest.raises(TimerNotFound):
+        store.get(TENANT, 7)
+
+
+# The store itself
+
+
+def test_a_store_keeps_its_name(store: TimerStore) -> None:
+    name = store.identity()
+
+    set_timer(store)
+    purge(store)
+
+    assert name
+    assert store.identity() == name
+    store.check()

@@ -1,0 +1,38 @@
+"""DynamoDB in this process, by moto."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from chalicelib.aws.table import create_table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+TABLE = "timers-test"
+
+
+@contextmanager
+def dynamodb_on_moto() -> Iterator[DynamoDBClient]:
+    """Yield a client of an empty DynamoDB. While it lasts, no other client reaches AWS either."""
+    with pytest.MonkeyPatch.context() as patch, mock_aws():
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"):
+            patch.delenv(name, raising=False)
+        yield boto3.client("dynamodb")
+
+
+@contextmanager
+def empty_table(client: DynamoDBClient) -> Iterator[str]:
+    """Yield the name of an empty table."""
+    create_table(client, TABLE)
+    yield TABLE
+    client.delete_table(TableName=TABLE)
