@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from chalicelib.errors import StoreFileError, Unavailable
 
@@ -57,13 +57,17 @@ def open_store(path: str) -> sqlite3.Connection:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise StoreFileError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed")
     try:
-        connection = _connect(path)
-        connection.execute("PRAGMA journal_mode=WAL")
-        # Checkpoints are the writer's to time: an automatic one would stall a commit.
-        connection.execute("PRAGMA wal_autocheckpoint=0")
-        # On macOS only F_FULLFSYNC reaches the disk.
-        connection.execute("PRAGMA fullfsync=1")
-        _migrate(connection, path)
+        with ExitStack() as undo:
+            connection = _connect(path)
+            undo.callback(connection.close)
+            _refuse_foreign(connection, path)
+            connection.execute("PRAGMA journal_mode=WAL")
+            # Checkpoints are the writer's to time: an automatic one would stall a commit.
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+            # On macOS only F_FULLFSYNC reaches the disk.
+            connection.execute("PRAGMA fullfsync=1")
+            _migrate(connection)
+            undo.pop_all()
     except sqlite3.OperationalError as error:
         raise StoreFileError(f"the store {path} cannot be opened: {error}") from error
     except sqlite3.DatabaseError as error:
@@ -103,15 +107,22 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
     return int(value)
 
 
-def _migrate(connection: sqlite3.Connection, path: str) -> None:
-    version = _pragma(connection, "user_version")
-    if _pragma(connection, "application_id") not in (0, APPLICATION_ID):
+def _refuse_foreign(connection: sqlite3.Connection, path: str) -> None:
+    """Raise ``StoreFileError``, before anything is written, unless the file is ours or empty."""
+    application_id = _pragma(connection, "application_id")
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application_id != APPLICATION_ID and (application_id or tables):
         raise StoreFileError(f"{path} is a SQLite file of another application")
+    version = _pragma(connection, "user_version")
     if version > len(MIGRATIONS):
         raise StoreFileError(
             f"{path} was written by a newer version of Webhook Timers (format {version}, this one "
             f"reads up to {len(MIGRATIONS)}); update, or name another folder with DATA_DIR=…"
         )
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    version = _pragma(connection, "user_version")
     for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
         # One transaction each, the version with it: a crash half way leaves the old format.
         connection.executescript(
