@@ -1,0 +1,695 @@
+"""What the store on DynamoDB does beyond what every store does."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ReadTimeoutError,
+)
+
+from chalicelib.aws import blocks, items, rows
+from chalicelib.aws.store import DynamoDBTimerStore
+from chalicelib.aws.table import table_definition
+from chalicelib.errors import TimerNotFound, Unavailable
+from chalicelib.ports import TimerStore
+from chalicelib.timer import Status, Timer
+from tests.clock import START, HandClock
+from tests.dynamodb import TABLE, dynamodb_on_moto, empty_table
+from tests.factories import (
+    DUE,
+    LEASE_MS,
+    TENANT,
+    armed,
+    claim_of,
+    claimed,
+    new_timer,
+    set_timer,
+    settled,
+    settlement_of,
+    unarmed,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from chalicelib.aws.rows import Row
+
+UNIT = 1_024
+DAY_S = 86_400
+URL_OF_500 = "https://receiver.example/" + "x" * 475
+
+
+class Meddler:
+    """A client through which a test meddles with calls, and which remembers them."""
+
+    def __init__(self, client: DynamoDBClient) -> None:
+        self.client = client
+        self.calls: list[str] = []
+        self.around: dict[str, Callable[..., Any]] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        real = getattr(self.client, name)
+
+        def call(**request: Any) -> Any:
+            self.calls.append(name)
+            around = self.around.get(name)
+            return around(real, request) if around else real(**request)
+
+        return call
+
+    def repeat(self, name: str, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Lose the answer of the next call, so that it is made again, as botocore does."""
+
+        def twice(real: Callable[..., Any], request: Any) -> Any:
+            del self.around[name]
+            real(**request)
+            meanwhile()
+            return real(**request)
+
+        self.around[name] = twice
+
+
+@pytest.fixture(scope="module")
+def dynamodb() -> Iterator[DynamoDBClient]:
+    with dynamodb_on_moto() as client:
+        yield client
+
+
+@pytest.fixture
+def client(dynamodb: DynamoDBClient) -> Iterator[Meddler]:
+    with empty_table(dynamodb):
+        yield Meddler(dynamodb)
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def sleeps() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def store(client: Meddler, clock: HandClock, sleeps: list[float]) -> DynamoDBTimerStore:
+    return another_store(client, clock, sleeps)
+
+
+def another_store(
+    client: Meddler, clock: HandClock, sleeps: list[float] | None = None
+) -> DynamoDBTimerStore:
+    pauses = [] if sleeps is None else sleeps
+    return DynamoDBTimerStore(
+        cast("DynamoDBClient", client), TABLE, clock, retention_days=2, sleep=pauses.append
+    )
+
+
+def row_of(client: Meddler, timer: Timer) -> Row:
+    key = rows.timer_key(timer.tenant, timer.id)
+    return client.client.get_item(TableName=TABLE, Key=key, ConsistentRead=True)["Item"]
+
+
+def write_row(client: Meddler, timer: Timer, **changes: Any) -> None:
+    row = {**rows.new_row(timer), **changes}
+    client.client.put_item(TableName=TABLE, Item=row)
+
+
+def set_counter(client: Meddler, last_id: int) -> None:
+    row = {**rows.counter_key(TENANT), "last_id": rows.number(last_id)}
+    client.client.put_item(TableName=TABLE, Item=row)
+
+
+# Writes that are made twice because the answer of the first was lost
+
+
+def test_a_repeated_put_sets_one_timer(store: DynamoDBTimerStore, client: Meddler) -> None:
+    client.repeat("put_item")
+
+    timer = set_timer(store)
+
+    assert store.get(TENANT, timer.id) == timer
+    assert set_timer(store).id == timer.id + 1
+
+
+def test_a_repeated_put_knows_a_timer_that_fired_meanwhile(
+    store: DynamoDBTimerStore, client: Meddler, clock: HandClock
+) -> None:
+    timer = Timer.first(new_timer(), 1)
+    client.repeat("put_item", lambda: settled(another_store(client, clock), timer))
+
+    assert set_timer(store) == timer
+    assert store.get(TENANT, timer.id).status is Status.FIRED
+
+
+def test_a_put_never_overwrites_another_timer(store: DynamoDBTimerStore, client: Meddler) -> None:
+    other = Timer.first(new_timer(url="https://another.example"), 1)
+    write_row(client, other)
+
+    with pytest.raises(Unavailable):
+        set_timer(store)
+    assert store.get(TENANT, 1) == other
+
+
+def test_a_repeated_claim_holds_the_timer(store: DynamoDBTimerStore, client: Meddler) -> None:
+    timer = set_timer(store)
+    client.repeat("update_item")
+
+    result = store.claim(claim_of(timer.wakeup(), "mine"))
+
+    assert result == replace(timer, token="mine", lease_until=DUE + LEASE_MS)
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_at"),
+    [(Status.FIRED, None), (Status.FAILED, None), (Status.PENDING, DUE + 5_000)],
+)
+def test_a_repeated_settle_is_one_that_worked(
+    store: DynamoDBTimerStore, client: Meddler, status: Status, retry_at: int | None
+) -> None:
+    timer = claimed(store, set_timer(store))
+    client.repeat("update_item")
+
+    assert store.settle(settlement_of(timer, status=status, retry_at=retry_at))
+
+    recorded = store.get(TENANT, timer.id)
+    assert (recorded.status, recorded.attempts) == (status, 1)
+    assert recorded.version == (1 if retry_at is None else 2)
+
+
+def test_a_token_that_was_taken_over_is_no_receipt(
+    store: DynamoDBTimerStore, client: Meddler
+) -> None:
+    timer = claimed(store, set_timer(store), "first")
+    claimed(store, timer, "second", now=DUE + LEASE_MS)
+    assert store.settle(settlement_of(timer, "second"))
+
+    assert store.settle(settlement_of(timer, "second"))
+    assert not store.settle(settlement_of(timer, "first"))
+
+
+def test_a_repeated_raise_of_the_counter_leaves_a_gap(
+    store: DynamoDBTimerStore, client: Meddler
+) -> None:
+    first = set_timer(store).id
+    client.repeat("update_item")
+
+    assert set_timer(store).id > first
+    assert len({set_timer(store).id for _ in range(20)}) == 20
+
+
+def test_a_repeated_delete_finds_the_timer_gone(store: DynamoDBTimerStore, client: Meddler) -> None:
+    timer = set_timer(store)
+    client.repeat("delete_item")
+
+    with pytest.raises(TimerNotFound):
+        store.cancel(TENANT, timer.id, START)
+    with pytest.raises(TimerNotFound):
+        store.get(TENANT, timer.id)
+
+
+def test_a_store_is_named_once_however_many_processes_ask(
+    store: DynamoDBTimerStore, client: Meddler, clock: HandClock
+) -> None:
+    other = another_store(client, clock)
+    client.repeat("put_item")
+
+    name = store.identity()
+
+    assert other.identity() == name
+    assert client.calls.count("put_item") == 1
+    client.calls.clear()
+    assert store.identity() == name
+    assert client.calls == []
+
+
+def test_two_processes_that_name_a_store_at_once_agree(
+    store: DynamoDBTimerStore, client: Meddler, clock: HandClock
+) -> None:
+    other = another_store(client, clock)
+    named: list[str] = []
+
+    def overtaken(real: Callable[..., Any], request: Any) -> Any:
+        del client.around["put_item"]
+        named.append(other.identity())
+        return real(**request)
+
+    client.around["put_item"] = overtaken
+
+    assert [store.identity()] == named
+
+
+# Failures
+
+
+def refused(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, "Operation")
+
+
+CALLS: list[Callable[[TimerStore], object]] = [
+    lambda store: store.identity(),
+    lambda store: store.check(),
+    set_timer,
+    lambda store: store.get(TENANT, 1),
+    lambda store: store.list(TENANT, before=None, status=None, limit=1),
+    lambda store: store.list(TENANT, before=None, status=Status.FAILED, limit=1),
+    lambda store: store.cancel(TENANT, 1, START),
+    lambda store: store.purge(TENANT, before=None, limit=1),
+    lambda store: store.due(START, 1),
+    lambda store: store.claim(claim_of(Timer.first(new_timer(), 1).wakeup())),
+    lambda store: store.settle(settlement_of(Timer.first(new_timer(), 1))),
+    lambda store: store.reschedule(TENANT, 1, at=DUE, now=START),
+]
+
+
+def broken_store(error: Exception) -> DynamoDBTimerStore:
+    class Broken:
+        def __getattr__(self, name: str) -> Callable[..., Any]:
+            def call(**_request: Any) -> Any:
+                raise error
+
+            return call
+
+    return DynamoDBTimerStore(cast("DynamoDBClient", Broken()), TABLE, HandClock())
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    "error",
+    [
+        refused("ProvisionedThroughputExceededException"),
+        refused("ThrottlingException"),
+        refused("RequestLimitExceeded"),
+        refused("InternalServerError"),
+        refused("AccessDeniedException"),
+        ReadTimeoutError(endpoint_url="https://dynamodb"),
+        ConnectTimeoutError(endpoint_url="https://dynamodb"),
+        EndpointConnectionError(endpoint_url="https://dynamodb"),
+        NoCredentialsError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_store_that_cannot_do_it_now_says_so(
+    error: Exception, call: Callable[[TimerStore], object]
+) -> None:
+    with pytest.raises(Unavailable) as raised:
+        call(broken_store(error))
+    assert raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_missing_table_is_reported_with_what_makes_it(
+    dynamodb: DynamoDBClient, call: Callable[[TimerStore], object]
+) -> None:
+    store = DynamoDBTimerStore(dynamodb, "timers-nowhere", HandClock())
+
+    with pytest.raises(Unavailable, match=r"timers-nowhere.*`make infra`"):
+        call(store)
+
+
+def test_a_request_that_is_wrong_is_not_passed_off_as_an_outage() -> None:
+    with pytest.raises(ClientError, match="ValidationException"):
+        broken_store(refused("ValidationException")).check()
+
+
+# What it costs
+
+
+def size(row: Mapping[str, Any]) -> int:
+    """Return the bytes of an item as DynamoDB counts them, numbers at their most."""
+    total = 0
+    for name, value in row.items():
+        ((kind, content),) = value.items()
+        digits = len(content.lstrip("-"))
+        total += len(name.encode())
+        total += math.ceil(digits / 2) + 2 if kind == "N" else len(content.encode())
+    return total
+
+
+def units(before: Row | None, after: Row | None) -> int:
+    """Return the write units of one write: the row, and each index whose entry changes."""
+    total = math.ceil(max(size(before or {}), size(after or {}), 1) / UNIT)
+    for index in table_definition(TABLE)["GlobalSecondaryIndexes"]:
+        key = [part["AttributeName"] for part in index["KeySchema"]]
+        projected = {"pk", "id", *key, *index["Projection"].get("NonKeyAttributes", [])}
+        whole = index["Projection"]["ProjectionType"] == "ALL"
+
+        def entry(row: Row | None, key: list[str] = key) -> Row | None:
+            return row if row is not None and all(name in row for name in key) else None
+
+        old, new = entry(before), entry(after)
+        if old is None or new is None:
+            total += (old is None) != (new is None)
+        elif any(old[name] != new[name] for name in key):
+            total += 2
+        else:
+            seen = set(old) | set(new) if whole else projected
+            total += any(old.get(name) != new.get(name) for name in seen)
+    return total
+
+
+def test_a_delivered_timer_costs_five_write_units_and_no_read(
+    store: DynamoDBTimerStore, client: Meddler
+) -> None:
+    set_timer(store)
+    set_timer(store)
+    client.calls.clear()
+    states: list[Row | None] = [None]
+
+    timer = set_timer(store, url=URL_OF_500)
+    states.append(row_of(client, timer))
+    claimed(store, timer, "t" * 32)
+    states.append(row_of(client, timer))
+    store.settle(settlement_of(timer, "t" * 32))
+    states.append(row_of(client, timer))
+
+    assert client.calls == ["put_item", "update_item", "update_item"]
+    assert [units(*pair) for pair in itertools.pairwise(states)] == [2, 1, 2]
+
+
+def test_a_retry_costs_three_write_units_and_a_failure_three(
+    store: DynamoDBTimerStore, client: Meddler
+) -> None:
+    timer = claimed(store, set_timer(store, url=URL_OF_500))
+    before = row_of(client, timer)
+    store.settle(settlement_of(timer, retry_at=DUE + 5_000))
+    pending = row_of(client, timer)
+    claimed(store, store.get(TENANT, timer.id), now=DUE + 5_000)
+    leased = row_of(client, timer)
+    store.settle(settlement_of(timer, status=Status.FAILED))
+
+    assert units(before, pending) == 3
+    assert units(pending, leased) == 1
+    assert units(leased, row_of(client, timer)) == 3
+
+
+def test_a_row_with_a_url_of_500_characters_is_one_unit_in_every_state(
+    store: DynamoDBTimerStore, client: Meddler
+) -> None:
+    assert len(URL_OF_500) == 500
+    set_counter(client, 10**12)
+    timer = set_timer(store, url=URL_OF_500)
+    sizes = [size(row_of(client, timer))]
+    claimed(store, timer, "t" * 32)
+    sizes.append(size(row_of(client, timer)))
+    store.settle(settlement_of(timer, "t" * 32, status=Status.FAILED))
+    sizes.append(size(row_of(client, timer)))
+
+    assert max(sizes) <= UNIT
+
+
+def test_a_claim_changes_nothing_that_an_index_carries(
+    store: DynamoDBTimerStore, client: Meddler
+) -> None:
+    timer = set_timer(store)
+    before = row_of(client, timer)
+    claimed(store, timer)
+    after = row_of(client, timer)
+
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    due, failed = table_definition(TABLE)["GlobalSecondaryIndexes"]
+    carried = set(due["Projection"]["NonKeyAttributes"])
+    carried |= {part["AttributeName"] for part in (*due["KeySchema"], *failed["KeySchema"])}
+    assert changed == {"lease_until", "token"}
+    assert changed.isdisjoint(carried)
+
+
+def test_a_busy_service_writes_the_counter_once_per_block(
+    store: DynamoDBTimerStore, client: Meddler
+) -> None:
+    for _ in range(127):
+        set_timer(store)
+
+    assert Counter(client.calls) == {"put_item": 127, "update_item": 7}
+
+
+# Shards and what a row carries
+
+
+def test_the_shard_says_whether_a_timer_is_armed(
+    store: DynamoDBTimerStore, client: Meddler
+) -> None:
+    one, other = set_timer(store, arm=armed), set_timer(store, arm=unarmed)
+
+    assert row_of(client, one)["due_shard"]["S"][0] == rows.ARMED
+    assert row_of(client, other)["due_shard"]["S"][0] == rows.UNARMED
+    assert (store.get(TENANT, one.id).armed, store.get(TENANT, other.id).armed) == (True, False)
+
+
+@pytest.mark.parametrize("is_armed", [True, False])
+def test_a_retry_is_armed_or_not_anew(
+    store: DynamoDBTimerStore, client: Meddler, *, is_armed: bool
+) -> None:
+    timer = claimed(store, set_timer(store, arm=unarmed if is_armed else armed))
+
+    store.settle(settlement_of(timer, retry_at=DUE + 5_000, armed=is_armed))
+
+    assert store.get(TENANT, timer.id).armed is is_armed
+
+
+def test_a_rescheduled_timer_is_left_to_the_sweep_until_it_is_armed(
+    store: DynamoDBTimerStore,
+) -> None:
+    timer = set_timer(store, arm=armed)
+    assert not store.reschedule(TENANT, timer.id, at=DUE, now=START).armed
+
+
+def test_timers_spread_evenly_over_the_shards_of_the_due_index() -> None:
+    for ids in (range(1, 6_401), range(1, 6_400 * 256, 256)):
+        shards = Counter(rows.due_shard(TENANT, timer_id, armed=True) for timer_id in ids)
+        assert set(shards) == {f"a{shard}" for shard in range(64)}
+        assert max(shards.values()) < 160
+
+
+def test_the_key_and_the_shard_of_a_timer_never_change() -> None:
+    assert rows.timer_key("default", 1_000) == {"pk": {"S": "T#default#3"}, "id": {"N": "1000"}}
+    assert rows.due_shard("default", 1_000, armed=True) == "a31"
+
+
+def test_a_settled_timer_expires_after_its_retention(
+    store: DynamoDBTimerStore, client: Meddler
+) -> None:
+    timer = claimed(store, set_timer(store))
+    assert "expires_at" not in row_of(client, timer)
+
+    store.settle(settlement_of(timer, now=DUE + 100))
+
+    assert row_of(client, timer)["expires_at"] == rows.number(DUE // 1000 + 2 * DAY_S)
+
+
+def test_a_timer_that_is_set_going_again_does_not_expire(
+    store: DynamoDBTimerStore, client: Meddler
+) -> None:
+    timer = settled(store, set_timer(store), Status.FAILED)
+
+    store.reschedule(TENANT, timer.id, at=DUE + 60_000, now=DUE + 200)
+
+    left = {"expires_at", "settled_at", "failed_of", "token"} & row_of(client, timer).keys()
+    assert not left
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda store, timer: store.settle(settlement_of(timer)),
+        lambda store, timer: store.settle(settlement_of(timer, retry_at=DUE + 5_000)),
+        lambda store, timer: store.reschedule(TENANT, timer.id, at=DUE, now=DUE + LEASE_MS),
+    ],
+    ids=["settled", "retried", "rescheduled"],
+)
+def test_the_mark_of_a_sweep_does_not_outlive_its_version(
+    store: DynamoDBTimerStore, client: Meddler, change: Callable[[TimerStore, Timer], object]
+) -> None:
+    timer = claimed(store, set_timer(store))
+    client.client.update_item(
+        TableName=TABLE,
+        Key=rows.timer_key(TENANT, timer.id),
+        UpdateExpression="SET woken_at = :now",
+        ExpressionAttributeValues={":now": rows.number(DUE)},
+    )
+
+    change(store, timer)
+
+    assert "woken_at" not in row_of(client, timer)
+
+
+def test_every_row_carries_its_format(store: DynamoDBTimerStore, client: Meddler) -> None:
+    set_timer(store)
+    store.identity()
+
+    found = client.client.scan(TableName=TABLE)["Items"]
+
+    assert [row["f"] for row in found] == [rows.number(1)] * 3
+
+
+def test_a_row_of_a_newer_format_is_read_as_far_as_it_is_known(
+    store: DynamoDBTimerStore, client: Meddler
+) -> None:
+    timer = Timer.first(new_timer(), 1)
+    set_counter(client, 1)
+    write_row(
+        client,
+        timer,
+        f=rows.number(2),
+        status=rows.text("snoozed"),
+        headers={"M": {"X-One": {"S": "1"}}},
+    )
+
+    assert store.get(TENANT, 1) == timer
+    assert list(store.list(TENANT, before=None, status=None, limit=1).timers) == [timer]
+    claimed(store, timer)
+    assert row_of(client, timer)["f"] == rows.number(2)
+
+
+def test_the_table_drops_expired_rows_by_itself(client: Meddler) -> None:
+    answer = client.client.describe_time_to_live(TableName=TABLE)
+
+    description = answer["TimeToLiveDescription"]
+    assert description["AttributeName"] == "expires_at"
+    assert description["TimeToLiveStatus"] == "ENABLED"
+
+
+# Walking over what is stored
+
+
+def small_pages(real: Callable[..., Any], request: Any) -> Any:
+    """Answer a query with one row a page, as DynamoDB does when rows fill a megabyte."""
+    return real(**{**request, "Limit": 1})
+
+
+def test_what_fills_more_than_one_page_is_found_whole(
+    store: DynamoDBTimerStore, client: Meddler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "due_shards", lambda: ["a0"])
+    monkeypatch.setattr(rows, "due_shard", lambda *_key, **_armed: "a0")
+    for number in range(3):
+        set_timer(store, due_at=DUE - number)
+    client.around["query"] = small_pages
+
+    page = store.list(TENANT, before=None, status=None, limit=3)
+    filtered = store.list(TENANT, before=None, status=Status.PENDING, limit=3)
+    assert [timer.id for timer in page.timers] == [3, 2, 1]
+    assert [timer.id for timer in filtered.timers] == [3, 2, 1]
+    assert [wakeup.id for wakeup in store.due(DUE, 10)] == [3, 2, 1]
+    assert [wakeup.id for wakeup in store.due(DUE, 2)] == [3, 2]
+
+
+def test_a_page_of_a_list_ends_after_so_many_empty_partitions(
+    store: DynamoDBTimerStore, client: Meddler
+) -> None:
+    write_row(client, Timer.first(new_timer(), 1))
+    set_counter(client, 256 * blocks.BLOCKS_PER_STEP)
+
+    first = store.list(TENANT, before=None, status=None, limit=10)
+    second = store.list(TENANT, before=first.before, status=None, limit=10)
+
+    assert (list(first.timers), first.before) == ([], 256)
+    assert ([timer.id for timer in second.timers], second.before) == ([1], None)
+    assert client.calls.count("query") == blocks.BLOCKS_PER_STEP + 1
+
+
+def test_a_purge_sends_what_was_left_undone_again_and_pauses_longer_each_time(
+    store: DynamoDBTimerStore, client: Meddler, sleeps: list[float]
+) -> None:
+    for _ in range(60):
+        set_timer(store)
+
+    def ten_at_a_time(real: Callable[..., Any], request: Any) -> Any:
+        ((table, requests),) = request["RequestItems"].items()
+        taken = min(len(requests), 10)
+        real(RequestItems={table: requests[:taken]})
+        return {"UnprocessedItems": {table: requests[taken:]} if requests[taken:] else {}}
+
+    client.around["batch_write_item"] = ten_at_a_time
+
+    assert store.purge(TENANT, before=None, limit=100) is None
+    assert list(store.list(TENANT, before=None, status=None, limit=100).timers) == []
+    assert sleeps == [0.05, 0.1, 0.05, 0.1]
+
+
+def test_a_purge_of_a_table_that_stays_busy_gives_up(
+    store: DynamoDBTimerStore, client: Meddler, sleeps: list[float]
+) -> None:
+    set_timer(store)
+    client.around["batch_write_item"] = lambda _real, request: {
+        "UnprocessedItems": request["RequestItems"]
+    }
+
+    with pytest.raises(Unavailable):
+        store.purge(TENANT, before=None, limit=100)
+    assert len(sleeps) == items.BATCH_TRIES - 1
+
+
+@pytest.fixture
+def large_store(
+    store: DynamoDBTimerStore, client: Meddler, monkeypatch: pytest.MonkeyPatch
+) -> DynamoDBTimerStore:
+    """Return a store of 20,000 ids, with few timers, in which a purge takes small steps."""
+    monkeypatch.setattr(blocks, "BLOCKS_PER_STEP", 2)
+    monkeypatch.setattr(blocks, "OPEN_IDS", 1_000)
+    set_counter(client, 20_000)
+    for timer_id in (1, 2, 300, 18_500):
+        write_row(client, Timer.first(new_timer(), timer_id))
+    return store
+
+
+def purge_steps(store: DynamoDBTimerStore, most: int) -> int | None:
+    """Purge from the top for as long as ``most`` steps take; return where that ended."""
+    before = store.purge(TENANT, before=None, limit=100)
+    for _ in range(most - 1):
+        if before is None:
+            break
+        before = store.purge(TENANT, before=before, limit=100)
+    return before
+
+
+def test_a_purge_that_is_cut_off_goes_on_where_it_ended(
+    large_store: DynamoDBTimerStore, client: Meddler
+) -> None:
+    steps = 30
+    reached = purge_steps(large_store, steps)
+    assert reached is not None
+    client.calls.clear()
+    fresh = set_timer(large_store)
+    write_row(client, Timer.first(new_timer(), 19_500))
+
+    assert purge_steps(large_store, steps) is None
+
+    assert client.calls.count("query") < 2 * steps
+    with pytest.raises(TimerNotFound):
+        large_store.get(TENANT, fresh.id)
+    assert client.client.scan(TableName=TABLE, Select="COUNT")["Count"] == 1
+
+
+def test_each_purge_that_is_cut_off_comes_further(large_store: DynamoDBTimerStore) -> None:
+    ends = []
+    while (end := purge_steps(large_store, 12)) is not None:
+        ends.append(end)
+        assert len(ends) < 10
+
+    assert len(ends) > 1
+    assert ends == sorted(set(ends), reverse=True)
+
+
+def test_a_purge_of_long_ago_is_not_gone_on_with(
+    large_store: DynamoDBTimerStore, client: Meddler, clock: HandClock
+) -> None:
+    purge_steps(large_store, 30)
+    write_row(client, Timer.first(new_timer(), 15_000))
+    clock.advance(blocks.PURGE_GOES_ON_MS + 1)
+
+    assert purge_steps(large_store, 100) is None
+
+    with pytest.raises(TimerNotFound):
+        large_store.get(TENANT, 15_000)
