@@ -126,13 +126,19 @@ class TimerStore(Protocol):
         """
 
     def due(self, now: int, limit: int) -> Sequence[Wakeup]:
-        """Return timers whose next attempt is due and that nobody holds, longest due first."""
+        """Return timers whose next attempt is due, longest due first.
+
+        Some may be held, where an index does not know: the claim decides.
+        """
 
     def claim(self, claim: Claim) -> Timer | Refused:
         """Take the lease on a due timer of the wake-up's version and return it as claimed."""
 
     def settle(self, settlement: Settlement) -> bool:
-        """Record what an attempt led to; False if the token no longer holds the timer."""
+        """Record what an attempt led to; False if the token no longer holds the timer.
+
+        Repeated with the token of the last settle it changes nothing, and may say either.
+        """
 
     def reschedule(self, tenant: str, timer_id: int, *, at: int, now: int) -> Timer:
         """Make a timer that nobody holds outstanding at ``at``, under a new version.
