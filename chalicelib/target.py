@@ -7,6 +7,7 @@ no sender parses what a client wrote a second time and differently.
 from __future__ import annotations
 
 import base64
+import functools
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class Target:
         return f"{self.scheme}://{host}{port}{self.path}{slash}{timer_id}{query}"
 
 
+@functools.lru_cache(maxsize=1024)
 def parse_target(url: str) -> Target:
     """Take apart an absolute http or https URL (RFC 3986; other characters as UTF-8 escapes).
 

@@ -7,7 +7,9 @@ import math
 import os
 import re
 import ssl
-from types import SimpleNamespace
+from contextvars import ContextVar
+from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 from yarl import URL
@@ -19,6 +21,7 @@ KEPT_BODY_BYTES = 65_536
 
 KEPT_BODY_S = 1.0
 KEEPALIVE_S = 15.0
+_reused: ContextVar[bool] = ContextVar("reused", default=False)
 _DELTA_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -49,24 +52,21 @@ class AiohttpSender:
     async def _send(self, call: Call) -> Outcome:
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._deadline_s
-        reuse = SimpleNamespace(reused=False)
         try:
-            return await self._post(self._session, call, self._deadline_s, reuse)
+            return await self._post(self._session, call, self._deadline_s)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            if not reuse.reused:
+            if not _reused.get():
                 raise
         # The receiver had closed a kept-alive connection: not a failure of this attempt.
-        return await self._post(self._fresh, call, max(deadline - clock(), 0.001), reuse)
+        return await self._post(self._fresh, call, max(deadline - clock(), 0.001))
 
-    async def _post(
-        self, session: aiohttp.ClientSession, call: Call, left_s: float, reuse: SimpleNamespace
-    ) -> Outcome:
+    async def _post(self, session: aiohttp.ClientSession, call: Call, left_s: float) -> Outcome:
+        _reused.set(False)
         response = await session.post(
             URL(call.url, encoded=True),
             headers=call.headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=left_s, ceil_threshold=math.inf),
-            trace_request_ctx=reuse,
         )
         async with response:
             if not response.content.at_eof():
@@ -89,12 +89,10 @@ class AiohttpSender:
 
     @staticmethod
     def _open(*, force_close: bool) -> aiohttp.ClientSession:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_note_reuse)
         connector = (
             aiohttp.TCPConnector(limit=0, force_close=True)
             if force_close
-            else aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)
+            else _Connector(limit=0, keepalive_timeout=KEEPALIVE_S)
         )
         return aiohttp.ClientSession(
             connector=connector,
@@ -102,12 +100,23 @@ class AiohttpSender:
             skip_auto_headers=("Content-Type", "Accept", "Accept-Encoding", "User-Agent"),
             auto_decompress=False,
             trust_env=False,
-            trace_configs=[trace],
         )
 
 
-async def _note_reuse(_session: object, context: SimpleNamespace, _params: object) -> None:
-    context.trace_request_ctx.reused = True
+class _Connector(aiohttp.TCPConnector):
+    """Notes whether the connection it gives was used before. (Tracing would, at twice the cost
+    of a whole call.)
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._used: WeakSet[object] = WeakSet()
+
+    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
+        connection = await super().connect(req, traces, timeout)
+        _reused.set(connection.protocol in self._used)
+        self._used.add(connection.protocol)
+        return connection
 
 
 async def _read_rest(body: aiohttp.StreamReader) -> None:
