@@ -18,18 +18,20 @@ import time
 from datetime import datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 from chalicelib.errors import StartupError
 from chalicelib.settings import load
+from chalicelib.target import parse_target
 
 HOST = "127.0.0.1"
-USAGE = "usage: python -m local.receiver PORT"
+USAGE = "usage: python -m local.receiver PORT (1 to 65535)"
 LOOKUP_S = 2.0
 IDLE_S = 60.0
 _MAX_BODY_BYTES = 65_536
+_MAX_PORT = 65_535
 
 _open_directly = build_opener(ProxyHandler({})).open
 
@@ -67,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._arrived_at = time.time()
         return super().parse_request()
 
-    def do_POST(self) -> None:  # noqa: N802 - http.server's name
+    def do_POST(self) -> None:
         """Answer 204."""
         length = self.headers.get("Content-Length", "0")
         if not length.isdecimal() or int(length) > _MAX_BODY_BYTES:
@@ -85,20 +87,19 @@ class _Handler(BaseHTTPRequestHandler):
 def main() -> int:
     """Print what arrives until Ctrl-C; return the exit code (``sysexits.h``)."""
     arguments = sys.argv[1:]
-    if len(arguments) != 1 or not arguments[0].isdecimal():
+    port = _port(arguments[0]) if len(arguments) == 1 else None
+    if port is None:
         print(USAGE, file=sys.stderr)
         return os.EX_USAGE
-    port = int(arguments[0])
     try:
         service = os.environ.get("TIMERS_URL") or f"http://{HOST}:{load().port}"
         receiver = Receiver(port)
     except StartupError as error:
         print(f"receiver: {error.detail}", file=sys.stderr)
         return os.EX_CONFIG
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
         print(
-            f"receiver: cannot listen on {HOST}:{port} ({reason}); "
+            f"receiver: cannot listen on {HOST}:{port} ({error.strerror}); "
             f"try: make receiver RECEIVER_PORT={port + 1}",
             file=sys.stderr,
         )
@@ -111,6 +112,10 @@ def main() -> int:
             print(line(arrival, due_at(service, arrival.path)), flush=True)
     except (KeyboardInterrupt, BrokenPipeError):
         return os.EX_OK
+
+
+def _port(text: str) -> int | None:
+    return int(text) if text.isdecimal() and 0 < int(text) <= _MAX_PORT else None
 
 
 def line(arrival: Arrival, due: float | None) -> str:
@@ -135,19 +140,16 @@ def due_at(service: str, path: str) -> float | None:
     try:
         with _open_directly(address, timeout=LOOKUP_S) as answer:
             timers = json.load(answer)
-        if not timers or timers[0]["id"] != int(last) or not _called(timers[0]["url"], path):
+        if not timers or _called(timers[0]) != path:
             return None
         return datetime.fromisoformat(timers[0]["due_at"].replace("Z", "+00:00")).timestamp()
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return None
 
 
-def _called(url: str, path: str) -> bool:
-    """Tell whether a timer set to ``url`` may have called ``path``, ids of other services apart.
-
-    Only depth is compared: the service escapes what the client did not.
-    """
-    return urlsplit(url).path.rstrip("/").count("/") == path.count("/") - 1
+def _called(timer: dict[str, Any]) -> str:
+    """Return the path that this timer calls: an id alone could be another service's."""
+    return urlsplit(parse_target(timer["url"]).url(timer["id"])).path
 
 
 if __name__ == "__main__":

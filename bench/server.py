@@ -1,0 +1,114 @@
+"""The server under test: ``python -m local`` on a free port and a data folder of its own."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bench.figures import BenchError
+
+HOST = "127.0.0.1"
+PROJECT = Path(__file__).resolve().parent.parent
+START_S = 20.0
+STOP_S = 20.0
+_POLL_S = 0.005
+_ON_DISK = Path("/var/tmp")
+"""Kept over a reboot, so on a disk; /tmp is memory on some systems, where a sync costs nothing."""
+
+
+class Server:
+    """One data folder, and the server that works on it, which may be stopped and started."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.data_dir = folder / "data"
+        self._log = folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process that all others of the server descend from."""
+        if self._process is None:
+            raise BenchError("the server is not running")
+        return self._process.pid
+
+    def start(self, path: str = "/health") -> float:
+        """Start, wait until ``path`` answers 200, and return how many seconds that took."""
+        environment = {name: value for name, value in os.environ.items() if name != "HOST"}
+        environment |= {"PORT": str(self.port), "DATA_DIR": str(self.data_dir)}
+        began = time.perf_counter()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "local"],
+                cwd=PROJECT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        while not self._answers(path):
+            if self._process.poll() is not None or time.perf_counter() - began > START_S:
+                raise BenchError(f"the server did not start: {self.last_words()}")
+            time.sleep(_POLL_S)
+        return time.perf_counter() - began
+
+    def stop(self) -> float:
+        """End the server with SIGTERM, at last with SIGKILL; return how many seconds it took."""
+        if self._process is None:
+            return 0.0
+        began = time.perf_counter()
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._process = None
+        return time.perf_counter() - began
+
+    def last_words(self) -> str:
+        """Return the end of what the server printed."""
+        return self._log.read_text(errors="replace")[-500:].strip()
+
+    def _answers(self, path: str) -> bool:
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=5)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """Yield a server on an empty data folder; stop it and remove the folder at the end."""
+    parent = _ON_DISK if os.access(_ON_DISK, os.W_OK) else None
+    folder = Path(tempfile.mkdtemp(prefix="timers-bench-", dir=parent))
+    server = Server(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """Return a port nobody listens on right now."""
+    with socket.create_server((HOST, 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port

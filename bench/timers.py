@@ -1,0 +1,119 @@
+"""Setting many timers, and asking when they are due."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import random
+import re
+import time
+from datetime import datetime
+
+import uvloop
+
+from bench import client
+from bench.figures import BenchError
+from bench.server import HOST
+
+HOUR = 3600
+CONNECTIONS = 32
+LEAD_S = 3
+_NEXT = re.compile(r'<([^>]+)>; rel="next"')
+_CREATED = 201
+
+
+def body(seconds: int, url: str) -> str:
+    """Return the body that sets a timer."""
+    return json.dumps({"seconds": seconds, "url": url})
+
+
+def create(port: int, count: int, *, seconds: int, url: str) -> float:
+    """Set ``count`` timers as fast as possible; return how many seconds that took."""
+    request = client.post("/timers", body(seconds, url))
+
+    async def one(connection: client.Connection, _number: int) -> None:
+        _id_in(await connection.ask(request))
+
+    began = time.perf_counter()
+    uvloop.run(client.each(port, CONNECTIONS, range(count), one))
+    return time.perf_counter() - began
+
+
+def create_due_within(window_s: int, port: int, urls: list[str], *, over_s: int) -> list[int]:
+    """Set a timer for each url at an even pace over ``over_s`` seconds; return their ids in order.
+
+    They fall due evenly within ``window_s`` seconds, ``LEAD_S`` after the last is set. Delays are
+    whole seconds, so a timer keeps the fraction of the second in which it is set: set over several
+    windows, with a delay shorter by one window in each, they all fall into the same one.
+    ``over_s`` is a multiple of ``window_s``.
+    """
+    requests = {
+        (url, seconds): client.post("/timers", body(seconds, url))
+        for url in set(urls)
+        for seconds in range(1, over_s + LEAD_S + 1)
+    }
+    began = time.perf_counter()
+
+    async def one(connection: client.Connection, number: int) -> tuple[int, int]:
+        await asyncio.sleep(began + number * over_s / len(urls) - time.perf_counter())
+        since = time.perf_counter() - began
+        if since >= over_s + LEAD_S - 1:
+            raise BenchError(f"this machine cannot set {len(urls)} timers within {over_s} s")
+        seconds = over_s + LEAD_S - window_s * int(since / window_s)
+        return number, _id_in(await connection.ask(requests[urls[number], seconds]))
+
+    created = uvloop.run(client.each(port, CONNECTIONS, range(len(urls)), one))
+    return [timer_id for _, timer_id in sorted(created)]
+
+
+def due_times(port: int) -> dict[int, float]:
+    """Return when every timer of the service is due: epoch milliseconds by id."""
+    due: dict[int, float] = {}
+    path: str | None = "/timers?limit=1000"
+    connection = http.client.HTTPConnection(HOST, port, timeout=30)
+    try:
+        while path:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            for timer in json.load(answer):
+                due[timer["id"]] = _epoch_ms(timer["due_at"])
+            following = _NEXT.search(answer.headers.get("Link", ""))
+            path = following[1] if following else None
+    finally:
+        connection.close()
+    return due
+
+
+def read_at_random(port: int, ids: range, times: int) -> None:
+    """Ask ``times`` times for one of ``ids``, each as likely; the same ones in every run."""
+    choice = random.Random(1).choice
+
+    async def one(connection: client.Connection, timer_id: int) -> None:
+        answer = await connection.ask(client.get(f"/timers/{timer_id}"))
+        if answer.status != http.client.OK:
+            raise BenchError(f"GET /timers/{timer_id} answered {answer.status}")
+
+    uvloop.run(client.each(port, CONNECTIONS, (choice(ids) for _ in range(times)), one))
+
+
+def purge(port: int) -> None:
+    """Remove every timer."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=30)
+    try:
+        connection.request("DELETE", "/timers")
+        if connection.getresponse().status != http.client.OK:
+            raise BenchError("DELETE /timers was refused")
+    finally:
+        connection.close()
+
+
+def _id_in(answer: client.Answer) -> int:
+    if answer.status != _CREATED:
+        raise BenchError(f"POST /timers answered {answer.status}: {answer.body[:300]!r}")
+    timer_id: int = json.loads(answer.body)["id"]
+    return timer_id
+
+
+def _epoch_ms(moment: str) -> float:
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp() * 1000
