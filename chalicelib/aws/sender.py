@@ -35,6 +35,7 @@ KEPT_BODY_BYTES = 65_536
 """How much of an answer's body is read, so that its connection can be used again."""
 
 KEPT_BODY_S = 1.0
+MAX_REASON_CHARACTERS = 200
 POOL_SIZE = 16
 _DELTA_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -137,7 +138,7 @@ class RequestsSender:
         sending: Future[Outcome] = self._threads.submit(self._send, call, line)
         try:
             return sending.result(self._deadline_s)
-        except DeadlinePassed:
+        except (DeadlinePassed, requests.Timeout):
             sending.cancel()
             line.cut()
             return line.outcome or Outcome(error=f"timed out after {self._deadline_s:g} s")
@@ -250,4 +251,4 @@ def _reason(error: BaseException) -> str:
             return os.strerror(cause.errno).lower()
     if _unanswered(error):
         return "connection closed without an answer"
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS]

@@ -20,6 +20,7 @@ KEPT_BODY_BYTES = 65_536
 """How much of an answer's body is read, so that its connection can be used again."""
 
 KEPT_BODY_S = 1.0
+MAX_REASON_CHARACTERS = 200
 KEEPALIVE_S = 15.0
 _reused: ContextVar[bool] = ContextVar("reused", default=False)
 _DELTA_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -85,7 +86,7 @@ class AiohttpSender:
             return f"TLS failed: {error}"
         if isinstance(error, OSError) and error.errno:
             return os.strerror(error.errno).lower() if error.errno > 0 else str(error)
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS]
 
     @staticmethod
     def _open(*, force_close: bool) -> aiohttp.ClientSession:
