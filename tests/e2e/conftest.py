@@ -22,8 +22,11 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def make_server(tmp_path: Path) -> Iterator[MakeServer]:
-    """Return a function that makes servers, by default all on one data folder."""
+def make_server(tmp_path: Path, receiver: Receiver) -> Iterator[MakeServer]:
+    """Return a function that makes servers, by default all on one data folder.
+
+    The receiver is asked for so that it stops last: a server may call it to its end.
+    """
     servers: list[Server] = []
 
     def make(data_dir: Path = tmp_path / "data", **options: object) -> Server:

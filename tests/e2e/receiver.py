@@ -124,7 +124,7 @@ class Receiver:
             return  # a cancelled handler may end quietly: only ``_close`` cancels
         finally:
             self._handlers.discard(handler)
-            writer.close()
+            writer.transport.abort()
 
     async def _status(self, path: str) -> int:
         kind, _, rest = path[1:].partition("/")

@@ -61,9 +61,11 @@ def test_errors_have_a_body_and_a_status(server: Server) -> None:
 
 
 def test_a_second_start_on_the_same_folder_is_refused(
-    server: Server, make_server: MakeServer, project: Path
+    make_server: MakeServer, project: Path
 ) -> None:
-    second = make_server(command=FIXED, project=project, PYTHONDONTWRITEBYTECODE="1")
+    server = make_server(command=FIXED, project=project)
+    server.start()
+    second = make_server(command=FIXED, project=project)
     second.launch()
 
     assert second.exit_code() != 0

@@ -31,7 +31,7 @@ def test_a_second_server_on_the_same_folder_is_refused(
 
     line = refusal(second)
 
-    assert f"another server (pid {server.pid})" in line or "another server" in line
+    assert "another server (pid " in line
     assert str(server.data_dir) in line
     assert "DATA_DIR=" in line
     assert server.set_timer("http://127.0.0.1:1/", 3600) == 1
