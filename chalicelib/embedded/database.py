@@ -17,7 +17,9 @@ APPLICATION_ID = 0x54494D52
 BUSY_TIMEOUT_S = 1.0
 OLDEST_SQLITE = (3, 35)
 
-_PAGE_CACHE_KIB = 8_192
+_WRITER_CACHE_KIB = 8_192
+_READER_CACHE_KIB = 256
+"""Small, as every thread of the API has its own; the system's page cache serves them all."""
 
 MIGRATIONS = (
     # 1: timers. A claimed row moves in the due index to the moment its lease ends; a settled
@@ -58,7 +60,7 @@ def open_store(path: str) -> sqlite3.Connection:
         raise StoreFileError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed")
     try:
         with ExitStack() as undo:
-            connection = _connect(path)
+            connection = _connect(path, cache_kib=_WRITER_CACHE_KIB)
             undo.callback(connection.close)
             _refuse_foreign(connection, path)
             connection.execute("PRAGMA journal_mode=WAL")
@@ -80,7 +82,7 @@ def open_store(path: str) -> sqlite3.Connection:
 def open_reader(path: str) -> sqlite3.Connection:
     """Open a store that another process writes. Raises ``Unavailable`` when there is none."""
     with unavailable_on_error():
-        connection = _connect(path)
+        connection = _connect(path, cache_kib=_READER_CACHE_KIB)
         connection.execute("PRAGMA query_only=1")
     return connection
 
@@ -94,11 +96,15 @@ def unavailable_on_error() -> Iterator[None]:
         raise Unavailable(f"The store cannot do this now: {error}.") from error
 
 
-def _connect(path: str) -> sqlite3.Connection:
+def _connect(path: str, *, cache_kib: int) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
-    connection.execute(f"PRAGMA cache_size=-{_PAGE_CACHE_KIB}")
+    try:
+        connection.execute(f"PRAGMA cache_size=-{cache_kib}")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import math
 import secrets
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,13 @@ log = logging.getLogger(__name__)
 LONGEST_SLEEP_S = 1.0
 """The wall clock is read at least this often: laptops sleep and clocks jump."""
 
-CLAIM_BATCH = 200
+CLAIM_BATCH = 100
+
+YOUNG = 128
+YOUNG_S = 0.01
+"""At most so many calls may be younger than this and unanswered: a burst waits for the answers of
+quick receivers and uses their connections again, and receivers that hang hold up nobody."""
+
 CLEAN_BATCH = 500
 WRITE_AGAIN_S = 1.0
 _DAY_MS = 24 * 60 * 60 * 1000
@@ -67,8 +74,10 @@ class Dispatcher:
         self._clock = clock
         self._random = random
         self._in_flight: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._loop = asyncio.get_running_loop()
         self._look = asyncio.Event()
         self._sleeping_until = math.inf
+        self._started: deque[tuple[float, asyncio.Task[None]]] = deque()
         self._unwritten = 0
         self._stopping = False
 
@@ -118,17 +127,27 @@ class Dispatcher:
             return math.inf
         if self._unwritten:
             return self._clock() + WRITE_AGAIN_S * 1000
+        room = min(room, CLAIM_BATCH, YOUNG - self._young())
+        if room <= 0:
+            return self._clock() + YOUNG_S * 1000 / 4
         try:
-            found = await self._writer.submit(
-                lambda: self._claim_due(min(room, CLAIM_BATCH)), durable=False
-            )
+            found = await self._writer.submit(lambda: self._claim_due(room), durable=False)
         except Unavailable as error:
             log.error("nothing can be claimed: %s", error.detail)
             return self._clock() + WRITE_AGAIN_S * 1000
         for timer in found.claimed:
             key = (timer.tenant, timer.id)
-            self._in_flight[key] = asyncio.create_task(self._fire(key, timer))
+            task = asyncio.create_task(self._fire(key, timer))
+            self._in_flight[key] = task
+            self._started.append((self._loop.time(), task))
         return math.inf if found.look_again_at is None else found.look_again_at
+
+    def _young(self) -> int:
+        """Return how many calls were started only just now and have no answer yet."""
+        old = self._loop.time() - YOUNG_S
+        while self._started and (self._started[0][0] < old or self._started[0][1].done()):
+            self._started.popleft()
+        return sum(not task.done() for _, task in self._started)
 
     def _claim_due(self, room: int) -> _Round:
         store = self._writer.store
@@ -166,7 +185,7 @@ class Dispatcher:
             return
         self._sleeping_until = at
         nap_s = _whole_ms(min(left_s, LONGEST_SLEEP_S))
-        alarm = asyncio.get_running_loop().call_later(nap_s, self._look.set)
+        alarm = self._loop.call_later(nap_s, self._look.set)
         await self._look.wait()
         alarm.cancel()
         self._sleeping_until = math.inf

@@ -1,0 +1,40 @@
+"""Signatures of webhooks: Standard Webhooks 1.0, symmetric (``v1``). Pure functions.
+
+The signature is HMAC-SHA256 over ``id.timestamp.body`` and goes, as base64, into the header
+``webhook-signature``. While a secret is being rotated, the old and the new one both sign.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+PREFIX = "whsec_"
+LEAST_BYTES = 24
+MOST_BYTES = 64
+
+
+def read_secret(text: str) -> bytes:
+    """Return the key in a secret ``whsec_<base64>``.
+
+    Raises ``ValueError``, which never shows the secret, unless it has 24 to 64 bytes.
+    """
+    if not text.startswith(PREFIX):
+        raise ValueError(f"a signing secret starts with {PREFIX}")
+    try:
+        key = base64.b64decode(text[len(PREFIX) :], validate=True)
+    except binascii.Error:
+        raise ValueError(f"a signing secret is {PREFIX} and base64") from None
+    if not LEAST_BYTES <= len(key) <= MOST_BYTES:
+        raise ValueError(f"a signing secret has {LEAST_BYTES} to {MOST_BYTES} bytes")
+    return key
+
+
+def signature(keys: Sequence[bytes], webhook_id: str, timestamp: int, body: bytes = b"") -> str:
+    """Return the value of ``webhook-signature``: one ``v1,<base64>`` a key, in their order."""
+    signed = b".".join((webhook_id.encode(), str(timestamp).encode(), body))
+    digests = (hmac.digest(key, signed, hashlib.sha256) for key in keys)
+    return " ".join("v1," + base64.b64encode(digest).decode() for digest in digests)
