@@ -1,19 +1,25 @@
 # make help lists the targets. Written for GNU Make 3.81, which macOS ships.
 
 PYTHON := .venv/bin/python
-export PORT DATA_DIR
+export PORT DATA_DIR EMULATOR_PORT EMULATOR_DIR
 RECEIVER_PORT ?= 9000
+ifdef ENGINE
+export TIMERS_ENGINE := $(ENGINE)
+endif
 
-.PHONY: help run receiver test check format bench clean
+.PHONY: help run receiver emulator test check format bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-run: .venv ## Serve the API with firing timers (PORT=8000, DATA_DIR=~/.local/share/webhook-timers)
+run: .venv ## Serve the API with firing timers (PORT=8000, DATA_DIR=~/.local/share/webhook-timers, ENGINE=embedded)
 	@exec $(PYTHON) -m local
 
 receiver: .venv ## Print every webhook that arrives, with its lateness (RECEIVER_PORT=9000)
 	@exec $(PYTHON) -m local.receiver $(RECEIVER_PORT)
+
+emulator: .venv ## Run an emulator of AWS for "make run ENGINE=aws" (EMULATOR_PORT=4566)
+	@exec $(PYTHON) -m local.emulator
 
 test: .venv ## Run all tests
 	$(PYTHON) -m pytest
@@ -32,7 +38,7 @@ bench: .venv ## Measure this machine: requests per second, lateness, memory; pri
 	@$(PYTHON) -m bench
 
 clean: ## Remove what make made (not your timers)
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .chalice/deployments
+	rm -rf .venv .venv-emulator .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .chalice/deployments
 
 .PHONY: .venv
 .venv:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from bench import hanging, lateness, memory, throughput
+from bench import hanging, lateness, memory, queue_path, throughput
 from bench.figures import BenchError, progress
 from bench.sink import Sink, receiving
 
@@ -24,13 +24,16 @@ MEASUREMENTS: dict[str, Callable[[Sink], dict[str, Any]]] = {
     "lateness": lateness.measure,
     "hanging": hanging.measure,
     "memory": memory.measure,
+    "queue": queue_path.measure,
 }
+BY_DEFAULT = [name for name in MEASUREMENTS if name != "queue"]
+"""The queue path needs an emulator of AWS, which is installed when it is first asked for."""
 
 
 def main() -> int:
     """Measure and print; return 1 if something could not be measured."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS))
+    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=BY_DEFAULT)
     chosen = parser.parse_args().only
     # Whatever ends this process, what it started ends first.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

@@ -14,7 +14,7 @@ from chalice.app import Blueprint, Rate, SQSEvent
 from chalicelib import wiring
 from chalicelib.aws import message
 from chalicelib.ports import Metric
-from chalicelib.timer import DEFAULT_TENANT, Wakeup
+from chalicelib.timer import DEFAULT_TENANT
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,8 @@ def webhook_queue(event: SQSEvent) -> None:
     that could be done.
     """
     with wiring.observed(event.context):
-        wiring.delivery().deliver_all(_wakeups(event))
+        bodies = [record.body for record in event]
+        wiring.delivery().deliver_all(message.decode_all(bodies, wiring.meter()))
 
 
 @functions.schedule(Rate(1, Rate.MINUTES), name="sweeper")
@@ -59,15 +60,3 @@ def sweeper(event: Any) -> dict[str, Any]:
         wiring.meter()(Metric.OVERDUE_MS, swept.overdue)
         log.info("swept: %s sent, finished: %s", swept.sent, swept.finished)
         return {"sent": swept.sent, "finished": swept.finished}
-
-
-def _wakeups(event: SQSEvent) -> list[Wakeup]:
-    """Return the wake-ups of a batch; what is none of ours is counted and dropped."""
-    wakeups = []
-    for record in event:
-        try:
-            wakeups.append(message.decode(record.body))
-        except ValueError as error:
-            log.error("a message is dropped: %s", error)
-            wiring.meter()(Metric.DROPPED, 1)
-    return wakeups

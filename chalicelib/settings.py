@@ -26,7 +26,10 @@ MAX_NEAR_S = 900
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that can be set. Durations are in the unit their name ends in."""
+    """Everything that can be set. Durations are in the unit their name ends in.
+
+    ``emulator`` is where an emulator of AWS answers, empty when AWS itself is meant.
+    """
 
     engine: str
     stage: str
@@ -41,6 +44,7 @@ class Settings:
     retention_days: float
     max_in_flight: int
     near_limit_s: int
+    emulator: str
     in_lambda: bool
 
     @property
@@ -67,6 +71,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         retry_delays_s=read.numbers("TIMERS_RETRY_DELAYS", DEFAULT_DELAYS),
         retention_days=read.number("TIMERS_RETENTION_DAYS", 7.0, 0.0, 3650.0),
         near_limit_s=read.whole("TIMERS_NEAR_LIMIT", MAX_NEAR_S, 1, MAX_NEAR_S),
+        emulator=read.text("AWS_ENDPOINT_URL", ""),
         in_lambda=in_lambda,
         max_in_flight=read.whole("TIMERS_MAX_IN_FLIGHT", 10_000, 1, 1_000_000),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import os
 import random
 import secrets
@@ -12,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,15 @@ PURGE_MS = 20_000
 
 SWEEP_MS = 45_000
 """How long one sweep may take: its function has 60 s, and the next starts after a minute."""
+
+SENDERS = 16
+"""Calls at once in a function: those of a batch, and some that are being given up."""
+
+EMULATED_GRACE_MS = 2_000
+"""How long overdue counts as missed on an emulator, whose schedules fire late or never.
+
+Shorter than a lease, so a timer whose call takes longer is woken once more, to no effect.
+"""
 
 
 @functools.lru_cache(maxsize=1)
@@ -73,13 +83,17 @@ def scheduling() -> Scheduling:
 @functools.lru_cache(maxsize=1)
 def delivery() -> Delivery:
     """Return the use case of the functions that deliver on AWS."""
+    return _delivery(SENDERS)
+
+
+def _delivery(senders: int) -> Delivery:
     from chalicelib.aws.sender import RequestsSender
 
     current = settings()
     return Delivery(
         _aws_store(),
         _aws_waker(),
-        RequestsSender(current.send_timeout_s),
+        RequestsSender(current.send_timeout_s, senders),
         Policy(lease_ms=current.lease_ms, retry_delays_s=current.retry_delays_s),
         World(
             clock=wall_clock,
@@ -94,6 +108,10 @@ def delivery() -> Delivery:
 @functools.lru_cache(maxsize=1)
 def sweeper() -> Sweeper:
     """Return the use case of the function that sweeps on AWS."""
+    return _sweeper(settings().lease_ms)
+
+
+def _sweeper(grace_ms: int) -> Sweeper:
     from chalicelib.aws import clients
     from chalicelib.aws.missed import DueIndex
 
@@ -101,7 +119,7 @@ def sweeper() -> Sweeper:
         DueIndex(clients.dynamodb(), names().table),
         _aws_waker(),
         wall_clock,
-        grace_ms=settings().lease_ms,
+        grace_ms=grace_ms,
         budget_ms=SWEEP_MS,
     )
 
@@ -155,6 +173,41 @@ def _aws_waker() -> AwsWaker:
     )
 
 
+def serve_emulator(stopped: threading.Event) -> None:
+    """Fire the timers of the emulator until ``stopped``. Raises ``StartupError``."""
+    from chalicelib.aws import clients, message, pump
+    from chalicelib.aws.emulator import create_missing
+
+    use_emulator()
+    delivery = _delivery(pump.MESSAGES)
+    pump.Pump(
+        clients.sqs(),
+        names().queue,
+        prepare=lambda: create_missing(
+            clients.dynamodb(),
+            clients.sqs(),
+            clients.scheduler(),
+            names(),
+            visibility_s=math.ceil(settings().lease_ms / 1000),
+        ),
+        deliver=lambda bodies: delivery.deliver_all(message.decode_all(bodies, meter())),
+        sweep=_sweeper(EMULATED_GRACE_MS).sweep,
+    ).run(stopped)
+
+
+def use_emulator() -> None:
+    """Point this process, and what it starts, at an emulator and at nothing else.
+
+    Raises ``InvalidSettings`` where none is named: a run on this machine never touches AWS.
+    """
+    from chalicelib.aws.emulator import ENVIRONMENT, check_address
+
+    check_address(settings().emulator)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    os.environ.pop("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", None)
+
+
 def wall_clock() -> float:
     """Return epoch milliseconds, UTC."""
     return time.time() * 1000
@@ -183,17 +236,36 @@ def start_under_chalice_local() -> None:
     ``chalice package`` and ``chalice deploy`` import app.py too, and must start nothing.
     """
     local = os.environ.get("AWS_CHALICE_CLI_MODE") and sys.argv[1:2] == ["local"]
-    if not local or settings().engine == AWS:
+    if not local:
         return
-    threading.Thread(target=_dispatch, name="dispatcher", daemon=True).start()
+    fire = _fire_embedded
+    if settings().engine == AWS:
+        _or_end(use_emulator)  # before anything is served: no request may reach AWS either
+        fire = _fire_emulated
+    threading.Thread(target=_serve_or_end, args=(fire,), name="dispatcher", daemon=True).start()
 
 
-def _dispatch() -> None:
-    """Run the dispatcher; without it the server would only pretend, so its end is the server's."""
+def _fire_embedded() -> None:
+    asyncio.run(serve_embedded(asyncio.Event()))
+
+
+def _fire_emulated() -> None:
+    serve_emulator(threading.Event())
+
+
+def _serve_or_end(fire: Callable[[], None]) -> None:
+    """Fire timers; without that the server would only pretend, so its end is the server's."""
+    _or_end(fire)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _or_end(work: Callable[[], None]) -> None:
+    """Do ``work``, or say why it cannot be done and end the server."""
     try:
-        asyncio.run(serve_embedded(asyncio.Event()))
+        work()
+        return
     except StartupError as error:
         print(f"webhook-timers: {error.detail}", file=sys.stderr, flush=True)
     except Exception:
-        log.exception("the dispatcher ended")
+        log.exception("timers do not fire any more")
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,7 @@
-"""The supervisor of the offline server: starts the API and the dispatcher, and keeps them up."""
+"""The supervisor of the offline server: starts the API and what fires, and keeps them up.
+
+What fires is the dispatcher of the embedded engine, or the pump of the aws engine on an emulator.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,12 @@ from types import FrameType
 
 from chalicelib.embedded.folder import DataFolder
 from chalicelib.errors import StartupError
-from chalicelib.settings import Settings, load
+from chalicelib.settings import AWS, Settings, load
+from chalicelib.wiring import use_emulator
 
 START_S = 15.0
 STOP_API_S = 4.0
-STOP_DISPATCHER_S = 8.0
+STOP_FIRING_S = 8.0
 PORT_WAIT_S = 3.0
 """The children of a killed server keep its port for up to a second."""
 
@@ -60,39 +64,78 @@ class _Child:
             self.process.wait()
 
 
+class _Embedded:
+    """What is particular about serving from a data folder."""
+
+    module = "local.dispatcher"
+
+    def __init__(self, settings: Settings) -> None:
+        self._folder = DataFolder(settings.data_dir)
+        self.place = f"in {settings.data_dir}"
+
+    def check(self) -> None:
+        """Return if timers can be kept here. Raises ``StartupError``."""
+        with self._folder.locked():
+            pass  # before anything serves: a second server would serve the first one's timers
+
+    def ready(self) -> bool:
+        """Tell whether a request would be carried out now, and not wait for a dispatcher."""
+        try:
+            self._folder.connect(1).close()
+        except OSError:
+            return False
+        return True
+
+
+class _Emulated:
+    """What is particular about serving from an emulator of AWS."""
+
+    module = "local.pump"
+
+    def __init__(self, settings: Settings) -> None:
+        self.place = f"by the emulator at {settings.emulator}"
+
+    def check(self) -> None:
+        """Return if it is an emulator that timers go to. Raises ``StartupError``."""
+        use_emulator()
+
+    def ready(self) -> bool:
+        """Tell whether timers can be kept: that is all of the API's own health."""
+        return True
+
+
 class Supervisor:
-    """Runs until SIGTERM or SIGINT. The API goes first, the dispatcher with what is in flight."""
+    """Runs until SIGTERM or SIGINT. The API goes first, then what fires, with what is in flight."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._folder = DataFolder(settings.data_dir)
-        self._dispatcher = _Child("local.dispatcher")
+        self._engine = (_Emulated if settings.engine == AWS else _Embedded)(settings)
+        self._firing = _Child(self._engine.module)
         self._api = _Child("local.server")
         self._stopping = False
 
     def run(self) -> int:
         """Serve; return the exit code. Raises ``StartupError``."""
         _wait_for_port(self._settings)
-        with self._folder.locked():
-            pass  # before anything serves: a second server would serve the first one's timers
+        self._engine.check()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        self._dispatcher.start()
+        self._firing.start()
         self._api.start()
         try:
             if self._answers():
-                print(_banner(self._settings), flush=True)
+                print(_banner(self._settings, self._engine.place), flush=True)
             return self._watch()
         finally:
             self._api.stop(STOP_API_S)
-            self._dispatcher.stop(STOP_DISPATCHER_S)
+            self._firing.stop(STOP_FIRING_S)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
 
     def _watch(self) -> int:
         while not self._stopping:
-            for child in (self._dispatcher, self._api):
+            for child in (self._firing, self._api):
                 code = child.exit_code()
                 if code == os.EX_CONFIG:
                     return code
@@ -111,20 +154,12 @@ class Supervisor:
         """Wait until the API answers; False when it will not, which ``_watch`` explains."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and not self._stopping:
-            if self._dispatcher.exit_code() is not None or self._api.exit_code() is not None:
+            if self._firing.exit_code() is not None or self._api.exit_code() is not None:
                 return False
-            if self._dispatcher_listens() and _healthy(self._settings):
+            if self._engine.ready() and _healthy(self._settings):
                 return True
             time.sleep(_POLL_S)
         return False
-
-    def _dispatcher_listens(self) -> bool:
-        """Tell whether a request would be carried out now, and not wait for a dispatcher."""
-        try:
-            self._folder.connect(1).close()
-        except OSError:
-            return False
-        return True
 
 
 def main() -> int:
@@ -172,12 +207,12 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound to
 
 
-def _banner(settings: Settings) -> str:
+def _banner(settings: Settings, place: str) -> str:
     host = _reachable(settings.host)
     url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
     return (
         f"Webhook Timers listens on {url}\n"
-        f"Timers are kept in {settings.data_dir}\n"
+        f"Timers are kept {place}\n"
         "Set one:\n"
         f"  curl -X POST {url}/timers -H 'Content-Type: application/json' \\\n"
         '    -d \'{"seconds": 5, "url": "http://127.0.0.1:9000/hook"}\''

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterable
 from typing import Any
 
+from chalicelib.ports import Meter, Metric
 from chalicelib.timer import Wakeup
 
+log = logging.getLogger(__name__)
+
 FORMAT = 1
+LONGEST_TENANT = 255
+LARGEST = 2**63
+"""What no id, version or moment reaches: a store would refuse it, again and again."""
 
 
 def encode(wakeup: Wakeup) -> str:
@@ -24,6 +32,18 @@ def decode(text: str) -> Wakeup:
         raise ValueError("nested too deeply") from error
 
 
+def decode_all(texts: Iterable[str], meter: Meter) -> list[Wakeup]:
+    """Return the wake-ups in ``texts``; what is none of ours is counted and dropped."""
+    wakeups = []
+    for text in texts:
+        try:
+            wakeups.append(decode(text))
+        except ValueError as error:
+            log.error("a message is dropped: %s", error)
+            meter(Metric.DROPPED, 1)
+    return wakeups
+
+
 def read(document: Any) -> Wakeup:
     """Return the wake-up in a parsed document. Raises ``ValueError`` when it is none of ours."""
     fields = document.get("wakeup") if isinstance(document, dict) else None
@@ -33,4 +53,8 @@ def read(document: Any) -> Wakeup:
     form, tenant, timer_id, version, at = fields
     if form != FORMAT:
         raise ValueError(f"a wake-up of format {form}, which this version does not read")
+    if not all(0 <= value < LARGEST for value in (timer_id, version, at)):
+        raise ValueError("a wake-up with a number that is out of range")
+    if not tenant.isprintable() or not 0 < len(tenant) <= LONGEST_TENANT:
+        raise ValueError("a wake-up of a tenant that cannot be")
     return Wakeup(tenant=tenant, id=timer_id, version=version, at=at)

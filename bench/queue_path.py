@@ -1,0 +1,83 @@
+"""How late webhooks arrive on the aws engine, from an emulator's queue through the local consumer.
+
+A figure about this code and the emulator, not about AWS.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from bench import timers
+from bench.figures import BenchError, progress
+from bench.lateness import await_arrivals, lateness
+from bench.server import HOST, free_port, running
+from bench.sink import Sink
+from local import emulator
+
+COUNT = 1_000
+WINDOW_S = 10
+SET_OVER_S = 20
+DRAIN_S = 30
+START_S = 20.0
+
+
+def measure(sink: Sink) -> dict[str, Any]:
+    """Return the lateness of timers that all fall due within a few seconds."""
+    progress(f"{COUNT} timers due within {WINDOW_S} s, through an emulator's queue")
+    with (
+        _emulator() as address,
+        mock.patch.dict(os.environ, _settings(address)),
+        running() as server,
+    ):
+        ids = timers.create_due_within(WINDOW_S, server.port, [sink.url] * COUNT, over_s=SET_OVER_S)
+        await_arrivals(sink, COUNT, timers.LEAD_S + WINDOW_S + DRAIN_S)
+        return lateness(ids, timers.due_times(server.port), sink.take())
+
+
+def _settings(address: str) -> dict[str, str]:
+    return {"TIMERS_ENGINE": "aws", "AWS_ENDPOINT_URL": address}
+
+
+@contextmanager
+def _emulator() -> Iterator[str]:
+    """Yield the address of an empty emulator."""
+    emulator.install()
+    folder = Path(tempfile.mkdtemp(prefix="timers-bench-"))
+    port = free_port()
+    process = subprocess.Popen(
+        [emulator.COMMAND],
+        env=emulator.environment(port, folder),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://{HOST}:{port}"
+    try:
+        _await_start(address)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await_start(address: str) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            with urllib.request.urlopen(f"{address}/_ministack/health"):
+                return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise BenchError(f"the emulator did not start: {error}") from error
+            time.sleep(0.1)

@@ -1,0 +1,86 @@
+"""An emulator of AWS for this machine. ``python -m local.emulator`` runs it until Ctrl-C.
+
+It is installed into an environment of its own: it pins libraries to other versions than the
+service ships.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from chalicelib.errors import StartupError
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = "4566"
+DEFAULT_FOLDER = "~/.local/share/webhook-timers/emulator"
+
+_PROJECT = Path(__file__).resolve().parent.parent
+_REQUIREMENTS = _PROJECT / "local" / "emulator-requirements.txt"
+_ENVIRONMENT = _PROJECT / ".venv-emulator"
+_STAMP = _ENVIRONMENT / ".requirements"
+COMMAND = _ENVIRONMENT / "bin" / "ministack"
+
+
+def main() -> NoReturn:
+    """Install the emulator where that is still to do, and become it."""
+    port = os.environ.get("EMULATOR_PORT") or DEFAULT_PORT
+    folder = Path(os.environ.get("EMULATOR_DIR") or DEFAULT_FOLDER).expanduser()
+    try:
+        install()
+    except StartupError as error:
+        print(f"webhook-timers: {error.detail}", file=sys.stderr)
+        sys.exit(os.EX_UNAVAILABLE)
+    print(
+        f"An emulator of AWS on http://{HOST}:{port}; Ctrl-C ends it and keeps what it holds in "
+        f"{folder}\nIn another terminal:\n"
+        f"  AWS_ENDPOINT_URL=http://{HOST}:{port} make run ENGINE=aws",
+        flush=True,
+    )
+    os.execve(COMMAND, [str(COMMAND)], environment(int(port), folder))  # noqa: S606
+
+
+def install() -> None:
+    """Make the emulator's environment, unless it is there. Raises ``StartupError``."""
+    wanted = _REQUIREMENTS.read_text()
+    if COMMAND.exists() and _STAMP.exists() and _STAMP.read_text() == wanted:
+        return
+    print("Setting up .venv-emulator (once)", file=sys.stderr, flush=True)
+    shutil.rmtree(_ENVIRONMENT, ignore_errors=True)
+    pip = [str(_ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    try:
+        subprocess.run([sys.executable, "-m", "venv", _ENVIRONMENT], check=True)
+        subprocess.run(
+            [*pip, "--disable-pip-version-check", "-r", _REQUIREMENTS],
+            check=True,
+            stdout=sys.stderr,
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise StartupError(f"the emulator cannot be installed: {error}") from error
+    _STAMP.write_text(wanted)
+
+
+def environment(port: int, folder: Path) -> dict[str, str]:
+    """Return the environment in which the emulator serves ``port`` from ``folder``."""
+    temporary = folder / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    # It hands this on to the functions it runs, and they speak to nobody but itself.
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith("AWS_")}
+    return inherited | {
+        "BIND_HOST": HOST,
+        "GATEWAY_PORT": str(port),
+        "LOG_LEVEL": os.environ.get("LOG_LEVEL", "WARNING"),
+        "PERSIST_STATE": "1",
+        "STATE_DIR": str(folder),
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(folder / "s3"),
+        "TMPDIR": str(temporary),
+    }
+
+
+if __name__ == "__main__":
+    main()
