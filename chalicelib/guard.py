@@ -83,6 +83,8 @@ class Guard:
 
         A courtesy when a timer is set, and the rule for hosts that no resolver is asked about.
         """
+        if self.allow_private:
+            return
         address = literal(host)
         if address is not None:
             self.check(host, [address])

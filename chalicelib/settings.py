@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from chalicelib.errors import InvalidSettings
+from chalicelib.guard import Guard, Network
 from chalicelib.retry import DEFAULT_DELAYS
 
 T = TypeVar("T")
@@ -44,6 +46,7 @@ class Settings:
     retention_days: float
     max_in_flight: int
     near_limit_s: int
+    guard: Guard
     emulator: str
     in_lambda: bool
 
@@ -58,6 +61,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     in_lambda = bool(environment.get("AWS_LAMBDA_FUNCTION_NAME"))
     read = _Reader(environment)
     stage = read.text("TIMERS_STAGE", "dev")
+    emulator = read.text("AWS_ENDPOINT_URL", "")
     return Settings(
         engine=read.choice("TIMERS_ENGINE", AWS if in_lambda else EMBEDDED, (EMBEDDED, AWS)),
         stage=stage,
@@ -71,7 +75,13 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         retry_delays_s=read.numbers("TIMERS_RETRY_DELAYS", DEFAULT_DELAYS),
         retention_days=read.number("TIMERS_RETENTION_DAYS", 7.0, 0.0, 3650.0),
         near_limit_s=read.whole("TIMERS_NEAR_LIMIT", MAX_NEAR_S, 1, MAX_NEAR_S),
-        emulator=read.text("AWS_ENDPOINT_URL", ""),
+        guard=Guard(
+            allow_private=read.switch(
+                "TIMERS_ALLOW_PRIVATE", default=not in_lambda or bool(emulator)
+            ),
+            allowed=read.networks("TIMERS_ALLOWED_NETWORKS"),
+        ),
+        emulator=emulator,
         in_lambda=in_lambda,
         max_in_flight=read.whole("TIMERS_MAX_IN_FLIGHT", 10_000, 1, 1_000_000),
     )
@@ -110,6 +120,12 @@ class _Reader:
 
     def number(self, name: str, default: float, least: float, most: float) -> float:
         return self._between(name, self.text(name, str(default)), float, least, most)
+
+    def networks(self, name: str) -> tuple[Network, ...]:
+        try:
+            return tuple(ipaddress.ip_network(word) for word in self.words(name))
+        except ValueError as error:
+            raise InvalidSettings(f"{name}: {error}") from error
 
     def numbers(self, name: str, default: tuple[float, ...]) -> tuple[float, ...]:
         words = self.words(name) or [str(value) for value in default]

@@ -93,7 +93,7 @@ def _delivery(senders: int) -> Delivery:
     return Delivery(
         _aws_store(),
         _aws_waker(),
-        RequestsSender(current.send_timeout_s, senders),
+        RequestsSender(current.send_timeout_s, current.guard, senders),
         Policy(lease_ms=current.lease_ms, retry_delays_s=current.retry_delays_s),
         World(
             clock=wall_clock,
@@ -218,16 +218,17 @@ async def serve_embedded(stopped: asyncio.Event) -> None:
     from chalicelib.embedded import dispatcher
     from chalicelib.embedded.engine import raise_file_limit, serve
     from chalicelib.embedded.folder import DataFolder
+    from chalicelib.embedded.sender import AiohttpSender
 
     current = settings()
     policy = dispatcher.Policy(
-        send_deadline_s=current.send_timeout_s,
         lease_ms=current.lease_ms,
         retry_delays_s=current.retry_delays_s,
         retention_days=current.retention_days,
         max_in_flight=raise_file_limit(current.max_in_flight),
     )
-    await serve(DataFolder(current.data_dir), policy, wall_clock, stopped)
+    make_sender = functools.partial(AiohttpSender, current.send_timeout_s, current.guard)
+    await serve(DataFolder(current.data_dir), make_sender, policy, wall_clock, stopped)
 
 
 def start_under_chalice_local() -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import errno
 import os
 import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as DeadlinePassed
 from http.cookiejar import Cookie, CookiePolicy
@@ -26,9 +27,10 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, NameResolutionError, ProtocolError
+from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ProtocolError
 from urllib3.poolmanager import PoolManager
 
+from chalicelib.guard import ForbiddenTarget, Guard
 from chalicelib.ports import Call, Outcome
 
 KEPT_BODY_BYTES = 65_536
@@ -43,7 +45,8 @@ _DELTA_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 class _Line:
     """One call while it is on the wire: what is sent, and the socket it is sent on."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, guard: Guard) -> None:
+        self.guard = guard
         parts = urlsplit(call.url)
         self.target = parts.path + (f"?{parts.query}" if parts.query else "")
         self.reused = False
@@ -89,6 +92,20 @@ class _Sending:
         line.opened(self, reused=reused)  # type: ignore[arg-type]
         super().request(method, line.target, *arguments, **options)  # type: ignore[misc]
 
+    def _new_conn(self) -> socket.socket:
+        """Resolve the name once, have every address checked, connect to one of those."""
+        host, port = self._dns_host, self.port  # type: ignore[attr-defined]
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            failure = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
+            raise NameResolutionError(host, self, failure) from error  # type: ignore[arg-type]
+        _line.get().guard.check(host, [str(address[0]) for *_, address in found])
+        try:
+            return _connect(found, self.timeout)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise NewConnectionError(self, str(error)) from error  # type: ignore[arg-type]
+
 
 class _HTTPConnection(_Sending, HTTPConnection):
     pass
@@ -106,6 +123,23 @@ class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
 
 
+def _connect(found: Sequence[Any], timeout: float) -> socket.socket:
+    """Connect to the first of the resolved addresses that answers."""
+    failure: OSError = OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
+    for family, kind, proto, _, address in found:
+        connection = socket.socket(family, kind, proto)
+        try:
+            connection.settimeout(timeout)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.connect(address)
+        except OSError as error:
+            connection.close()
+            failure = error
+        else:
+            return connection
+    raise failure
+
+
 class _Adapter(HTTPAdapter):
     """The adapter of ``requests`` on the connections above."""
 
@@ -119,11 +153,13 @@ class RequestsSender:
     """Sends each call as one empty POST. Safe to use from many threads.
 
     The deadline is wall clock, from the look-up of the name to the headers of the answer. No
-    redirect is followed, no proxy or password of the environment is used, no cookie is kept.
+    redirect is followed, no proxy or password of the environment is used, no cookie is kept. Only
+    addresses that ``guard`` lets through are connected to.
     """
 
-    def __init__(self, deadline_s: float, threads: int = POOL_SIZE) -> None:
+    def __init__(self, deadline_s: float, guard: Guard, threads: int = POOL_SIZE) -> None:
         self._deadline_s = deadline_s
+        self._guard = guard
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="send")
         self._session = _session()
 
@@ -134,7 +170,7 @@ class RequestsSender:
 
     def send(self, call: Call) -> Outcome:
         """Send an empty POST and return what came of it within the deadline."""
-        line = _Line(call)
+        line = _Line(call, self._guard)
         sending: Future[Outcome] = self._threads.submit(self._send, call, line)
         try:
             return sending.result(self._deadline_s)
@@ -241,6 +277,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _reason(error: BaseException) -> str:
     """Say in words a person can act on why there was no answer."""
+    if isinstance(error, ForbiddenTarget):
+        return str(error)
     causes = list(_causes(error))
     if any(isinstance(cause, NameResolutionError) for cause in causes):
         return "host name not found"

@@ -42,7 +42,6 @@ _DAY_MS = 24 * 60 * 60 * 1000
 class Policy:
     """How the dispatcher works. Durations are in the unit their name ends in."""
 
-    send_deadline_s: float
     lease_ms: int
     retry_delays_s: Sequence[float]
     retention_days: float

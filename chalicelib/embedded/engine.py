@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import resource
+from collections.abc import Callable
 
 from chalicelib.embedded.dispatcher import Dispatcher, Policy
 from chalicelib.embedded.folder import DataFolder
@@ -21,11 +22,17 @@ FILES_RESERVED = 256
 """Open files that are not webhooks in flight: the store, the API's connections, the log."""
 
 
-async def serve(folder: DataFolder, policy: Policy, clock: Clock, stopped: asyncio.Event) -> None:
+async def serve(
+    folder: DataFolder,
+    make_sender: Callable[[], AiohttpSender],
+    policy: Policy,
+    clock: Clock,
+    stopped: asyncio.Event,
+) -> None:
     """Own ``folder`` and fire its timers until ``stopped``. Raises ``StartupError``."""
     with folder.locked():
         writer = Writer(str(folder.store))
-        sender = AiohttpSender(policy.send_deadline_s)
+        sender = make_sender()
         dispatcher = Dispatcher(writer, sender, policy, clock, random.random)
         server = WriteServer(writer, dispatcher.wake_at)
         await server.start(folder.listen())

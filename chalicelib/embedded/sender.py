@@ -14,6 +14,8 @@ from weakref import WeakSet
 import aiohttp
 from yarl import URL
 
+from chalicelib.embedded.resolver import GuardedResolver
+from chalicelib.guard import ForbiddenTarget, Guard
 from chalicelib.ports import Call, Outcome
 
 KEPT_BODY_BYTES = 65_536
@@ -22,6 +24,13 @@ KEPT_BODY_BYTES = 65_536
 KEPT_BODY_S = 1.0
 MAX_REASON_CHARACTERS = 200
 KEEPALIVE_S = 15.0
+_REASONS: dict[type[Exception], str] = {
+    ForbiddenTarget: "{}",
+    aiohttp.ClientConnectorDNSError: "host name not found",
+    aiohttp.ServerDisconnectedError: "connection closed without an answer",
+    aiohttp.ClientSSLError: "TLS failed: {}",
+    ssl.SSLError: "TLS failed: {}",
+}
 _reused: ContextVar[bool] = ContextVar("reused", default=False)
 _DELTA_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -30,18 +39,22 @@ class AiohttpSender:
     """Sends each call as one empty POST. Made and closed on a running event loop.
 
     The deadline is wall clock, from the look-up of the name to the headers of the answer. No
-    redirect is followed, no proxy of the environment is used, no cookie is kept.
+    redirect is followed, no proxy of the environment is used, no cookie is kept. Only addresses
+    that ``guard`` lets through are connected to.
     """
 
-    def __init__(self, deadline_s: float) -> None:
+    def __init__(self, deadline_s: float, guard: Guard) -> None:
         self._deadline_s = deadline_s
-        self._session = self._open(force_close=False)
-        self._fresh = self._open(force_close=True)
+        self._guard = guard
+        self._resolver = GuardedResolver(guard)
+        self._session = self._open(_Connector(self._resolver, keepalive_timeout=KEEPALIVE_S))
+        self._fresh = self._open(_Connector(self._resolver, force_close=True))
 
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
         await self._fresh.close()
+        await self._resolver.close()
 
     async def send(self, call: Call) -> Outcome:
         """Send an empty POST and return what came of it within the deadline."""
@@ -63,8 +76,10 @@ class AiohttpSender:
 
     async def _post(self, session: aiohttp.ClientSession, call: Call, left_s: float) -> Outcome:
         _reused.set(False)
+        url = URL(call.url, encoded=True)
+        self._guard.check_literal(url.host or "")
         response = await session.post(
-            URL(call.url, encoded=True),
+            url,
             headers=call.headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=left_s, ceil_threshold=math.inf),
@@ -78,23 +93,15 @@ class AiohttpSender:
         """Say in words a person can act on why there was no answer."""
         if isinstance(error, asyncio.TimeoutError):
             return f"timed out after {self._deadline_s:g} s"
-        if isinstance(error, aiohttp.ClientConnectorDNSError):
-            return "host name not found"
-        if isinstance(error, aiohttp.ServerDisconnectedError):
-            return "connection closed without an answer"
-        if isinstance(error, (ssl.SSLError, aiohttp.ClientSSLError)):
-            return f"TLS failed: {error}"
-        if isinstance(error, OSError) and error.errno:
-            return os.strerror(error.errno).lower() if error.errno > 0 else str(error)
+        for kind, reason in _REASONS.items():
+            if isinstance(error, kind):
+                return reason.format(error)
+        if isinstance(error, OSError) and error.errno and error.errno > 0:
+            return os.strerror(error.errno).lower()
         return f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS]
 
     @staticmethod
-    def _open(*, force_close: bool) -> aiohttp.ClientSession:
-        connector = (
-            aiohttp.TCPConnector(limit=0, force_close=True)
-            if force_close
-            else _Connector(limit=0, keepalive_timeout=KEEPALIVE_S)
-        )
+    def _open(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -109,8 +116,8 @@ class _Connector(aiohttp.TCPConnector):
     of a whole call.)
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, resolver: GuardedResolver, **options: Any) -> None:
+        super().__init__(limit=0, resolver=resolver, **options)
         self._used: WeakSet[object] = WeakSet()
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:

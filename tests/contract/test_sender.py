@@ -15,6 +15,7 @@ import pytest
 
 from chalicelib.aws.sender import RequestsSender
 from chalicelib.embedded.sender import KEPT_BODY_BYTES, AiohttpSender
+from chalicelib.guard import Guard
 from chalicelib.ports import Call, Outcome, Sender
 from tests.contract.wire import (
     Answer,
@@ -61,12 +62,14 @@ class OnALoop:
 
     @staticmethod
     async def _make(deadline_s: float) -> AiohttpSender:
-        return AiohttpSender(deadline_s)
+        return AiohttpSender(deadline_s, OPEN)
 
+
+OPEN = Guard(allow_private=True)
 
 SENDERS: dict[str, Callable[[float], ClosableSender]] = {
     "aiohttp": OnALoop,
-    "requests": RequestsSender,
+    "requests": lambda deadline_s: RequestsSender(deadline_s, OPEN),
 }
 
 Start = Callable[..., ClosableSender]

@@ -120,7 +120,6 @@ class Engine:
 async def engine(path: str = ":memory:", **policy: Any) -> AsyncIterator[Engine]:
     """Yield an engine whose dispatcher is yet to start."""
     wanted: dict[str, Any] = {
-        "send_deadline_s": 10.0,
         "lease_ms": LEASE_MS,
         "retry_delays_s": (5, 60),
         "retention_days": 7.0,
