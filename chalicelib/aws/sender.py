@@ -175,9 +175,11 @@ class RequestsSender:
         try:
             return sending.result(self._deadline_s)
         except (DeadlinePassed, requests.Timeout):
+            # Read before the cut: http.client takes headers that it cuts off for complete ones.
+            outcome = line.outcome
             sending.cancel()
             line.cut()
-            return line.outcome or Outcome(error=f"timed out after {self._deadline_s:g} s")
+            return outcome or Outcome(error=f"timed out after {self._deadline_s:g} s")
         except Exception as error:  # noqa: BLE001 - whatever a receiver does is an outcome
             return Outcome(error=_reason(error))
 
