@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,15 +17,15 @@ from unittest import mock
 from bench import timers
 from bench.figures import BenchError, progress
 from bench.lateness import await_arrivals, lateness
-from bench.server import HOST, free_port, running
+from bench.server import free_port, running
 from bench.sink import Sink
-from local import emulator
+from chalicelib.errors import StartupError
+from local.emulator import Emulator
 
 COUNT = 1_000
 WINDOW_S = 10
 SET_OVER_S = 20
 DRAIN_S = 30
-START_S = 20.0
 
 
 def measure(sink: Sink) -> dict[str, Any]:
@@ -51,33 +48,13 @@ def _settings(address: str) -> dict[str, str]:
 @contextmanager
 def _emulator() -> Iterator[str]:
     """Yield the address of an empty emulator."""
-    emulator.install()
     folder = Path(tempfile.mkdtemp(prefix="timers-bench-"))
-    port = free_port()
-    process = subprocess.Popen(
-        [emulator.COMMAND],
-        env=emulator.environment(port, folder),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://{HOST}:{port}"
+    emulator = Emulator(folder, free_port())
     try:
-        _await_start(address)
-        yield address
+        emulator.start()
+        yield emulator.address
+    except StartupError as error:
+        raise BenchError(error.detail) from error
     finally:
-        process.terminate()
-        process.wait()
+        emulator.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _await_start(address: str) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            with urllib.request.urlopen(f"{address}/_ministack/health"):
-                return
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise BenchError(f"the emulator did not start: {error}") from error
-            time.sleep(0.1)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +25,7 @@ _PROJECT = Path(__file__).resolve().parent.parent
 _REQUIREMENTS = _PROJECT / "local" / "emulator-requirements.txt"
 _ENVIRONMENT = _PROJECT / ".venv-emulator"
 _STAMP = _ENVIRONMENT / ".requirements"
+START_S = 20.0
 COMMAND = _ENVIRONMENT / "bin" / "ministack"
 
 
@@ -62,6 +65,42 @@ def install() -> None:
     except (OSError, subprocess.CalledProcessError) as error:
         raise StartupError(f"the emulator cannot be installed: {error}") from error
     _STAMP.write_text(wanted)
+
+
+class Emulator:
+    """An emulator that a program runs for itself, on what ``folder`` holds."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.address = f"http://{HOST}:{port}"
+        self._port = port
+        self._environment = environment(port, folder)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return once the emulator answers. Raises ``StartupError``."""
+        install()
+        self._process = subprocess.Popen(
+            [COMMAND], env=self._environment, stdin=subprocess.DEVNULL, stdout=sys.stderr
+        )
+        deadline = time.monotonic() + START_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise StartupError(f"the emulator does not answer on {self.address}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End the emulator, which keeps what it holds."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection((HOST, self._port), timeout=1).close()
+        except OSError:
+            return False
+        return True
 
 
 def environment(port: int, folder: Path) -> dict[str, str]:

@@ -1,0 +1,67 @@
+"""One stage on an emulator, as its operator sees it."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import boto3
+
+from chalicelib.aws.emulator import ENVIRONMENT
+from chalicelib.aws.names import Names
+
+if TYPE_CHECKING:
+    from mypy_boto3_scheduler import EventBridgeSchedulerClient
+    from mypy_boto3_sqs import SQSClient
+
+
+class Stage:
+    """The queues and schedules of a stage."""
+
+    def __init__(self, address: str, name: str) -> None:
+        self.address = address
+        self.name = name
+        self.names = Names(name)
+        self.session = boto3.Session(
+            aws_access_key_id=ENVIRONMENT["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=ENVIRONMENT["AWS_SECRET_ACCESS_KEY"],
+            region_name=ENVIRONMENT["AWS_DEFAULT_REGION"],
+        )
+
+    @functools.cached_property
+    def sqs(self) -> SQSClient:
+        return self.session.client("sqs", endpoint_url=self.address)
+
+    @functools.cached_property
+    def scheduler(self) -> EventBridgeSchedulerClient:
+        return self.session.client("scheduler", endpoint_url=self.address)
+
+    @property
+    def queue_url(self) -> str:
+        return self.sqs.get_queue_url(QueueName=self.names.queue)["QueueUrl"]
+
+    def lose_messages(self) -> None:
+        """Lose every wake-up on the queue."""
+        self.sqs.purge_queue(QueueUrl=self.queue_url)
+
+    def put(self, *bodies: str) -> None:
+        """Put messages on the queue, one by one."""
+        for body in bodies:
+            self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=body)
+
+    def messages(self) -> int:
+        """Return how many messages the queue holds, in whatever state."""
+        attributes = self.sqs.get_queue_attributes(
+            QueueUrl=self.queue_url,
+            AttributeNames=[
+                "ApproximateNumberOfMessages",
+                "ApproximateNumberOfMessagesDelayed",
+                "ApproximateNumberOfMessagesNotVisible",
+            ],
+        )["Attributes"]
+        return sum(int(count) for count in attributes.values())
+
+    def schedules(self) -> int:
+        """Return how many schedules there are."""
+        group = self.names.schedule_group
+        return len(self.scheduler.list_schedules(GroupName=group)["Schedules"])
