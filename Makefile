@@ -7,7 +7,9 @@ ifdef ENGINE
 export TIMERS_ENGINE := $(ENGINE)
 endif
 
-.PHONY: help run receiver emulator test check format bench clean
+STAGE ?= dev
+
+.PHONY: help run receiver emulator infra deploy package release destroy test check format bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +22,21 @@ receiver: .venv ## Print every webhook that arrives, with its lateness (RECEIVER
 
 emulator: .venv ## Run an emulator of AWS for "make run ENGINE=aws" (EMULATOR_PORT=4566)
 	@exec $(PYTHON) -m local.emulator
+
+infra: .venv ## Make on AWS what Chalice does not: table, queues, roles, alarms (STAGE=dev, ALARM_TOPIC=an SNS topic's ARN)
+	@$(PYTHON) -m infra infra $(STAGE) $(if $(ALARM_TOPIC),--alarm-topic $(ALARM_TOPIC))
+
+deploy: .venv ## infra, then `chalice deploy` (STAGE=dev)
+	@$(PYTHON) -m infra deploy $(STAGE)
+
+package: .venv ## Write the template and the code of `chalice package` to dist/ (STAGE=dev)
+	@$(PYTHON) -m infra package $(STAGE)
+
+release: .venv ## infra, then package and deploy that with CloudFormation (STAGE=dev)
+	@$(PYTHON) -m infra release $(STAGE)
+
+destroy: .venv ## Remove a stage from AWS; only the table of prod is kept (STAGE=dev)
+	@$(PYTHON) -m infra destroy $(STAGE)
 
 test: .venv ## Run all tests
 	$(PYTHON) -m pytest

@@ -1,0 +1,91 @@
+"""The AWS account that a command works in: who, where, and clients for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+
+from infra.errors import DeployError
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sts import STSClient
+
+_CONFIG = Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 4})
+
+_WRONG_CREDENTIALS = {
+    "ExpiredToken",
+    "InvalidClientTokenId",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account and a region, reached with whatever credentials boto3 finds."""
+
+    session: boto3.Session
+    id: str
+    region: str
+
+    @classmethod
+    def current(cls) -> Account:
+        """Ask AWS who we are. Raises ``DeployError`` without credentials or a region."""
+        try:
+            session = boto3.Session()
+        except ProfileNotFound as error:
+            raise DeployError(f"{error}: AWS_PROFILE names none of ~/.aws/config.") from error
+        if session.region_name is None:
+            raise DeployError(
+                "No AWS region: set AWS_DEFAULT_REGION (for example eu-central-1), or a region "
+                "in ~/.aws/config."
+            )
+        sts: STSClient = session.client("sts", config=_CONFIG)
+        try:
+            account_id = sts.get_caller_identity()["Account"]
+        except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as error:
+            raise DeployError(
+                "No AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+                f"AWS_SECRET_ACCESS_KEY ({error})."
+            ) from error
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in _WRONG_CREDENTIALS:
+                raise DeployError(f"AWS does not take these credentials ({code}).") from error
+            raise DeployError(f"AWS does not say who we are: {error}") from error
+        except BotoCoreError as error:
+            raise DeployError(f"AWS cannot be reached in {session.region_name}: {error}") from error
+        return cls(session=session, id=account_id, region=session.region_name)
+
+    @overload
+    def client(self, name: Literal["cloudformation"]) -> CloudFormationClient: ...
+    @overload
+    def client(self, name: Literal["dynamodb"]) -> DynamoDBClient: ...
+    @overload
+    def client(self, name: Literal["lambda"]) -> LambdaClient: ...
+    @overload
+    def client(self, name: Literal["s3"]) -> S3Client: ...
+    def client(self, name: Any) -> Any:
+        """Return a client of one service."""
+        return self.session.client(name, config=_CONFIG)
+
+    @property
+    def emulator(self) -> str | None:
+        """Return where the emulator is that ``AWS_ENDPOINT_URL`` names; None on AWS itself."""
+        endpoint = self.client("cloudformation").meta.endpoint_url.rstrip("/")
+        return None if "amazonaws.com" in endpoint else endpoint

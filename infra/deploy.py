@@ -1,0 +1,214 @@
+"""Bring a stage up, one of two ways, and take it down.
+
+The resources stack comes first either way. On it stand the functions and the API, made by
+``chalice deploy`` or by a second stack from ``chalice package``; a stage is deployed one way
+only, and AWS itself is asked which.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from chalicelib.aws.names import Names
+from chalicelib.settings import PRODUCTION
+from infra.account import Account
+from infra.errors import DeployError
+from infra.package import ROOT, known_stage, package, resources_template, run_chalice
+from infra.stacks import Say, Stacks
+
+_BATCH = 1_000
+"""Objects that one DeleteObjects removes at most (AWS limit)."""
+
+
+class Way(enum.Enum):
+    """How the functions of a stage were deployed."""
+
+    CHALICE = "make deploy"
+    PACKAGE = "make release"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One stage in one account. Every step may be repeated."""
+
+    account: Account
+    stage: str
+    say: Say
+    root: Path = ROOT
+    poll_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        known_stage(self.stage, self.root)
+
+    @property
+    def names(self) -> Names:
+        """What this stage's resources are called."""
+        return Names(self.stage)
+
+    @property
+    def application(self) -> str:
+        """The stack of a packaged stage's functions and API."""
+        return f"{self.names.stack}-app"
+
+    @property
+    def bucket(self) -> str:
+        """The bucket of the packages. Bucket names are shared by all the world's accounts."""
+        return f"{self.names.stack}-packages-{self.account.id}-{self.account.region}"
+
+    def make_resources(self, alarm_topic: str | None = None) -> None:
+        """Make, or bring up to date, what Chalice does not make."""
+        template = resources_template()
+        # A table that an earlier stack left behind is taken up again: only under a fixed name.
+        template["Resources"]["Table"]["Properties"]["TableName"] = self.names.table
+        parameters = {"Stage": self.stage}
+        if alarm_topic is not None:
+            parameters["AlarmTopic"] = alarm_topic
+        self._stacks.apply(self.names.stack, template, parameters, adopt=True)
+
+    def deploy(self) -> str:
+        """Deploy with ``chalice deploy``; return the API's address."""
+        self._refuse(Way.PACKAGE)
+        if self.way() is Way.CHALICE and not self._record.exists():
+            raise DeployError(
+                f"{self.stage} was deployed from another checkout: {self._record_name} of that "
+                "one says what is there. Copy it here, or deploy there."
+            )
+        self.make_resources()
+        run_chalice(["deploy", "--stage", self.stage], self.account.region, self.root)
+        return self._url(self._recorded("rest_api")["rest_api_id"])
+
+    def release(self, folder: Path) -> str:
+        """Package into ``folder`` and deploy that with CloudFormation; return the API's address."""
+        self._refuse(Way.CHALICE)
+        self.make_resources()
+        package(self.stage, folder, self.root)
+        return self.deploy_package(folder / "sam.json", folder / "deployment.zip")
+
+    def deploy_package(self, template: Path, code: Path) -> str:
+        """Deploy a package with CloudFormation; return the API's address.
+
+        The resources stack must be there.
+        """
+        self._refuse(Way.CHALICE)
+        document: dict[str, Any] = json.loads(template.read_text(encoding="utf-8"))
+        place = {"Bucket": self.bucket, "Key": self._upload(code)}
+        for resource in document["Resources"].values():
+            if resource["Type"] == "AWS::Serverless::Function":
+                resource["Properties"]["CodeUri"] = place
+        self._stacks.apply(self.application, document, {"Stage": self.stage})
+        return self._url(self._stacks.outputs(self.application)["RestAPIId"])
+
+    def destroy(self) -> None:
+        """Remove the stage; the timers of production stay in their table."""
+        if not self._stacks.delete(self.application) and self.way() is Way.CHALICE:
+            if not self._record.exists():
+                raise DeployError(
+                    f"{self.stage} was deployed from another checkout: remove it there, or copy "
+                    f"its {self._record_name} here."
+                )
+            run_chalice(["delete", "--stage", self.stage], self.account.region, self.root)
+        self._empty_bucket()
+        self._stacks.delete(self.names.stack)
+        if self.stage == PRODUCTION:
+            self.say(f"The table {self.names.table} and its timers, if any, are kept.")
+        else:
+            self._delete_table()
+
+    def way(self) -> Way | None:
+        """Return how the stage is deployed; None if it is not."""
+        if self._stacks.exists(self.application):
+            return Way.PACKAGE
+        functions = self.account.client("lambda")
+        try:
+            functions.get_function(FunctionName=self.names.webhook_function)
+        except functions.exceptions.ResourceNotFoundException:
+            return None
+        return Way.CHALICE
+
+    def _refuse(self, other: Way) -> None:
+        if self.way() is other:
+            raise DeployError(
+                f"{self.stage} was deployed with `{other.value}`, and a stage is deployed one way "
+                f"only: use that, or `make destroy STAGE={self.stage}` first."
+            )
+
+    def _url(self, api: str) -> str:
+        """Return the address of the API, without a slash at its end."""
+        if self.account.emulator:
+            return f"{self.account.emulator}/restapis/{api}/{self.stage}/_user_request_"
+        suffix = "amazonaws.com.cn" if self.account.region.startswith("cn-") else "amazonaws.com"
+        return f"https://{api}.execute-api.{self.account.region}.{suffix}/{self.stage}"
+
+    def _upload(self, code: Path) -> str:
+        """Put the code into the bucket, unless it is there; return its key."""
+        key = f"{fingerprint(code)}.zip"
+        s3 = self.account.client("s3")
+        try:
+            s3.head_object(Bucket=self.bucket, Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
+                raise
+            self.say(f"{self.bucket}: uploading {code.stat().st_size / 1e6:.1f} MB")
+            try:
+                s3.put_object(Bucket=self.bucket, Key=key, Body=code.read_bytes())
+            except s3.exceptions.NoSuchBucket as missing:
+                raise DeployError(
+                    f"There is no bucket {self.bucket}: `make infra STAGE={self.stage}` makes it."
+                ) from missing
+        return key
+
+    def _empty_bucket(self) -> None:
+        s3 = self.account.client("s3")
+        try:
+            while found := s3.list_objects_v2(Bucket=self.bucket, MaxKeys=_BATCH).get("Contents"):
+                s3.delete_objects(
+                    Bucket=self.bucket,
+                    Delete={"Objects": [{"Key": item["Key"]} for item in found], "Quiet": True},
+                )
+        except s3.exceptions.NoSuchBucket:
+            return
+
+    def _delete_table(self) -> None:
+        dynamodb = self.account.client("dynamodb")
+        try:
+            dynamodb.delete_table(TableName=self.names.table)
+        except dynamodb.exceptions.ResourceNotFoundException:
+            return
+        dynamodb.get_waiter("table_not_exists").wait(TableName=self.names.table)
+        self.say(f"{self.names.table}: the table and its timers are removed")
+
+    @property
+    def _stacks(self) -> Stacks:
+        return Stacks(self.account.client("cloudformation"), self.say, self.poll_s)
+
+    @property
+    def _record_name(self) -> str:
+        return f".chalice/deployed/{self.stage}.json"
+
+    @property
+    def _record(self) -> Path:
+        """Chalice's own record of what it deployed from this checkout."""
+        return self.root / self._record_name
+
+    def _recorded(self, name: str) -> dict[str, str]:
+        resources = json.loads(self._record.read_text(encoding="utf-8"))["resources"]
+        found: dict[str, str] = next(item for item in resources if item["name"] == name)
+        return found
+
+
+def fingerprint(code: Path) -> str:
+    """Return a name for the contents of a zip: the same files, whenever packed, have the same."""
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(code) as archive:
+        for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
+            digest.update(f"{entry.filename}\n{entry.file_size}\n".encode())
+            digest.update(archive.read(entry))
+    return digest.hexdigest()

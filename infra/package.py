@@ -1,0 +1,94 @@
+"""The package of one stage: the code's zip and the template that deploys it, made by Chalice."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infra.errors import DeployError
+
+ROOT = Path(__file__).resolve().parent.parent
+RESOURCES_TEMPLATE = ROOT / "infra" / "resources.yaml"
+MERGE_TEMPLATE = ROOT / "infra" / "package.json"
+
+TEMPLATE_FILE = "sam.json"
+ZIP_FILE = "deployment.zip"
+
+_ANY_REGION = "us-east-1"
+"""Chalice asks for a region even where the template that it writes fits every one."""
+
+_SOURCES = ("app.py", "chalicelib", "requirements.txt", ".chalice/config.json", ".chalice/policies")
+
+
+def resources_template() -> dict[str, Any]:
+    """Return the template of what Chalice does not make."""
+    template: dict[str, Any] = yaml.safe_load(RESOURCES_TEMPLATE.read_text(encoding="utf-8"))
+    return template
+
+
+def known_stage(stage: str, root: Path = ROOT) -> None:
+    """Return if Chalice's configuration knows ``stage``. Raises ``DeployError``."""
+    config = json.loads((root / ".chalice" / "config.json").read_text(encoding="utf-8"))
+    if stage not in config["stages"]:
+        raise DeployError(
+            f"There is no stage {stage!r} in .chalice/config.json: "
+            f"STAGE is one of {', '.join(sorted(config['stages']))}."
+        )
+
+
+def package(stage: str, out: Path, root: Path = ROOT) -> None:
+    """Write ``sam.json`` and ``deployment.zip`` of one stage to the folder ``out``.
+
+    Made from a clean copy: nothing but the sources gets in, and the packages are resolved afresh
+    (Chalice would reuse those of an earlier day).
+    """
+    known_stage(stage, root)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for source in _SOURCES:
+            _copy(root / source, copy / source)
+        merge = copy / "merge.json"
+        merge.write_text(json.dumps(_merged_in(stage)), encoding="utf-8")
+        made = copy / "out"
+        run_chalice(
+            ["package", "--stage", stage, "--merge-template", str(merge), str(made)],
+            _ANY_REGION,
+            copy,
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        for name in (TEMPLATE_FILE, ZIP_FILE):
+            shutil.copyfile(made / name, out / name)
+
+
+def run_chalice(arguments: list[str], region: str, folder: Path = ROOT) -> None:
+    """Run a command of Chalice on the project in ``folder``. Raises ``DeployError``."""
+    chalice = Path(sys.executable).parent / "chalice"
+    # Compiled files of this machine would only make the package larger.
+    environment = os.environ | {"AWS_DEFAULT_REGION": region, "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        subprocess.run([str(chalice), *arguments], cwd=folder, env=environment, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise DeployError(f"`chalice {arguments[0]}` failed: see the lines above.") from error
+
+
+def _merged_in(stage: str) -> dict[str, Any]:
+    """Return the merge template, fixed to one stage: what is packaged for it fits no other."""
+    merge: dict[str, Any] = json.loads(MERGE_TEMPLATE.read_text(encoding="utf-8"))
+    merge["Parameters"]["Stage"] |= {"Default": stage, "AllowedValues": [stage]}
+    return merge
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copyfile(source, target)
