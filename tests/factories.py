@@ -53,7 +53,7 @@ def claimed(store: TimerStore, timer: Timer, token: str = "token", *, now: int =
     return result
 
 
-def settlement_of(  # noqa: PLR0913 - what a settlement has
+def settlement_of(
     timer: Timer,
     token: str = "token",
     *,

@@ -199,9 +199,9 @@ def settling(settlement: Settlement, retention_s: int) -> tuple[str, Row]:
     ), values
 
 
-def settled_by(row: Row, token: str) -> bool:
-    """Tell whether the last settle of a row was of the claim that ``token`` made."""
-    return row.get("token") == text(token) and "lease_until" not in row
+def receipt_of(row: Row | None, token: str) -> bool:
+    """Tell whether a row that ``token`` could not settle bears it: then it has done so before."""
+    return row is not None and row.get("token") == text(token)
 
 
 def _tenant(row: Row) -> str:

@@ -154,7 +154,7 @@ class DynamoDBTimerStore:
                 condition="#token = :token AND attribute_exists(#lease_until)",
             )
         except ConditionFailed as failure:
-            return failure.row is not None and rows.settled_by(failure.row, settlement.token)
+            return rows.receipt_of(failure.row, settlement.token)
         return True
 
     def reschedule(self, tenant: str, timer_id: int, *, at: int, now: int) -> Timer:

@@ -447,6 +447,15 @@ def test_the_shard_says_whether_a_timer_is_armed(
     assert (store.get(TENANT, one.id).armed, store.get(TENANT, other.id).armed) == (True, False)
 
 
+@pytest.mark.parametrize("status", [Status.FIRED, Status.FAILED])
+def test_a_settled_timer_keeps_nothing_of_the_due_index(
+    store: DynamoDBTimerStore, client: Meddler, status: Status
+) -> None:
+    timer = settled(store, set_timer(store), status)
+
+    assert not {"due_shard", "next_attempt_at", "lease_until"} & row_of(client, timer).keys()
+
+
 @pytest.mark.parametrize("is_armed", [True, False])
 def test_a_retry_is_armed_or_not_anew(
     store: DynamoDBTimerStore, client: Meddler, *, is_armed: bool
@@ -561,6 +570,23 @@ def test_the_table_drops_expired_rows_by_itself(client: Meddler) -> None:
 
 
 # Walking over what is stored
+
+
+def test_timers_are_read_as_they_are_now(store: DynamoDBTimerStore, client: Meddler) -> None:
+    reads: list[bool] = []
+
+    def note(real: Callable[..., Any], request: Any) -> Any:
+        reads.append(request["ConsistentRead"])
+        return real(**request)
+
+    set_timer(store)
+    client.around = {"query": note, "get_item": note}
+    store.get(TENANT, 1)
+    store.list(TENANT, before=None, status=None, limit=10)
+    store.list(TENANT, before=None, status=Status.PENDING, limit=10)
+    store.purge(TENANT, before=None, limit=10)
+
+    assert reads == [True] * 7
 
 
 def small_pages(real: Callable[..., Any], request: Any) -> Any:
