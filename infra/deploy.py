@@ -89,7 +89,7 @@ class Deployment:
         """Package into ``folder`` and deploy that with CloudFormation; return the API's address."""
         self._refuse(Way.CHALICE)
         self.make_resources()
-        package(self.stage, folder, self.root)
+        package(self.stage, folder, self.root, for_this_machine=bool(self.account.emulator))
         return self.deploy_package(folder / "sam.json", folder / "deployment.zip")
 
     def deploy_package(self, template: Path, code: Path) -> str:

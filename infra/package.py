@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -44,17 +45,20 @@ def known_stage(stage: str, root: Path = ROOT) -> None:
         )
 
 
-def package(stage: str, out: Path, root: Path = ROOT) -> None:
+def package(stage: str, out: Path, root: Path = ROOT, *, for_this_machine: bool = False) -> None:
     """Write ``sam.json`` and ``deployment.zip`` of one stage to the folder ``out``.
 
     Made from a clean copy: nothing but the sources gets in, and the packages are resolved afresh
-    (Chalice would reuse those of an earlier day).
+    (Chalice would reuse those of an earlier day). ``for_this_machine`` is for emulators, which run
+    Lambdas as they run themselves.
     """
     known_stage(stage, root)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for source in _SOURCES:
             _copy(root / source, copy / source)
+        if for_this_machine:
+            _set_architecture(copy / ".chalice" / "config.json", _architecture())
         merge = copy / "merge.json"
         merge.write_text(json.dumps(_merged_in(stage)), encoding="utf-8")
         made = copy / "out"
@@ -84,6 +88,17 @@ def _merged_in(stage: str) -> dict[str, Any]:
     merge: dict[str, Any] = json.loads(MERGE_TEMPLATE.read_text(encoding="utf-8"))
     merge["Parameters"]["Stage"] |= {"Default": stage, "AllowedValues": [stage]}
     return merge
+
+
+def _architecture() -> str:
+    """Return what Lambda calls this machine's processor."""
+    return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
+
+
+def _set_architecture(file: Path, architecture: str) -> None:
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["lambda_architecture"] = architecture
+    file.write_text(json.dumps(config), encoding="utf-8")
 
 
 def _copy(source: Path, target: Path) -> None:
