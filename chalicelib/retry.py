@@ -18,6 +18,9 @@ DEFAULT_DELAYS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER = 0.1
 """A delay is lengthened by up to this part of itself."""
 
+LONGEST_WISH_S = 86_400
+"""A receiver may put the next attempt off with Retry-After (RFC 9110), by a day at most."""
+
 GONE = 410
 SUCCESS_CLASS = 2
 
@@ -41,13 +44,15 @@ def decide(
     """Return what follows from the outcome of an attempt at ``timer`` that ended at ``now``.
 
     Everything that may heal is tried again after the next of ``delays`` (seconds): no
-    connection, a timeout, any status but 2xx and 410. ``random`` is in [0, 1).
+    connection, a timeout, any status but 2xx and 410. ``Retry-After`` only lengthens a delay. ``random`` is in [0, 1).
     """
     if succeeded(outcome):
         return Decision(status=Status.FIRED)
     if outcome.status == GONE or timer.attempts >= len(delays):
         return Decision(status=Status.FAILED)
     delay = delays[timer.attempts] * (1 + JITTER * random)
+    if outcome.retry_after is not None:
+        delay = max(delay, min(outcome.retry_after, LONGEST_WISH_S))
     return Decision(status=Status.PENDING, next_attempt_at=now + int(delay * 1000))
 
 

@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from chalicelib.ports import Outcome
-from chalicelib.retry import DEFAULT_DELAYS, JITTER, Decision, decide, succeeded
+from chalicelib.retry import (
+    DEFAULT_DELAYS,
+    JITTER,
+    LONGEST_WISH_S,
+    Decision,
+    decide,
+    succeeded,
+)
 from chalicelib.timer import Status, Timer
 
 NOW = 1_800_000_000_000
@@ -79,6 +86,16 @@ def test_jitter_lengthens_a_delay_and_never_shortens_it() -> None:
     assert middle == NOW + 5_000 * (1 + JITTER / 2)
     assert longest is not None
     assert NOW + 5_000 < longest < NOW + 5_000 * (1 + JITTER)
+
+
+@pytest.mark.parametrize(
+    ("wish", "delay_s"), [(0, 5), (3, 5), (30, 30), (LONGEST_WISH_S, 86_400), (10**9, 86_400)]
+)
+def test_a_receiver_may_put_the_next_attempt_off_by_a_day_and_never_forward(
+    wish: float, delay_s: int
+) -> None:
+    outcome = Outcome(status=503, retry_after=wish)
+    assert decision(outcome).next_attempt_at == NOW + delay_s * 1000
 
 
 def test_the_default_delays_grow_and_last_for_days() -> None:
