@@ -44,7 +44,8 @@ def decide(
     """Return what follows from the outcome of an attempt at ``timer`` that ended at ``now``.
 
     Everything that may heal is tried again after the next of ``delays`` (seconds): no
-    connection, a timeout, any status but 2xx and 410. ``Retry-After`` only lengthens a delay. ``random`` is in [0, 1).
+    connection, a timeout, any status but 2xx and 410. ``Retry-After`` only lengthens a delay.
+    ``random`` is in [0, 1).
     """
     if succeeded(outcome):
         return Decision(status=Status.FIRED)
