@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 
 from chalicelib.aws.names import Names
 from chalicelib.settings import PRODUCTION
+from infra import record
 from infra.account import Account
 from infra.errors import DeployError
 from infra.package import ROOT, known_stage, package, resources_template, run_chalice
@@ -76,14 +77,10 @@ class Deployment:
     def deploy(self) -> str:
         """Deploy with ``chalice deploy``; return the API's address."""
         self._refuse(Way.PACKAGE)
-        if self.way() is Way.CHALICE and not self._record.exists():
-            raise DeployError(
-                f"{self.stage} was deployed from another checkout: {self._record_name} of that "
-                "one says what is there. Copy it here, or deploy there."
-            )
         self.make_resources()
-        run_chalice(["deploy", "--stage", self.stage], self.account.region, self.root)
-        return self._url(self._recorded("rest_api")["rest_api_id"])
+        self._run_chalice("deploy")
+        apis = [item for item in self._made_by_chalice() if item["name"] == "rest_api"]
+        return self._url(apis[0]["rest_api_id"])
 
     def release(self, folder: Path) -> str:
         """Package into ``folder`` and deploy that with CloudFormation; return the API's address."""
@@ -108,15 +105,15 @@ class Deployment:
 
     def destroy(self) -> None:
         """Remove the stage; the timers of production stay in their table."""
-        if not self._stacks.delete(self.application) and self.way() is Way.CHALICE:
-            if not self._record.exists():
-                raise DeployError(
-                    f"{self.stage} was deployed from another checkout: remove it there, or copy "
-                    f"its {self._record_name} here."
-                )
-            run_chalice(["delete", "--stage", self.stage], self.account.region, self.root)
+        way = self.way()
+        if way is Way.PACKAGE:
+            self._stacks.delete(self.application)
+        elif way is Way.CHALICE:
+            self._run_chalice("delete")
         self._empty_bucket()
-        self._stacks.delete(self.names.stack)
+        found = self._stacks.delete(self.names.stack)
+        if not found and way is None:
+            self.say(f"{self.stage}: nothing is deployed")
         if self.stage == PRODUCTION:
             self.say(f"The table {self.names.table} and its timers, if any, are kept.")
         else:
@@ -126,12 +123,7 @@ class Deployment:
         """Return how the stage is deployed; None if it is not."""
         if self._stacks.exists(self.application):
             return Way.PACKAGE
-        functions = self.account.client("lambda")
-        try:
-            functions.get_function(FunctionName=self.names.webhook_function)
-        except functions.exceptions.ResourceNotFoundException:
-            return None
-        return Way.CHALICE
+        return Way.CHALICE if self._made_by_chalice() else None
 
     def _refuse(self, other: Way) -> None:
         if self.way() is other:
@@ -189,19 +181,14 @@ class Deployment:
     def _stacks(self) -> Stacks:
         return Stacks(self.account.client("cloudformation"), self.say, self.poll_s)
 
-    @property
-    def _record_name(self) -> str:
-        return f".chalice/deployed/{self.stage}.json"
+    def _made_by_chalice(self) -> list[record.Resource]:
+        return record.found(self.account, self.names)
 
-    @property
-    def _record(self) -> Path:
-        """Chalice's own record of what it deployed from this checkout."""
-        return self.root / self._record_name
-
-    def _recorded(self, name: str) -> dict[str, str]:
-        resources = json.loads(self._record.read_text(encoding="utf-8"))["resources"]
-        found: dict[str, str] = next(item for item in resources if item["name"] == name)
-        return found
+    def _run_chalice(self, command: str) -> None:
+        """Run a command of Chalice on what AWS says is there."""
+        path = self.root / ".chalice" / "deployed" / f"{self.stage}.json"
+        record.write(path, self._made_by_chalice())
+        run_chalice([command, "--stage", self.stage], self.account.region, self.root)
 
 
 def fingerprint(code: Path) -> str:

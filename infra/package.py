@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ MERGE_TEMPLATE = ROOT / "infra" / "package.json"
 
 TEMPLATE_FILE = "sam.json"
 ZIP_FILE = "deployment.zip"
+
+_REQUIREMENT = re.compile(r"^([\w.-]+)==([\w.]+)", re.MULTILINE)
 
 _ANY_REGION = "us-east-1"
 """Chalice asks for a region even where the template that it writes fits every one."""
@@ -67,6 +71,9 @@ def package(stage: str, out: Path, root: Path = ROOT, *, for_this_machine: bool 
             _ANY_REGION,
             copy,
         )
+        missing = _missing(root / "requirements.txt", made / ZIP_FILE)
+        if missing:
+            raise DeployError(f"The package lacks {', '.join(missing)}: can pip reach its index?")
         out.mkdir(parents=True, exist_ok=True)
         for name in (TEMPLATE_FILE, ZIP_FILE):
             shutil.copyfile(made / name, out / name)
@@ -88,6 +95,18 @@ def _merged_in(stage: str) -> dict[str, Any]:
     merge: dict[str, Any] = json.loads(MERGE_TEMPLATE.read_text(encoding="utf-8"))
     merge["Parameters"]["Stage"] |= {"Default": stage, "AllowedValues": [stage]}
     return merge
+
+
+def _missing(requirements: Path, code: Path) -> list[str]:
+    """Return what is required and not packed: Chalice only mentions what it could not get."""
+    wanted = _REQUIREMENT.findall(requirements.read_text(encoding="utf-8"))
+    with zipfile.ZipFile(code) as archive:
+        packed = {name.partition(".dist-info/")[0].lower() for name in archive.namelist()}
+    return [
+        f"{name} {version}"
+        for name, version in wanted
+        if f"{name.replace('-', '_').lower()}-{version}" not in packed
+    ]
 
 
 def _architecture() -> str:

@@ -55,8 +55,8 @@ class Stacks:
             raise DeployError(f"The template of {name} is over {MAX_TEMPLATE_BYTES} bytes.")
         stack = self._ready(name)
         change_set = f"deploy-{time.time_ns()}"
-        self._calling(
-            lambda: self.client.create_change_set(
+        try:
+            self.client.create_change_set(
                 StackName=name,
                 ChangeSetName=change_set,
                 ChangeSetType="UPDATE" if stack else "CREATE",
@@ -65,8 +65,13 @@ class Stacks:
                 Capabilities=["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
                 ImportExistingResources=adopt,
             )
-        )
-        if not self._prepared(name, change_set):
+            prepared = self._prepared(name, change_set)
+        except ClientError as error:
+            # AWS says so of the change set, some emulators of the request.
+            if not _nothing_to_do(str(error)):
+                raise DeployError(f"CloudFormation: {error}") from error
+            prepared = False
+        if not prepared:
             self.say(f"{name}: nothing to change")
             return False
         self.say(f"{name}: {'changing' if stack else 'creating'}")
@@ -134,7 +139,7 @@ class Stacks:
             if found["Status"] == "FAILED":
                 reason = found.get("StatusReason", "no reason given")
                 self.client.delete_change_set(StackName=name, ChangeSetName=change_set)
-                if any(words in reason for words in _NOTHING_TO_DO):
+                if _nothing_to_do(reason):
                     return False
                 raise DeployError(f"CloudFormation refuses the template of {name}: {reason}")
             time.sleep(self.poll_s)
@@ -196,6 +201,10 @@ class Stacks:
             call()
         except ClientError as error:
             raise DeployError(f"CloudFormation: {error}") from error
+
+
+def _nothing_to_do(reason: str) -> bool:
+    return any(words in reason for words in _NOTHING_TO_DO)
 
 
 def _values(
