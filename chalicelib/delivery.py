@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from chalicelib.errors import Unavailable
 from chalicelib.ports import (
@@ -48,6 +48,7 @@ class Policy:
 
     lease_ms: int
     retry_delays_s: Sequence[float]
+    signing_keys: Sequence[bytes] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +139,7 @@ class Delivery:
 
     def _attempt(self, timer: Timer) -> Outcome:
         started = self._world.clock()
-        outcome = call(timer, self._store.identity(), self._sender, started)
+        outcome = self._call(timer, math.floor(started))
         settlement = conclude(
             timer,
             outcome,
@@ -156,6 +157,14 @@ class Delivery:
             self._waker.wake_at(replace(timer.wakeup(), at=timer.lease_until or 0))
         return outcome
 
+    def _call(self, timer: Timer, now: int) -> Outcome:
+        """Make the call; a URL that cannot be called any more is an outcome too."""
+        try:
+            call = prepare(timer, self._store.identity(), now, self._policy.signing_keys)
+        except ValueError as error:
+            return Outcome(error=f"the URL cannot be called: it {error}")
+        return self._sender.send(call)
+
     def _arm_retry(self, timer: Timer, settlement: Settlement) -> Settlement:
         """Register the next attempt's wake-up before the row says that there is one."""
         if settlement.next_attempt_at is None:
@@ -169,12 +178,3 @@ class Delivery:
             log.warning("a retry of timer %s is left to the sweeper: %s", timer.id, error.detail)
             return replace(settlement, armed=False)
         return settlement
-
-
-def call(timer: Timer, store_id: str, sender: Sender, now: float) -> Outcome:
-    """Make the call for ``timer``; a URL that cannot be called any more is an outcome too."""
-    try:
-        prepared = prepare(timer, store_id, math.floor(now))
-    except ValueError as error:
-        return Outcome(error=f"the URL cannot be called: it {error}")
-    return sender.send(prepared)

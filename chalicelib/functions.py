@@ -32,7 +32,7 @@ def webhook(event: Any, context: Any) -> dict[str, Any]:
     """
     with wiring.observed(context):
         delivery = wiring.delivery()
-        if isinstance(event, dict) and isinstance(event.get("id"), int):
+        if isinstance(event, dict) and type(event.get("id")) is int:
             outcome = delivery.wake_or_deliver(event.get("tenant", DEFAULT_TENANT), event["id"])
         else:
             outcome = delivery.deliver(message.read(event))

@@ -183,7 +183,7 @@ class Missed(Protocol):
         """Yield, a page at a time, what one part holds of ``moments``; longest due first."""
 
     def mark(self, wakeup: Wakeup, moments: Moments, now: int) -> bool:
-        """Note that ``wakeup`` is being sent; False if it is void, or noted since ``woken``."""
+        """Note that ``wakeup`` was sent; False if it is void, or noted since ``woken``."""
 
 
 class WakeQueue(Protocol):
@@ -192,8 +192,8 @@ class WakeQueue(Protocol):
     def backlog(self) -> int:
         """Return roughly how many wake-ups wait to be received."""
 
-    def wake_all(self, wakeups: Sequence[Wakeup]) -> int:
-        """Put wake-ups on the queue; return how many it took."""
+    def wake_all(self, wakeups: Sequence[Wakeup]) -> Sequence[Wakeup]:
+        """Put wake-ups on the queue; return those it took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from chalicelib.errors import InvalidSettings
 from chalicelib.guard import Guard, Network
 from chalicelib.retry import DEFAULT_DELAYS
+from chalicelib.signing import read_secret
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class Settings:
     max_in_flight: int
     near_limit_s: int
     guard: Guard
+    signing_keys: tuple[bytes, ...] = field(repr=False)
     emulator: str
     in_lambda: bool
 
@@ -81,6 +83,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
             ),
             allowed=read.networks("TIMERS_ALLOWED_NETWORKS"),
         ),
+        signing_keys=read.keys("TIMERS_SIGNING_SECRETS"),
         emulator=emulator,
         in_lambda=in_lambda,
         max_in_flight=read.whole("TIMERS_MAX_IN_FLIGHT", 10_000, 1, 1_000_000),
@@ -120,6 +123,12 @@ class _Reader:
 
     def number(self, name: str, default: float, least: float, most: float) -> float:
         return self._between(name, self.text(name, str(default)), float, least, most)
+
+    def keys(self, name: str) -> tuple[bytes, ...]:
+        try:
+            return tuple(read_secret(word) for word in self.text(name, "").split())
+        except ValueError as error:
+            raise InvalidSettings(f"{name}: {error}") from None
 
     def networks(self, name: str) -> tuple[Network, ...]:
         try:

@@ -1,7 +1,8 @@
 """The use case that makes wake-ups dispensable: find what was missed, and wake it.
 
-It only puts wake-ups on the queue. Each is marked before it is sent, so that a backlog which is
-draining is not doubled; a mark is void after a while, so that a lost message is sent again.
+It only puts wake-ups on the queue. Each is marked once it was sent, so that a backlog which is
+draining is not doubled; a mark is void after a while, so that a lost message is sent again. A
+sweep that dies between the two doubles a few wake-ups: the other order would strand them.
 """
 
 from __future__ import annotations
@@ -94,8 +95,9 @@ class Sweeper:
         return Swept(sent=sent, overdue=overdue)
 
     def _send(self, page: Sequence[Wakeup], moments: Moments, now: int) -> int:
-        marked = [wakeup for wakeup in page if self._missed.mark(wakeup, moments, now)]
-        taken = self._queue.wake_all(marked)
-        if taken < len(marked):
-            log.warning("the queue took %s of %s wake-ups", taken, len(marked))
-        return taken
+        taken = self._queue.wake_all(page)
+        if len(taken) < len(page):
+            log.warning("the queue took %s of %s wake-ups", len(taken), len(page))
+        for wakeup in taken:
+            self._missed.mark(wakeup, moments, now)
+        return len(taken)

@@ -10,10 +10,12 @@ import base64
 import functools
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from chalicelib.ports import Call
+from chalicelib.signing import signature
 from chalicelib.timer import Timer
 
 MAX_URL_CHARACTERS = 2048
@@ -83,18 +85,21 @@ def parse_target(url: str) -> Target:
     )
 
 
-def prepare(timer: Timer, store_id: str, now: int) -> Call:
+def prepare(timer: Timer, store_id: str, now: int, keys: Sequence[bytes] = ()) -> Call:
     """Return the call for an attempt at ``timer`` that starts at ``now`` (epoch ms).
 
     ``webhook-id`` is the same on every attempt and differs between stores and tenants;
-    ``webhook-timestamp`` is the attempt's, in seconds (Standard Webhooks 1.0).
+    ``webhook-timestamp`` is the attempt's, in seconds; every key signs (Standard Webhooks 1.0).
     """
     target = parse_target(timer.url)
+    webhook_id = f"{store_id}.{timer.tenant}.{timer.id}"
     headers = {
         "User-Agent": USER_AGENT,
-        "webhook-id": f"{store_id}.{timer.tenant}.{timer.id}",
+        "webhook-id": webhook_id,
         "webhook-timestamp": str(now // 1000),
     }
+    if keys:
+        headers["webhook-signature"] = signature(keys, webhook_id, now // 1000)
     if target.credentials:
         user, password = target.credentials
         headers["Authorization"] = "Basic " + base64.b64encode(user + b":" + password).decode()

@@ -94,7 +94,11 @@ def _delivery(senders: int) -> Delivery:
         _aws_store(),
         _aws_waker(),
         RequestsSender(current.send_timeout_s, current.guard, senders),
-        Policy(lease_ms=current.lease_ms, retry_delays_s=current.retry_delays_s),
+        Policy(
+            lease_ms=current.lease_ms,
+            retry_delays_s=current.retry_delays_s,
+            signing_keys=current.signing_keys,
+        ),
         World(
             clock=wall_clock,
             sleep=time.sleep,
@@ -224,6 +228,7 @@ async def serve_embedded(stopped: asyncio.Event) -> None:
     policy = dispatcher.Policy(
         lease_ms=current.lease_ms,
         retry_delays_s=current.retry_delays_s,
+        signing_keys=current.signing_keys,
         retention_days=current.retention_days,
         max_in_flight=raise_file_limit(current.max_in_flight),
     )

@@ -35,12 +35,15 @@ class DueIndex:
         return range(rows.SHARDS)
 
     def find(self, shard: int, moments: Moments) -> Iterator[Sequence[Wakeup]]:
-        """Yield what one shard holds of ``moments``, a page at a time, longest due first."""
+        """Yield what one shard holds of ``moments``, a page at a time, longest due first.
+
+        A page may be empty: what is marked already was read all the same.
+        """
         yield from self._pages(f"{ARMED}{shard}", moments.overdue, moments.woken)
         yield from self._pages(f"{UNARMED}{shard}", moments.upcoming, moments.woken)
 
     def mark(self, wakeup: Wakeup, moments: Moments, now: int) -> bool:
-        """Note that ``wakeup`` is being sent; False if it is void, or noted since ``woken``."""
+        """Note that ``wakeup`` was sent; False if it is void, or noted since ``woken``."""
         update = "SET #woken_at = :now"
         condition = f"#version = :version AND attribute_exists(#due_shard) AND ({_UNWOKEN})"
         try:
@@ -79,8 +82,7 @@ class DueIndex:
         while True:
             with self._calling():
                 response = self._client.query(**request)
-            if response["Items"]:
-                yield [rows.wakeup_of(row) for row in response["Items"]]
+            yield [rows.wakeup_of(row) for row in response["Items"]]
             if "LastEvaluatedKey" not in response:
                 return
             request["ExclusiveStartKey"] = response["LastEvaluatedKey"]

@@ -78,17 +78,18 @@ class AwsWaker:
         else:
             self._schedule(wakeup)
 
-    def wake_all(self, wakeups: Sequence[Wakeup]) -> int:
-        """Put near wake-ups on the queue, ten a call; return how many it took."""
-        taken = 0
+    def wake_all(self, wakeups: Sequence[Wakeup]) -> Sequence[Wakeup]:
+        """Put wake-ups on the queue, ten a call; return those it took.
+
+        One that is far away comes as late as a message can, and is registered anew then.
+        """
+        taken: list[Wakeup] = []
         with _unavailable_on_error():
             for start in range(0, len(wakeups), BATCH):
-                entries = [
-                    self._entry(number, wakeup)
-                    for number, wakeup in enumerate(wakeups[start : start + BATCH])
-                ]
+                batch = wakeups[start : start + BATCH]
+                entries = [self._entry(number, wakeup) for number, wakeup in enumerate(batch)]
                 answer = self._sqs.send_message_batch(QueueUrl=self._place.url, Entries=entries)
-                taken += len(answer.get("Successful", []))
+                taken += [batch[int(entry["Id"])] for entry in answer.get("Successful", [])]
         return taken
 
     def backlog(self) -> int:

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import base64
+from datetime import datetime, timezone
+
+import pytest
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from chalicelib.signing import PREFIX, read_secret, signature
+from chalicelib.target import prepare
+from chalicelib.timer import Timer
+
+OLD = PREFIX + base64.b64encode(b"o" * 24).decode()
+NEW = PREFIX + base64.b64encode(b"n" * 64).decode()
+
+
+def headers(*secrets: str) -> dict[str, str]:
+    timer = Timer(tenant="default", id=7, url="https://h/a", created_at=0, due_at=0)
+    now = int(datetime.now(timezone.utc).timestamp() * 1000)
+    return prepare(timer, "store", now, [read_secret(secret) for secret in secrets]).headers
+
+
+@pytest.mark.parametrize("secret", [OLD, NEW])
+def test_the_receivers_own_library_verifies_an_empty_body(secret: str) -> None:
+    with pytest.raises(ValueError, match="Expecting value"):
+        # The signature holds; the library then fails to read the empty body as JSON.
+        Webhook(secret).verify(b"", headers(secret))
+
+
+@pytest.mark.parametrize("secret", [OLD, NEW])
+def test_during_a_rotation_both_secrets_verify(secret: str) -> None:
+    timestamp = int(datetime.now(timezone.utc).timestamp())
+    signed = {
+        "webhook-id": "id",
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": signature(
+            [read_secret(OLD), read_secret(NEW)], "id", timestamp, b'{"a": 1}'
+        ),
+    }
+    assert Webhook(secret).verify(b'{"a": 1}', signed) == {"a": 1}
+
+
+def test_another_secret_does_not_verify() -> None:
+    with pytest.raises(WebhookVerificationError):
+        Webhook(NEW).verify(b"", headers(OLD))
+
+
+def test_a_changed_id_does_not_verify() -> None:
+    with pytest.raises(WebhookVerificationError):
+        Webhook(OLD).verify(b"", headers(OLD) | {"webhook-id": "store.default.8"})
+
+
+def test_without_a_secret_nothing_is_signed() -> None:
+    assert "webhook-signature" not in headers()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "secret",
+        PREFIX,
+        PREFIX + "not base64!",
+        PREFIX + base64.b64encode(b"x" * 23).decode(),
+        PREFIX + base64.b64encode(b"x" * 65).decode(),
+    ],
+)
+def test_a_secret_that_is_none_is_refused_and_never_shown(text: str) -> None:
+    with pytest.raises(ValueError, match="signing secret") as refusal:
+        read_secret(text)
+    hidden = text.removeprefix(PREFIX)
+    assert not hidden or hidden == "secret" or hidden not in str(refusal.value)
