@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -44,11 +44,13 @@ class ClosableSender(Sender, Protocol):
 class OnALoop:
     """The sender of the embedded engine, on an event loop in a thread of its own."""
 
-    def __init__(self, deadline_s: float) -> None:
+    def __init__(self, deadline_s: float, guard: Guard) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self._sender = asyncio.run_coroutine_threadsafe(self._make(deadline_s), self._loop).result()
+        self._sender = asyncio.run_coroutine_threadsafe(
+            self._make(deadline_s, guard), self._loop
+        ).result()
 
     def send(self, call: Call) -> Outcome:
         return asyncio.run_coroutine_threadsafe(self._sender.send(call), self._loop).result()
@@ -61,15 +63,15 @@ class OnALoop:
         self._loop.close()
 
     @staticmethod
-    async def _make(deadline_s: float) -> AiohttpSender:
-        return AiohttpSender(deadline_s, OPEN)
+    async def _make(deadline_s: float, guard: Guard) -> AiohttpSender:
+        return AiohttpSender(deadline_s, guard)
 
 
 OPEN = Guard(allow_private=True)
 
-SENDERS: dict[str, Callable[[float], ClosableSender]] = {
+SENDERS: dict[str, Callable[[float, Guard], ClosableSender]] = {
     "aiohttp": OnALoop,
-    "requests": lambda deadline_s: RequestsSender(deadline_s, OPEN),
+    "requests": RequestsSender,
 }
 
 Start = Callable[..., ClosableSender]
@@ -81,8 +83,8 @@ def start(request: pytest.FixtureRequest) -> Iterator[Start]:
     """Return what makes a sender with a deadline."""
     senders: list[ClosableSender] = []
 
-    def started(deadline_s: float = AMPLE_S) -> ClosableSender:
-        senders.append(SENDERS[request.param](deadline_s))
+    def started(deadline_s: float = AMPLE_S, guard: Guard = OPEN) -> ClosableSender:
+        senders.append(SENDERS[request.param](deadline_s, guard))
         return senders[-1]
 
     yield started
@@ -443,3 +445,69 @@ def test_a_hanging_receiver_does_not_make_another_wait(start: Start, listen: Lis
         assert took_s < SOON_S
         hanging.close()
         assert all(waited.result().status is None for waited in stuck)
+
+
+# What is not called
+
+
+LOOPBACK = [
+    "127.0.0.1",
+    "127.1",
+    "127.0.1",
+    "127.0.0.1.",
+    "2130706433",
+    "0x7f000001",
+    "0x7f.0.0.1",
+    "0177.0.0.1",
+    "017700000001",
+    "0",
+    "0.0.0.0",
+    "localhost",
+    "localhost.",
+    "[::1]",
+    "[::]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[::7f00:1]",
+    "[64:ff9b::7f00:1]",
+    "[2002:7f00:1::]",
+    "user:password@127.0.0.1",
+]
+
+
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_a_guarded_sender_never_connects_to_this_machine(
+    host: str, start: Start, listen: Listen
+) -> None:
+    receiver = listen()
+    url = f"http://{host.rpartition('@')[2]}:{receiver.port}/7"
+    outcome = start(guard=Guard()).send(Call(url=url, headers={}))
+    assert outcome.status is None
+    # Which spellings a resolver takes for this machine at all differs between systems.
+    assert outcome.error is not None
+    assert "must not be called" in outcome.error or outcome.error == "host name not found"
+    assert receiver.connections == 0
+
+
+def test_a_name_that_resolves_differently_the_second_time_is_looked_up_once(
+    start: Start, listen: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver = listen()
+    look_ups: list[str] = []
+
+    def rebinding(host: str, port: int, *_: object, **__: object) -> list[Any]:
+        look_ups.append(host)
+        address = "93.184.216.34" if len(look_ups) == 1 else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    monkeypatch.setattr(socket.socket, "connect", _refuse)
+    url = f"http://rebinding.example:{receiver.port}/7"
+    outcome = start(0.3, guard=Guard()).send(Call(url=url, headers={}))
+    assert outcome.status is None
+    assert look_ups == ["rebinding.example"]
+    assert receiver.connections == 0
+
+
+def _refuse(_socket: socket.socket, address: object) -> None:
+    raise ConnectionRefusedError(111, f"no test calls {address} outside this machine")
