@@ -22,6 +22,9 @@ from chalicelib.wiring import use_emulator
 
 START_S = 15.0
 STOP_API_S = 4.0
+STOP_STARTING_S = 0.5
+"""An API that never answered has nothing to finish, and its workers may not hear the signal yet."""
+
 STOP_FIRING_S = 8.0
 PORT_WAIT_S = 3.0
 """The children of a killed server keep its port for up to a second."""
@@ -122,12 +125,14 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         self._firing.start()
         self._api.start()
+        api_patience_s = STOP_STARTING_S
         try:
             if self._answers():
+                api_patience_s = STOP_API_S
                 print(_banner(self._settings, self._engine.place), flush=True)
             return self._watch()
         finally:
-            self._api.stop(STOP_API_S)
+            self._api.stop(api_patience_s)
             self._firing.stop(STOP_FIRING_S)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
