@@ -1,0 +1,495 @@
+"""The use case behind every wake-up, on every store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chalicelib.delivery import PUT_BACK_MS, WAIT_MS, Delivery
+from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.errors import TimerNotFound, Unavailable
+from chalicelib.ports import Metric, Outcome, TimerStore
+from chalicelib.timer import Status, Timer, Wakeup
+from tests.clock import START, HandClock
+from tests.cloud import OK, RETRY_DELAYS_S, Cloud, HandSender, Meters, delivery_of
+from tests.factories import DUE, LEASE_MS, TENANT, armed, claimed, set_timer, settled, unarmed
+
+REFUSED = Outcome(status=503)
+GONE = Outcome(status=410)
+DOWN = Unavailable("It is down.")
+
+
+class HandWaker:
+    """A waker that remembers what it was asked for, and may be broken."""
+
+    def __init__(self) -> None:
+        self.registered: list[Wakeup] = []
+        self.broken = False
+
+    def wake_at(self, wakeup: Wakeup) -> None:
+        if self.broken:
+            raise DOWN
+        self.registered.append(wakeup)
+
+    def forget(self, wakeup: Wakeup) -> None: ...
+
+
+class Failing:
+    """A store some of whose methods fail, after or before they have done their work."""
+
+    def __init__(self, store: TimerStore) -> None:
+        self._store = store
+        self.before: set[str] = set()
+        self.after: set[str] = set()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._store, name)
+
+        def call(*arguments: Any) -> Any:
+            if name in self.before:
+                raise DOWN
+            result = method(*arguments)
+            if name in self.after:
+                raise DOWN
+            return result
+
+        return call
+
+
+@pytest.fixture(params=["sqlite", "dynamodb"])
+def store(request: pytest.FixtureRequest) -> Iterator[TimerStore]:
+    if request.param == "sqlite":
+        in_memory = SQLiteTimerStore.in_memory()
+        yield in_memory
+        in_memory.close()
+    else:
+        cloud: Cloud = request.getfixturevalue("cloud")
+        yield cloud.store
+
+
+@pytest.fixture
+def waker() -> HandWaker:
+    return HandWaker()
+
+
+@pytest.fixture
+def sender(clock: HandClock) -> HandSender:
+    return HandSender(clock)
+
+
+@pytest.fixture
+def delivery(store: TimerStore, waker: HandWaker, sender: HandSender, clock: HandClock) -> Delivery:
+    return delivery_of(store, waker, sender, clock)
+
+
+def stored(store: TimerStore, timer: Timer) -> Timer:
+    return store.get(TENANT, timer.id)
+
+
+def failing(
+    store: TimerStore, waker: HandWaker, sender: HandSender, clock: HandClock
+) -> tuple[Delivery, Failing]:
+    broken = Failing(store)
+    return delivery_of(broken, waker, sender, clock), broken
+
+
+def test_a_timer_that_is_due_is_called_once_and_settled(
+    store: TimerStore,
+    waker: HandWaker,
+    sender: HandSender,
+    clock: HandClock,
+    delivery: Delivery,
+) -> None:
+    timer = set_timer(store)
+    clock.now = DUE
+
+    assert delivery.deliver(timer.wakeup()) == OK
+    assert delivery.deliver(timer.wakeup()) is None
+
+    (sent,) = sender.sent
+    assert sent.call.url == f"{timer.url}/{timer.id}"
+    assert stored(store, timer).status is Status.FIRED
+    assert waker.registered == []
+
+
+def test_a_wakeup_up_to_a_second_early_waits_out_the_rest(
+    store: TimerStore, sender: HandSender, clock: HandClock, delivery: Delivery
+) -> None:
+    timer = set_timer(store)
+    clock.now = DUE - WAIT_MS
+
+    delivery.deliver(timer.wakeup())
+
+    assert [sent.at for sent in sender.sent] == [DUE]
+
+
+def test_an_earlier_wakeup_is_registered_anew_and_sends_nothing(
+    store: TimerStore,
+    waker: HandWaker,
+    sender: HandSender,
+    clock: HandClock,
+    delivery: Delivery,
+) -> None:
+    timer = set_timer(store)
+    clock.now = DUE - WAIT_MS - 0.5
+
+    assert delivery.deliver(timer.wakeup()) is None
+
+    assert waker.registered == [timer.wakeup()]
+    assert sender.sent == []
+    assert stored(store, timer) == timer
+
+
+def test_a_wakeup_that_claims_to_be_due_sends_nothing_early(
+    store: TimerStore,
+    waker: HandWaker,
+    sender: HandSender,
+    clock: HandClock,
+    delivery: Delivery,
+) -> None:
+    timer = set_timer(store)
+    clock.now = DUE - 0.001
+
+    delivery.deliver(replace(timer.wakeup(), at=START))
+
+    assert sender.sent == []
+    assert waker.registered == [timer.wakeup()]
+
+
+def test_a_wakeup_of_an_old_version_does_nothing(
+    store: TimerStore,
+    waker: HandWaker,
+    sender: HandSender,
+    clock: HandClock,
+    delivery: Delivery,
+) -> None:
+    timer = set_timer(store)
+    store.reschedule(TENANT, timer.id, at=DUE + 60_000, now=START)
+    clock.now = DUE + 60_000
+
+    assert delivery.deliver(timer.wakeup()) is None
+
+    assert sender.sent == []
+    assert waker.registered == []
+
+
+@pytest.mark.parametrize("end", ["cancelled", "fired", "failed", "never was"])
+def test_a_wakeup_of_a_timer_that_needs_none_does_nothing(
+    store: TimerStore,
+    waker: HandWaker,
+    sender: HandSender,
+    clock: HandClock,
+    delivery: Delivery,
+    *,
+    end: str,
+) -> None:
+    timer = set_timer(store)
+    if end == "cancelled":
+        store.cancel(TENANT, timer.id, START)
+    elif end == "never was":
+        timer = replace(timer, id=4_711)
+    else:
+        settled(store, timer, Status(end))
+    clock.now = DUE
+
+    assert delivery.deliver(timer.wakeup()) is None
+
+    assert sender.sent == []
+    assert waker.registered == []
+
+
+def test_a_timer_that_another_sender_holds_is_looked_at_when_its_lease_ends(
+    store: TimerStore,
+    waker: HandWaker,
+    sender: HandSender,
+    clock: HandClock,
+    delivery: Delivery,
+) -> None:
+    timer = set_timer(store)
+    claimed(store, timer, "another's")
+    clock.now = DUE + 10
+
+    assert delivery.deliver(timer.wakeup()) is None
+
+    (again,) = waker.registered
+    assert (again.id, again.version, again.at) == (timer.id, 1, DUE + LEASE_MS)
+    assert sender.sent == []
+    clock.now = again.at
+    assert delivery.deliver(again) == OK
+
+
+def test_a_timer_is_held_against_a_sender_whose_clock_is_5_s_ahead(
+    store: TimerStore, waker: HandWaker, clock: HandClock, sender: HandSender, delivery: Delivery
+) -> None:
+    ahead = HandClock()
+    hasty = delivery_of(store, waker, HandSender(ahead), ahead)
+    timer = set_timer(store)
+    claimed(store, timer, "another's")
+    ahead.now = DUE + LEASE_MS - 1  # five seconds before that, by the clock of who holds it
+
+    assert hasty.deliver(timer.wakeup()) is None
+
+
+# What comes of a call
+
+
+@pytest.mark.parametrize("outcome", [REFUSED, Outcome(error="timed out"), Outcome(status=302)])
+def test_a_failed_call_is_tried_again_under_a_new_version(
+    store: TimerStore, waker: HandWaker, clock: HandClock, outcome: Outcome
+) -> None:
+    timer = set_timer(store)
+    clock.now = DUE
+    delivery = delivery_of(store, waker, HandSender(clock, outcome, OK), clock)
+
+    assert delivery.deliver(timer.wakeup()) == outcome
+
+    retry_at = DUE + int(RETRY_DELAYS_S[0] * 1000)
+    (following,) = waker.registered
+    assert (following.version, following.at) == (2, retry_at)
+    waiting = stored(store, timer)
+    assert (waiting.status, waiting.version, waiting.armed) == (Status.PENDING, 2, True)
+    assert waiting.next_attempt_at == retry_at
+    clock.now = retry_at
+    assert delivery.deliver(timer.wakeup()) is None
+    assert delivery.deliver(following) == OK
+    assert stored(store, timer).attempts == 2
+
+
+@pytest.mark.parametrize(("outcome", "calls"), [(GONE, 1), (REFUSED, len(RETRY_DELAYS_S) + 1)])
+def test_a_timer_fails_when_its_receiver_is_gone_or_its_attempts_are_used_up(
+    store: TimerStore, waker: HandWaker, clock: HandClock, outcome: Outcome, calls: int
+) -> None:
+    timer = set_timer(store)
+    sender = HandSender(clock, outcome)
+    delivery = delivery_of(store, waker, sender, clock)
+    wakeups = [timer.wakeup()]
+    for wakeup in wakeups:
+        clock.now = wakeup.at
+        delivery.deliver(wakeup)
+        wakeups += waker.registered
+        waker.registered.clear()
+
+    assert len(sender.sent) == calls
+    assert stored(store, timer).status is Status.FAILED
+
+
+def test_a_url_that_can_no_longer_be_called_fails_like_any_call(
+    store: TimerStore, sender: HandSender, clock: HandClock, delivery: Delivery
+) -> None:
+    timer = set_timer(store, url="ftp://receiver.example")
+    clock.now = DUE
+
+    outcome = delivery.deliver(timer.wakeup())
+
+    assert outcome
+    assert outcome.error
+    assert sender.sent == []
+    assert stored(store, timer).attempts == 1
+
+
+def test_a_retry_is_registered_before_the_row_says_that_there_is_one(
+    store: TimerStore, waker: HandWaker, clock: HandClock
+) -> None:
+    timer = set_timer(store)
+    clock.now = DUE
+    delivery, broken = failing(store, waker, HandSender(clock, REFUSED), clock)
+    broken.before.add("settle")
+
+    delivery.deliver(timer.wakeup())
+
+    assert [wakeup.version for wakeup in waker.registered] == [2, 1]
+    assert stored(store, timer).version == 1
+
+
+def test_a_retry_that_cannot_be_registered_is_left_unarmed_to_the_sweeper(
+    cloud: Cloud, clock: HandClock
+) -> None:
+    timer = set_timer(cloud.store)
+    clock.now = DUE
+    cloud.fail("SendMessage")
+
+    assert cloud.delivery(HandSender(clock, REFUSED)).deliver(timer.wakeup()) == REFUSED
+
+    waiting = stored(cloud.store, timer)
+    assert (waiting.version, waiting.armed) == (2, False)
+
+
+# What cannot be written
+
+
+@pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("outcome", [OK, REFUSED])
+def test_an_outcome_that_is_not_recorded_is_looked_after_when_the_lease_ends(
+    store: TimerStore,
+    waker: HandWaker,
+    clock: HandClock,
+    outcome: Outcome,
+    *,
+    applied: bool,
+) -> None:
+    timer = set_timer(store)
+    clock.now = DUE
+    sender = HandSender(clock, outcome)
+    delivery, broken = failing(store, waker, sender, clock)
+    (broken.after if applied else broken.before).add("settle")
+
+    delivery.deliver(timer.wakeup())
+
+    last = waker.registered[-1]
+    assert (last.version, last.at) == (1, DUE + LEASE_MS)
+    broken.before.clear()
+    broken.after.clear()
+    clock.now = last.at
+    delivery.deliver(last)
+    assert len(sender.sent) == (1 if applied else 2)
+
+
+def test_a_claim_that_fails_is_the_callers_to_bring_again(
+    store: TimerStore, waker: HandWaker, sender: HandSender, clock: HandClock
+) -> None:
+    timer = set_timer(store)
+    clock.now = DUE
+    delivery, broken = failing(store, waker, sender, clock)
+    broken.before.add("claim")
+
+    with pytest.raises(Unavailable):
+        delivery.deliver(timer.wakeup())
+    assert sender.sent == []
+
+
+def test_a_sender_whose_lease_has_ended_settles_nothing(
+    store: TimerStore, waker: HandWaker, clock: HandClock
+) -> None:
+    timer = set_timer(store)
+    clock.now = DUE
+    slow = HandSender(clock, REFUSED)
+    slow.takes_ms = LEASE_MS
+    taken_over: list[Timer] = []
+
+    class Meddling(HandSender):
+        def send(self, call: Any) -> Outcome:
+            outcome = slow.send(call)
+            taken_over.append(claimed(store, timer, "another's", now=DUE + LEASE_MS))
+            return outcome
+
+    delivery_of(store, waker, Meddling(clock), clock).deliver(timer.wakeup())
+
+    assert stored(store, timer) == taken_over[0]
+
+
+# Batches
+
+
+def test_a_batch_is_delivered_each_on_its_own(
+    cloud: Cloud, waker: HandWaker, sender: HandSender, clock: HandClock
+) -> None:
+    timers = [set_timer(cloud.store) for _ in range(4)]
+    void = replace(timers[0].wakeup(), version=9)
+    far = replace(timers[0].wakeup(), at=DUE + 60_000)
+    clock.now = DUE
+
+    delivery = delivery_of(cloud.store, waker, sender, clock)
+    delivery.deliver_all([void, far, *(timer.wakeup() for timer in timers)])
+
+    assert {sent.call.url for sent in sender.sent} == {
+        f"{timer.url}/{timer.id}" for timer in timers
+    }
+    assert waker.registered == [far]
+
+
+def test_a_batch_of_nothing_is_delivered(delivery: Delivery) -> None:
+    delivery.deliver_all([])
+
+
+def test_what_cannot_be_delivered_now_is_put_back_and_the_rest_is_not_touched(
+    cloud: Cloud, waker: HandWaker, sender: HandSender, clock: HandClock
+) -> None:
+    timer = set_timer(cloud.store)
+    far = replace(timer.wakeup(), id=2, at=DUE + 60_000)
+    clock.now = DUE + 0.7
+    delivery, broken = failing(cloud.store, waker, sender, clock)
+    broken.before.add("claim")
+
+    delivery.deliver_all([timer.wakeup(), far])
+
+    assert sorted(waker.registered, key=lambda wakeup: wakeup.id) == [
+        replace(timer.wakeup(), at=DUE + PUT_BACK_MS),
+        far,
+    ]
+
+
+def test_a_batch_fails_only_if_something_could_not_even_be_put_back(
+    cloud: Cloud, waker: HandWaker, sender: HandSender, clock: HandClock
+) -> None:
+    timers = [set_timer(cloud.store) for _ in range(3)]
+    clock.now = DUE
+    waker.broken = True
+    delivery = delivery_of(cloud.store, waker, sender, clock)
+    far = replace(timers[0].wakeup(), at=DUE + 60_000)
+
+    delivery.deliver_all([timers[0].wakeup(), timers[1].wakeup()])
+    with pytest.raises(Unavailable):
+        delivery.deliver_all([far, timers[2].wakeup()])
+
+    assert len(sender.sent) == 3
+
+
+# An operator's request
+
+
+def test_an_operator_delivers_what_is_due(
+    store: TimerStore, sender: HandSender, clock: HandClock, delivery: Delivery
+) -> None:
+    timer = set_timer(store)
+    clock.now = DUE
+
+    assert delivery.wake_or_deliver(TENANT, timer.id) == OK
+    assert delivery.wake_or_deliver(TENANT, timer.id) is None
+    assert len(sender.sent) == 1
+
+
+def test_an_operator_registers_the_wakeup_of_what_is_not_due(
+    store: TimerStore, waker: HandWaker, sender: HandSender, delivery: Delivery
+) -> None:
+    timer = set_timer(store)
+
+    assert delivery.wake_or_deliver(TENANT, timer.id) is None
+
+    assert waker.registered == [timer.wakeup()]
+    assert sender.sent == []
+
+
+def test_an_operator_is_told_of_a_timer_that_is_not_there(delivery: Delivery) -> None:
+    with pytest.raises(TimerNotFound):
+        delivery.wake_or_deliver(TENANT, 4_711)
+
+
+# What is counted
+
+
+def test_lateness_and_outcomes_are_counted(
+    store: TimerStore, waker: HandWaker, clock: HandClock
+) -> None:
+    meters = Meters()
+    delivery = delivery_of(store, waker, HandSender(clock, OK, REFUSED, GONE), clock, meters)
+    for _ in range(3):
+        clock.now = START
+        timer = set_timer(store)
+        clock.now = DUE + 12.5
+        delivery.deliver(timer.wakeup())
+
+    assert meters.of(Metric.LATENESS_MS) == [12.5] * 3
+    assert [meters.of(each) for each in (Metric.FIRED, Metric.RETRIED, Metric.FAILED)] == [[1]] * 3
+
+
+@pytest.mark.parametrize("arm", [armed, unarmed])
+def test_whether_a_timer_is_armed_makes_no_difference_to_its_delivery(
+    store: TimerStore, clock: HandClock, delivery: Delivery, arm: Callable[[Timer], bool]
+) -> None:
+    timer = set_timer(store, arm=arm)
+    clock.now = DUE
+
+    assert delivery.deliver(timer.wakeup()) == OK

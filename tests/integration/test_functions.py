@@ -1,0 +1,270 @@
+"""The Lambda functions beside the API, invoked as Lambda invokes them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chalice.app import Chalice
+from chalice.test import Client
+
+from chalicelib import wiring
+from chalicelib.aws import message
+from chalicelib.functions import BATCH_SIZE, functions
+from chalicelib.ports import Metric
+from chalicelib.timer import Status, Timer, Wakeup
+from tests.clock import START, HandClock
+from tests.cloud import Cloud, HandSender, Meters
+from tests.factories import DUE, LEASE_MS, TENANT, set_timer
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def sender(clock: HandClock) -> HandSender:
+    return HandSender(clock)
+
+
+@pytest.fixture
+def meters() -> Meters:
+    return Meters()
+
+
+@pytest.fixture
+def client(
+    cloud: Cloud, sender: HandSender, meters: Meters, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Client]:
+    """Return a client of an app that has the functions, on the stage of the test."""
+    delivery, sweeper = cloud.delivery(sender, meters), cloud.sweeper()
+    monkeypatch.setattr(wiring, "delivery", lambda: delivery)
+    monkeypatch.setattr(wiring, "sweeper", lambda: sweeper)
+    monkeypatch.setattr(wiring, "meter", lambda: meters)
+    app = Chalice("timers", configure_logs=False)
+    app.register_blueprint(functions)
+    with Client(app) as client:
+        yield client
+
+
+def queue(client: Client, *bodies: str) -> None:
+    """Invoke the function of the queue with a batch."""
+    event = client.events.generate_sqs_event(list(bodies), queue_name="timers-dev-webhooks")
+    client.lambda_.invoke("webhook_queue", event)
+
+
+def scheduled(client: Client) -> Any:
+    event = client.events.generate_cw_event("aws.events", "Scheduled Event", {}, [])
+    return client.lambda_.invoke("sweeper", event).payload
+
+
+def webhook(client: Client, event: Any) -> Any:
+    return client.lambda_.invoke("webhook", event).payload
+
+
+def body(timer: Timer) -> str:
+    return message.encode(timer.wakeup())
+
+
+def fired(cloud: Cloud, timer: Timer) -> bool:
+    return cloud.store.get(TENANT, timer.id).status is Status.FIRED
+
+
+# The function of the queue
+
+
+def test_a_batch_of_messages_is_delivered(
+    client: Client, cloud: Cloud, clock: HandClock, sender: HandSender, meters: Meters
+) -> None:
+    timers = [set_timer(cloud.store) for _ in range(BATCH_SIZE)]
+    clock.now = DUE
+
+    queue(client, *map(body, timers))
+
+    assert len(sender.sent) == BATCH_SIZE
+    assert all(fired(cloud, timer) for timer in timers)
+    assert len(meters.of(Metric.FIRED)) == BATCH_SIZE
+
+
+def test_messages_of_others_are_counted_and_dropped_and_the_rest_delivered(
+    client: Client,
+    cloud: Cloud,
+    clock: HandClock,
+    meters: Meters,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    timer = set_timer(cloud.store)
+    clock.now = DUE
+    foreign = ["", "hello", '{"Records": []}', '{"wakeup": [1, "default", "1", 1, 1]}']
+
+    queue(client, *foreign, body(timer))
+
+    assert fired(cloud, timer)
+    assert meters.of(Metric.DROPPED) == [1] * len(foreign)
+    dropped = [record for record in caplog.records if "is dropped" in record.message]
+    assert {record.levelno for record in dropped} == {logging.ERROR}
+
+
+def test_a_message_for_a_timer_that_is_gone_is_dropped(
+    client: Client, cloud: Cloud, clock: HandClock, sender: HandSender
+) -> None:
+    timer = set_timer(cloud.store)
+    cloud.store.cancel(TENANT, timer.id, START)
+    clock.now = DUE
+
+    queue(client, body(timer))
+
+    assert sender.sent == []
+    assert cloud.sent() == []
+
+
+def test_what_cannot_be_delivered_goes_back_as_a_new_message(
+    client: Client, cloud: Cloud, clock: HandClock
+) -> None:
+    timer = set_timer(cloud.store)
+    clock.now = DUE
+    cloud.fail("UpdateItem")
+
+    queue(client, body(timer))
+
+    ((wakeup, delay),) = cloud.sent()
+    assert wakeup.id == timer.id
+    assert delay > 0
+
+
+def test_a_batch_fails_only_when_a_message_could_not_even_be_put_back(
+    client: Client, cloud: Cloud, clock: HandClock
+) -> None:
+    timer = set_timer(cloud.store)
+    clock.now = DUE
+    cloud.fail()
+
+    with pytest.raises(Exception, match="cannot be"):
+        queue(client, body(timer))
+
+
+# The function that Scheduler and operators invoke
+
+
+def test_a_schedule_ahead_of_time_hands_the_exact_rest_to_the_queue(
+    client: Client, cloud: Cloud, clock: HandClock, sender: HandSender
+) -> None:
+    timer = set_timer(cloud.store, due_at=START + 3_600_000)
+    clock.now = timer.due_at - 400_500
+
+    assert webhook(client, json.loads(body(timer))) == {}
+
+    assert cloud.sent() == [(timer.wakeup(), 400)]
+    assert sender.sent == []
+
+
+def test_a_schedule_that_comes_late_delivers_at_once(
+    client: Client, cloud: Cloud, clock: HandClock
+) -> None:
+    timer = set_timer(cloud.store)
+    clock.now = DUE + 60_000
+
+    assert webhook(client, json.loads(body(timer))) == {"status": 204, "error": None}
+    assert fired(cloud, timer)
+
+
+@pytest.mark.parametrize("change", ["gone", "rescheduled"])
+def test_a_schedule_of_what_is_no_more_does_nothing(
+    client: Client, cloud: Cloud, clock: HandClock, sender: HandSender, change: str
+) -> None:
+    timer = set_timer(cloud.store)
+    if change == "gone":
+        cloud.store.cancel(TENANT, timer.id, START)
+    else:
+        cloud.store.reschedule(TENANT, timer.id, at=DUE + 1, now=START)
+    clock.now = DUE + 1
+
+    assert webhook(client, json.loads(body(timer))) == {}
+    assert sender.sent == []
+
+
+def test_an_operator_delivers_a_timer_by_its_id(
+    client: Client, cloud: Cloud, clock: HandClock
+) -> None:
+    timer = set_timer(cloud.store)
+    clock.now = DUE
+
+    assert webhook(client, {"id": timer.id}) == {"status": 204, "error": None}
+    assert webhook(client, {"id": timer.id}) == {}
+
+
+def test_an_operator_may_name_a_tenant(client: Client, cloud: Cloud, clock: HandClock) -> None:
+    timer = set_timer(cloud.store, tenant="other")
+    clock.now = DUE
+
+    assert webhook(client, {"id": timer.id, "tenant": "other"})["status"] == 204
+
+
+@pytest.mark.parametrize(
+    "event", [{}, [], None, {"id": "1"}, {"id": True}, {"id": 4_711}, {"wakeup": [1]}]
+)
+def test_a_request_that_makes_no_sense_is_an_error_to_its_sender(
+    client: Client, sender: HandSender, event: Any
+) -> None:
+    with pytest.raises(Exception, match=r"not a wake-up|no timer 4711"):
+        webhook(client, event)
+    assert sender.sent == []
+
+
+# The sweeper
+
+
+def test_the_sweeper_queues_what_was_missed(
+    client: Client, cloud: Cloud, clock: HandClock, meters: Meters
+) -> None:
+    timer = set_timer(cloud.store)
+    clock.now = DUE + LEASE_MS
+
+    assert scheduled(client) == {"sent": 1, "finished": True}
+    assert scheduled(client) == {"sent": 0, "finished": True}
+
+    assert [wakeup for wakeup, _ in cloud.sent()] == [timer.wakeup()]
+    assert meters.of(Metric.SWEPT) == [1, 0]
+    assert meters.of(Metric.OVERDUE_MS) == [LEASE_MS, 0]
+
+
+def test_from_the_request_to_the_webhook(
+    client: Client, cloud: Cloud, clock: HandClock, sender: HandSender
+) -> None:
+    near = cloud.scheduling().set(TENANT, "http://h", 5_000)
+    far = cloud.scheduling().set(TENANT, "http://h", 3_600_000)
+    (schedule,) = cloud.schedules()
+
+    clock.now = near.due_at
+    queue(client, *map(message.encode, cloud.drain()))
+    clock.now = far.due_at - 180_000
+    webhook(client, json.loads(schedule["Target"]["Input"]))
+    clock.now = far.due_at
+    wakeups: list[Wakeup] = cloud.drain()
+    queue(client, *map(message.encode, wakeups))
+
+    assert [sent.at for sent in sender.sent] == [near.due_at, far.due_at]
+
+
+# What a Lambda needs
+
+
+def test_the_functions_beside_the_api_import_neither_the_api_nor_pydantic() -> None:
+    check = (
+        "import sys; from chalicelib.functions import webhook, webhook_queue, sweeper;"
+        "print([name for name in ('app', 'pydantic', 'aiohttp', 'sqlite3') if name in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", check],
+        cwd=PROJECT,
+        env={**os.environ, "TIMERS_ENGINE": "aws"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "[]\n"

@@ -1,0 +1,224 @@
+"""Nothing is lost: whatever fails or dies on AWS, every timer is called, and soon enough."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from chalicelib.aws import message
+from chalicelib.errors import Unavailable
+from chalicelib.ports import Outcome, unmetered
+from chalicelib.timer import Status, Timer
+from tests.clock import START, HandClock
+from tests.cloud import OK, Cloud, HandSender
+from tests.factories import LEASE_MS, TENANT, URL
+
+SWEEP_MS = 60_000
+LIFE_MS = 2 * 60_000
+FAR_S = 960
+REFUSED = Outcome(status=503)
+
+
+class Died(BaseException):
+    """The process ends here: nothing of it catches this."""
+
+
+class Life:
+    """A stage as it lives on: its queue, its schedules and its sweeper, minute after minute.
+
+    What dies is started again: the queue's consumer with the message's next receive, the sweeper
+    a minute later.
+    """
+
+    def __init__(self, cloud: Cloud, clock: HandClock, *outcomes: Outcome) -> None:
+        self._cloud = cloud
+        self._clock = clock
+        self.sender = HandSender(clock, *outcomes)
+        self._next_sweep = clock.now + SWEEP_MS / 3
+
+    def until(self, end: float) -> None:
+        """Let time pass, from one event to the next."""
+        while self._clock.now < end:
+            self._fire_schedules()
+            self._consume()
+            if self._clock.now >= self._next_sweep:
+                self._next_sweep += SWEEP_MS
+                self._alive(lambda: self._cloud.sweeper().sweep())
+            following = min(self._next_sweep, self._cloud.next_message_at())
+            self._clock.now = max(self._clock.now, following)
+
+    def _consume(self) -> None:
+        while messages := self._cloud.receive():
+            bodies = [each["Body"] for each in messages]
+            wakeups = message.decode_all(bodies, unmetered)
+            # One by one: in threads, which call comes as the k-th would be chance.
+            for wakeup, each in zip(wakeups, messages, strict=True):
+                delivery = self._cloud.delivery(self.sender)
+                if self._alive(lambda d=delivery, w=wakeup: d.deliver(w)):  # type: ignore[misc]
+                    self._cloud.delete([each])
+
+    def _fire_schedules(self) -> None:
+        for schedule in self._cloud.schedules():
+            wakeup = message.read(json.loads(schedule["Target"]["Input"]))
+            if self._clock.now >= wakeup.at - 5 * 60_000:
+                delivery = self._cloud.delivery(self.sender)
+                self._alive(lambda d=delivery, w=wakeup: d.deliver(w))  # type: ignore[misc]
+                self._cloud.unschedule(schedule["Name"])
+
+    @staticmethod
+    def _alive(work: Callable[[], object]) -> bool:
+        """Work; tell whether it came to its end."""
+        try:
+            work()
+        except (Unavailable, Died):
+            return False
+        return True
+
+
+def moments(sender: HandSender) -> list[float]:
+    return [sent.at for sent in sender.sent]
+
+
+def statuses(cloud: Cloud, timers: Iterable[Timer]) -> set[Status]:
+    return {cloud.store.get(TENANT, timer.id).status for timer in timers}
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 3, 90])
+@pytest.mark.parametrize("outcomes", [(OK,), (REFUSED, OK)], ids=["delivered", "tried again"])
+def test_timers_fire_at_most_one_sweep_late_if_no_wakeup_can_be_registered(
+    cloud: Cloud, clock: HandClock, seconds: int, outcomes: tuple[Outcome, ...]
+) -> None:
+    cloud.fail("SendMessage", "CreateSchedule")  # the sweeper sends in batches
+    timer = cloud.scheduling().set(TENANT, URL, seconds * 1000)
+    life = Life(cloud, clock, *outcomes)
+
+    life.until(START + LIFE_MS + seconds * 1000)
+
+    due = [timer.due_at]
+    if len(outcomes) > 1:
+        due.append(int(moments(life.sender)[0]) + 5_000)
+    late = [at - due_at for at, due_at in zip(moments(life.sender), due, strict=True)]
+    assert all(0 <= each <= SWEEP_MS for each in late), late
+    assert statuses(cloud, [timer]) == {Status.FIRED}
+
+
+def test_a_far_timer_fires_on_time_if_no_schedule_can_be_made(
+    cloud: Cloud, clock: HandClock
+) -> None:
+    cloud.fail("CreateSchedule")
+    timer = cloud.scheduling().set(TENANT, URL, FAR_S * 1000)
+    life = Life(cloud, clock)
+
+    life.until(timer.due_at + SWEEP_MS)
+
+    assert moments(life.sender) == [timer.due_at]
+
+
+def dying_at(cloud: Cloud, number: int) -> Callable[[str], None]:
+    """Die before the ``number``-th call to AWS, once; all before it were made."""
+    left = iter(range(number))
+
+    def die(_operation: str) -> None:
+        if next(left, None) is None:
+            cloud.heal()
+            raise Died
+
+    return die
+
+
+def failing_at(cloud: Cloud, number: int) -> Callable[[str], None]:
+    """Fail the ``number``-th call to AWS, once."""
+    die = dying_at(cloud, number)
+
+    def fail(operation: str) -> None:
+        try:
+            die(operation)
+        except Died:
+            raise Unavailable("It is away.") from None
+
+    return fail
+
+
+MOST_CALLS = 10
+
+
+@pytest.mark.parametrize("number", range(MOST_CALLS))
+@pytest.mark.parametrize("trouble", [dying_at, failing_at], ids=["death", "failure"])
+@pytest.mark.parametrize("outcomes", [(OK,), (REFUSED, OK)], ids=["delivered", "tried again"])
+def test_trouble_between_any_two_calls_of_a_delivery_costs_a_lease_and_a_sweep_at_most(
+    cloud: Cloud,
+    clock: HandClock,
+    *,
+    number: int,
+    trouble: Callable[[Cloud, int], Callable[[str], None]],
+    outcomes: tuple[Outcome, ...],
+) -> None:
+    timer = cloud.scheduling().set(TENANT, URL, 5_000)
+    life = Life(cloud, clock, *outcomes)
+    cloud.before_call = trouble(cloud, number)
+
+    life.until(START + LIFE_MS)
+
+    calls = moments(life.sender)
+    assert all(at >= timer.due_at for at in calls)
+    bound = LEASE_MS + SWEEP_MS
+    assert calls[0] - timer.due_at <= bound
+    assert statuses(cloud, [timer]) == {Status.FIRED}
+    assert len(outcomes) <= len(calls) <= len(outcomes) + 1
+
+
+@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("seconds", [1, 30])
+def test_a_death_while_a_timer_is_set_loses_none_that_was_acknowledged(
+    cloud: Cloud, clock: HandClock, number: int, seconds: int
+) -> None:
+    acknowledged = []
+    cloud.before_call = dying_at(cloud, number)
+    for _ in range(3):
+        try:
+            acknowledged.append(cloud.scheduling().set(TENANT, URL, seconds * 1000))
+        except Died:
+            cloud.store = cloud.another_store()
+    cloud.heal()
+    life = Life(cloud, clock)
+
+    life.until(START + seconds * 1000 + LIFE_MS)
+
+    assert len(acknowledged) >= 2
+    assert statuses(cloud, acknowledged) == {Status.FIRED}
+    assert min(moments(life.sender)) >= START + seconds * 1000
+
+
+@pytest.mark.parametrize("number", [1, 2, 65, 128, 129, 130, 131, 132, 133])
+def test_a_death_of_the_sweeper_costs_one_sweep(
+    cloud: Cloud, clock: HandClock, number: int
+) -> None:
+    timers = [cloud.scheduling().set(TENANT, URL, 5_000) for _ in range(3)]
+    cloud.drain()
+    clock.now = START + 10_000
+    cloud.drain()  # every wake-up is lost
+    life = Life(cloud, clock)
+    cloud.before_call = dying_at(cloud, number)
+
+    life.until(START + LIFE_MS + SWEEP_MS)
+
+    assert statuses(cloud, timers) == {Status.FIRED}
+    late = max(moments(life.sender)) - (START + 5_000)
+    assert late <= LEASE_MS + 2 * SWEEP_MS
+    assert len(life.sender.sent) == 3
+
+
+def test_everything_away_for_two_minutes_loses_nothing(cloud: Cloud, clock: HandClock) -> None:
+    timers = [cloud.scheduling().set(TENANT, URL, 5_000) for _ in range(5)]
+    life = Life(cloud, clock)
+    cloud.fail()
+    life.until(START + 2 * 60_000)
+    assert life.sender.sent == []
+
+    cloud.heal()
+    life.until(clock.now + LEASE_MS + SWEEP_MS)
+
+    assert statuses(cloud, timers) == {Status.FIRED}
+    assert len(life.sender.sent) == 5
