@@ -146,7 +146,7 @@ class Deployment:
         try:
             s3.head_object(Bucket=self.bucket, Key=key)
         except ClientError as error:
-            if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
+            if error.response["Error"]["Code"] not in ("404", "NoSuchBucket", "NoSuchKey"):
                 raise
             self.say(f"{self.bucket}: uploading {code.stat().st_size / 1e6:.1f} MB")
             try:

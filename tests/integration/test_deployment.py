@@ -1,0 +1,304 @@
+"""A stage goes up and comes down: our commands, and the calls that Chalice makes, on moto.
+
+moto imports no API from Chalice's document, so that one step is done for it here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from chalice.awsclient import TypedAWSClient
+from chalice.cli.factory import CLIFactory
+from chalice.deploy.packager import LambdaDeploymentPackager
+from chalice.utils import UI
+from moto import mock_aws
+from moto.core.config import default_user_config
+
+from chalicelib.functions import BATCH_SIZE
+from infra.account import Account
+from infra.deploy import Deployment, Way
+from infra.errors import DeployError
+from infra.package import ROOT
+from infra.record import FUNCTIONS
+from tests.templates import REGION, config, policy
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Tried to parse AWS",  # moto's CloudFormation makes no alarms
+    "ignore::DeprecationWarning",
+)
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Be the operator of an empty account."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(default_user_config, "lambda", {"use_docker": False})
+    with mock_aws():
+        yield
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def dev(aws: None, lines: list[str], tmp_path: Path) -> Deployment:
+    return Deployment(Account.current(), "dev", lines.append, checkout(tmp_path / "one"), 0)
+
+
+class Chalice:
+    """Chalice in this process, with a small package and an API that moto takes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.broken = False
+        monkeypatch.setattr("infra.deploy.run_chalice", self.run)
+        monkeypatch.setattr(LambdaDeploymentPackager, "create_deployment_package", _small_package)
+        monkeypatch.setattr(TypedAWSClient, "import_rest_api", lambda _, **api: self._import(**api))
+        monkeypatch.setattr(TypedAWSClient, "update_api_from_swagger", lambda *_, **__: None)
+        monkeypatch.setattr(TypedAWSClient, "deploy_rest_api", lambda *_, **__: None)
+
+    def run(self, arguments: list[str], region: str, folder: Path) -> None:
+        command, _, stage = arguments
+        factory = CLIFactory(str(folder), environ=dict(os.environ))
+        session = factory.create_botocore_session()
+        settings = factory.create_config_obj(stage)
+        if command == "deploy":
+            deployer = factory.create_default_deployer(session, settings, UI())
+        else:
+            deployer = factory.create_deletion_deployer(session, UI())
+        deployer.deploy(settings, stage)
+
+    def _import(self, swagger_document: dict[str, Any], endpoint_type: str) -> str:
+        if self.broken:
+            raise DeployError("API Gateway is away")
+        api = boto3.client("apigateway").create_rest_api(
+            name=swagger_document["info"]["title"], endpointConfiguration={"types": [endpoint_type]}
+        )
+        return str(api["id"])
+
+
+@pytest.fixture
+def chalice(monkeypatch: pytest.MonkeyPatch) -> Chalice:
+    return Chalice(monkeypatch)
+
+
+def checkout(folder: Path) -> Path:
+    shutil.copytree(ROOT / ".chalice", folder / ".chalice", ignore=shutil.ignore_patterns("dep*"))
+    for name in ("app.py", "requirements.txt"):
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def left() -> dict[str, int]:
+    """Count what a stage is made of."""
+    functions = boto3.client("lambda")
+    return {
+        "functions": len(functions.list_functions()["Functions"]),
+        "event sources": len(functions.list_event_source_mappings()["EventSourceMappings"]),
+        "rules": len(boto3.client("events").list_rules()["Rules"]),
+        "roles": len(boto3.client("iam").list_roles()["Roles"]),
+        "apis": len(boto3.client("apigateway").get_rest_apis()["items"]),
+        "tables": len(boto3.client("dynamodb").list_tables()["TableNames"]),
+        "queues": len(boto3.client("sqs").list_queues().get("QueueUrls", [])),
+        "buckets": len(boto3.client("s3").list_buckets()["Buckets"]),
+    }
+
+
+def test_resources_are_made_once_and_then_left_alone(dev: Deployment, lines: list[str]) -> None:
+    dev.make_resources()
+    assert lines[0] == "timers-dev: creating"
+    assert lines[-1] == "timers-dev: done"
+    lines.clear()
+    dev.make_resources()
+    assert lines == ["timers-dev: nothing to change"]
+
+
+def test_a_topic_for_alarms_stays_until_another_is_named(dev: Deployment) -> None:
+    topic = f"arn:aws:sns:{REGION}:123456789012:ops"
+    dev.make_resources(alarm_topic=topic)
+    dev.make_resources()
+    (stack,) = boto3.client("cloudformation").describe_stacks(StackName="timers-dev")["Stacks"]
+    parameters = {item["ParameterKey"]: item["ParameterValue"] for item in stack["Parameters"]}
+    assert parameters == {"Stage": "dev", "AlarmTopic": topic}
+
+
+def test_a_stack_that_is_being_changed_is_left_alone(dev: Deployment) -> None:
+    dev.make_resources()
+    _set_status("UPDATE_IN_PROGRESS")
+    with pytest.raises(DeployError, match=r"being changed \(UPDATE_IN_PROGRESS\): try again"):
+        dev.make_resources()
+
+
+def test_a_stack_that_failed_at_birth_starts_afresh(dev: Deployment, lines: list[str]) -> None:
+    dev.make_resources()
+    _set_status("ROLLBACK_COMPLETE")
+    lines.clear()
+    dev.make_resources()
+    assert lines[0] == "timers-dev: ROLLBACK_COMPLETE, so it starts afresh"
+    assert lines[-1] == "timers-dev: done"
+
+
+def test_a_stuck_stack_is_named_with_the_way_out(dev: Deployment) -> None:
+    dev.make_resources()
+    _set_status("UPDATE_ROLLBACK_FAILED")
+    with pytest.raises(DeployError, match="continue its rollback"):
+        dev.make_resources()
+
+
+def test_chalice_makes_every_function_with_its_own_role(dev: Deployment, chalice: Chalice) -> None:
+    dev.deploy()
+    functions = boto3.client("lambda")
+    iam = boto3.client("iam")
+    for name, suffix in FUNCTIONS.items():
+        made = functions.get_function(FunctionName=f"timers-dev{suffix}")["Configuration"]
+        sizes = config()["lambda_functions"][name]
+        assert made["Timeout"] == sizes["lambda_timeout"]
+        assert made["MemorySize"] == sizes["lambda_memory_size"]
+        assert made["Environment"]["Variables"] == {"TIMERS_STAGE": "dev"}
+        assert made["TracingConfig"] == {"Mode": "Active"}
+        assert made["Architectures"] == ["arm64"]
+        role = f"timers-dev-{name}"
+        assert made["Role"].endswith(f"/{role}")
+        granted: Any = iam.get_role_policy(RoleName=role, PolicyName=role)["PolicyDocument"]
+        assert granted["Statement"] == policy("dev", name)
+
+
+def test_chalice_connects_queue_schedule_and_api(dev: Deployment, chalice: Chalice) -> None:
+    url = dev.deploy()
+    (source,) = boto3.client("lambda").list_event_source_mappings()["EventSourceMappings"]
+    assert source["EventSourceArn"].endswith(f":{dev.names.queue}")
+    assert source["BatchSize"] == BATCH_SIZE
+    (rule,) = boto3.client("events").list_rules()["Rules"]
+    assert (rule["Name"], rule["ScheduleExpression"]) == (
+        "timers-dev-sweeper-event",
+        "rate(1 minute)",
+    )
+    (api,) = boto3.client("apigateway").get_rest_apis()["items"]
+    assert url == f"https://{api['id']}.execute-api.{REGION}.amazonaws.com/dev"
+    assert api["endpointConfiguration"]["types"] == ["REGIONAL"]
+
+
+def test_deploying_again_changes_nothing_even_from_another_checkout(
+    dev: Deployment, chalice: Chalice, tmp_path: Path
+) -> None:
+    url, made = dev.deploy(), left()
+    assert dev.deploy() == url
+    elsewhere = Deployment(dev.account, "dev", dev.say, checkout(tmp_path / "two"), 0)
+    assert elsewhere.deploy() == url
+    assert left() == made
+
+
+def test_a_deployment_that_was_cut_off_is_finished_by_the_next(
+    dev: Deployment, chalice: Chalice
+) -> None:
+    chalice.broken = True
+    with pytest.raises(DeployError, match="API Gateway is away"):
+        dev.deploy()
+    assert left()["functions"] == 4
+    assert left()["apis"] == 0
+    chalice.broken = False
+    dev.deploy()
+    assert left()["apis"] == left()["event sources"] == left()["rules"] == 1
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_nothing_is_left_of_a_stage_that_was_destroyed(
+    dev: Deployment, chalice: Chalice, lines: list[str], *, cut_off: bool
+) -> None:
+    before = left()
+    chalice.broken = cut_off
+    if cut_off:
+        with pytest.raises(DeployError):
+            dev.deploy()
+    else:
+        dev.deploy()
+    assert left() != before
+    dev.destroy()
+    assert left() == before
+    lines.clear()
+    dev.destroy()
+    assert lines == ["dev: nothing is deployed"]
+
+
+def test_a_package_is_refused_where_chalice_deployed(
+    dev: Deployment, chalice: Chalice, tmp_path: Path
+) -> None:
+    dev.deploy()
+    with pytest.raises(DeployError, match=r"was deployed with `make deploy`.*make destroy"):
+        dev.release(tmp_path)
+    assert dev.way() is Way.CHALICE
+
+
+def test_chalice_is_refused_where_a_package_was_deployed(dev: Deployment, chalice: Chalice) -> None:
+    boto3.client("cloudformation").create_stack(
+        StackName=dev.application,
+        TemplateBody=json.dumps({"Resources": {"T": {"Type": "AWS::SNS::Topic"}}}),
+    )
+    with pytest.raises(DeployError, match=r"was deployed with `make release`.*make destroy"):
+        dev.deploy()
+    assert left()["tables"] == 0
+
+
+def test_a_package_without_its_resources_names_the_command_that_makes_them(
+    dev: Deployment, tmp_path: Path
+) -> None:
+    template, code = tmp_path / "sam.json", tmp_path / "deployment.zip"
+    template.write_text('{"Resources": {}}', encoding="utf-8")
+    with zipfile.ZipFile(code, "w"):
+        pass
+    with pytest.raises(DeployError, match="`make infra STAGE=dev` makes it"):
+        dev.deploy_package(template, code)
+
+
+def test_without_a_region_one_line_says_so(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    with pytest.raises(DeployError, match="No AWS region: set AWS_DEFAULT_REGION"):
+        Account.current()
+
+
+def test_without_credentials_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    with pytest.raises(DeployError, match="No AWS credentials: set AWS_PROFILE, or"):
+        Account.current()
+
+
+def test_a_profile_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    with pytest.raises(DeployError, match="nobody"):
+        Account.current()
+
+
+def _small_package(_packager: Any, folder: str, _version: str) -> str:
+    path = Path(folder) / "small.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("app.py", "")
+    return str(path)
+
+
+def _set_status(status: str) -> None:
+    from moto.backends import get_backend
+
+    stacks = get_backend("cloudformation")["123456789012"][REGION].stacks
+    for stack in stacks.values():
+        stack.status = status

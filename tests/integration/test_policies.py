@@ -1,0 +1,150 @@
+"""What each function may do on AWS, against what it does: every call is held up to its policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+
+from chalicelib.ports import Outcome
+from tests.clock import HandClock
+from tests.cloud import NAMES, AwsCall, Cloud, HandSender
+from tests.factories import LEASE_MS, TENANT, URL
+from tests.templates import policy
+
+HOUR_MS = 3_600_000
+DELAYS_MS = (5_000, 5_000, 60_000, HOUR_MS)
+
+ACTIONS = {
+    "BatchWriteItem": "dynamodb:BatchWriteItem",
+    "CreateSchedule": "scheduler:CreateSchedule",
+    "DeleteItem": "dynamodb:DeleteItem",
+    "DeleteSchedule": "scheduler:DeleteSchedule",
+    "GetItem": "dynamodb:GetItem",
+    "GetQueueAttributes": "sqs:GetQueueAttributes",
+    "GetQueueUrl": "sqs:GetQueueUrl",
+    "PutItem": "dynamodb:PutItem",
+    "Query": "dynamodb:Query",
+    "SendMessage": "sqs:SendMessage",
+    "SendMessageBatch": "sqs:SendMessage",
+    "UpdateItem": "dynamodb:UpdateItem",
+}
+
+BY_LAMBDA = {
+    "logs:CreateLogStream",
+    "logs:PutLogEvents",
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
+    "sqs:ReceiveMessage",
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+}
+"""Actions that Lambda itself takes in a function's name."""
+
+
+def resource(call: AwsCall) -> str:
+    """Return the ARN of what a call is about."""
+    parameters = call.parameters
+    place = "eu-central-1:123456789012"
+    if ACTIONS[call.operation].startswith("dynamodb:"):
+        table = parameters.get("TableName") or next(iter(parameters["RequestItems"]))
+        index = f"/index/{parameters['IndexName']}" if "IndexName" in parameters else ""
+        return f"arn:aws:dynamodb:{place}:table/{table}{index}"
+    if ACTIONS[call.operation].startswith("sqs:"):
+        queue = parameters.get("QueueName") or parameters["QueueUrl"].rsplit("/", 1)[1]
+        return f"arn:aws:sqs:{place}:{queue}"
+    return f"arn:aws:scheduler:{place}:schedule/{parameters['GroupName']}/{parameters['Name']}"
+
+
+def allowed(call: AwsCall, statements: list[dict[str, Any]]) -> bool:
+    return any(
+        ACTIONS[call.operation] in statement["Action"]
+        and fnmatchcase(resource(call), statement["Resource"].replace("timers-dev", NAMES.stack))
+        and _condition_holds(call, statement.get("Condition"))
+        for statement in statements
+    )
+
+
+def _condition_holds(call: AwsCall, condition: dict[str, Any] | None) -> bool:
+    if condition is None:
+        return True
+    ((_, (keys,)),) = [(kind, tuple(test.values())) for kind, test in condition.items()]
+    return call.parameters["Item"]["pk"]["S"] in keys
+
+
+def refused(cloud: Cloud, function: str) -> list[AwsCall]:
+    statements = policy("dev", function)
+    return [call for call in cloud.calls if not allowed(call, statements)]
+
+
+def unused(cloud: Cloud, function: str) -> set[str]:
+    """Return the actions that a policy grants and nothing asked for."""
+    granted = {action for statement in policy("dev", function) for action in statement["Action"]}
+    used = {ACTIONS[call.operation] for call in cloud.calls}
+    if any(call.operation == "CreateSchedule" for call in cloud.calls):
+        used.add("iam:PassRole")
+    return granted - used - BY_LAMBDA
+
+
+@pytest.fixture
+def fresh(cloud: Cloud) -> Callable[[], None]:
+    """Forget the calls so far, and what the waker has found: a new process begins."""
+
+    def begin() -> None:
+        cloud.calls.clear()
+        cloud.waker._found = None
+        cloud.store = cloud.another_store()
+
+    return begin
+
+
+def test_the_api_may_do_what_it_does_and_nothing_else(
+    cloud: Cloud, clock: HandClock, fresh: Callable[[], None]
+) -> None:
+    fresh()
+    scheduling = cloud.scheduling()
+    near, far = (scheduling.set(TENANT, URL, delay) for delay in (1_000, 5 * HOUR_MS))
+    scheduling.set(TENANT, URL, 60_000)
+    scheduling.get(TENANT, near.id)
+    for status in (None, *type(near.status)):
+        scheduling.list(TENANT, before=None, status=status, limit=10)
+    scheduling.cancel(TENANT, far.id)
+    scheduling.purge(TENANT)
+    scheduling.check()
+
+    assert refused(cloud, "api_handler") == []
+    assert unused(cloud, "api_handler") == set()
+
+
+@pytest.mark.parametrize("function", ["webhook", "webhook_queue"])
+def test_who_delivers_may_do_what_it_does_and_nothing_else(
+    cloud: Cloud, clock: HandClock, fresh: Callable[[], None], function: str
+) -> None:
+    timers = [cloud.scheduling().set(TENANT, URL, delay) for delay in DELAYS_MS]
+    fresh()
+    hour = Outcome(status=503, retry_after=3_600.0)
+    delivery = cloud.delivery(HandSender(clock, Outcome(status=204), hour, Outcome(status=410)))
+    clock.now = timers[0].due_at
+    for timer in timers:
+        delivery.wake_or_deliver(TENANT, timer.id)
+    clock.now = timers[-1].due_at
+    delivery.deliver_all([timers[-1].wakeup()])
+
+    assert refused(cloud, function) == []
+    assert unused(cloud, function) == set()
+
+
+def test_the_sweeper_may_do_what_it_does_and_nothing_else(
+    cloud: Cloud, clock: HandClock, fresh: Callable[[], None]
+) -> None:
+    timer = cloud.scheduling().set(TENANT, URL, 5_000)
+    clock.now = timer.due_at
+    cloud.drain()
+    fresh()
+    clock.now = timer.due_at + 3 * LEASE_MS
+    cloud.sweeper().sweep()
+
+    assert refused(cloud, "sweeper") == []
+    assert unused(cloud, "sweeper") == set()

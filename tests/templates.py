@@ -1,0 +1,68 @@
+"""The templates and policies of a stage, as AWS will see them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from infra.package import ROOT, resources_template
+
+STAGES = ("dev", "prod")
+ACCOUNT = "111122223333"
+REGION = "eu-central-1"
+FUNCTIONS = ("api_handler", "webhook", "webhook_queue", "sweeper")
+
+_PSEUDO = {
+    "AWS::AccountId": ACCOUNT,
+    "AWS::Region": REGION,
+    "AWS::Partition": "aws",
+    "AWS::URLSuffix": "amazonaws.com",
+}
+
+
+def resources(stage: str) -> dict[str, Any]:
+    """Return the resources of the resources stack, every name spelled out."""
+    template = resources_template()
+    production = stage == "prod"
+    resolved: dict[str, Any] = resolve(
+        template["Resources"], {"Stage": stage, "AlarmTopic": ""}, {"IsProduction": production}
+    )
+    return resolved
+
+
+def resolve(value: Any, parameters: dict[str, str], conditions: dict[str, bool]) -> Any:
+    """Return ``value`` with its parameters and pseudo parameters put in."""
+    known = _PSEUDO | parameters
+    if isinstance(value, list):
+        return [resolve(item, parameters, conditions) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(value.get("Fn::Sub"), str):
+        text: str = value["Fn::Sub"]
+        for name, replacement in known.items():
+            text = text.replace(f"${{{name}}}", replacement)
+        return text
+    if value.get("Ref") in known:
+        return known[value["Ref"]]
+    if "Fn::If" in value:
+        condition, yes, no = value["Fn::If"]
+        return resolve(yes if conditions.get(condition) else no, parameters, conditions)
+    return {key: resolve(item, parameters, conditions) for key, item in value.items()}
+
+
+def policy_file(stage: str, function: str) -> Path:
+    return ROOT / ".chalice" / "policies" / stage / f"{function}.json"
+
+
+def policy(stage: str, function: str) -> list[dict[str, Any]]:
+    """Return the statements of one function's policy."""
+    document = json.loads(policy_file(stage, function).read_text(encoding="utf-8"))
+    statements: list[dict[str, Any]] = document["Statement"]
+    return statements
+
+
+def config() -> dict[str, Any]:
+    """Return Chalice's configuration."""
+    found: dict[str, Any] = json.loads((ROOT / ".chalice" / "config.json").read_text("utf-8"))
+    return found

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalicelib.aws import rows
+from chalicelib.aws.names import APP, Names
+from chalicelib.aws.table import TTL_ATTRIBUTE, table_definition
+from chalicelib.aws.telemetry import NAMESPACE
+from chalicelib.ports import Metric
+from chalicelib.settings import PRODUCTION, load
+from infra import record
+from infra.deploy import fingerprint
+from infra.errors import DeployError
+from infra.package import known_stage
+from tests.templates import ACCOUNT, FUNCTIONS, REGION, STAGES, config, policy, resources
+
+FORCED = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+"""Actions that AWS grants on everything or not at all."""
+
+ARN = re.compile(
+    r"arn:aws:(dynamodb|sqs|scheduler|iam|logs):(\*:\*|:\*):"
+    r"(table/|schedule/|role/|log-group:/aws/lambda/)?timers-(dev|prod)[\w/-]*(/\*|:\*)?"
+)
+
+
+def alarms(stage: str) -> dict[str, Any]:
+    return {
+        resource["Properties"]["AlarmName"]: resource["Properties"]
+        for resource in resources(stage).values()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_stack_makes_the_table_that_the_store_is_tested_on(stage: str) -> None:
+    table = resources(stage)["Table"]["Properties"]
+    wanted = table_definition(Names(stage).table)
+    assert {key: table[key] for key in wanted} == wanted
+    assert table["TimeToLiveSpecification"] == {"AttributeName": TTL_ATTRIBUTE, "Enabled": True}
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_no_stack_takes_the_table_with_it_and_production_guards_it() -> None:
+    for stage in STAGES:
+        table = resources(stage)["Table"]
+        assert table["DeletionPolicy"] == "RetainExceptOnCreate"
+        assert table["UpdateReplacePolicy"] == "Retain"
+        assert table["Properties"]["DeletionProtectionEnabled"] is (stage == PRODUCTION)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_stack_names_everything_as_the_code_does(stage: str) -> None:
+    names, made = Names(stage), resources(stage)
+    assert made["Queue"]["Properties"]["QueueName"] == names.queue
+    assert made["DeadLetters"]["Properties"]["QueueName"] == names.dead_letters
+    assert made["ScheduleGroup"]["Properties"]["Name"] == names.schedule_group
+    assert made["SchedulerRole"]["Properties"]["RoleName"] == names.scheduler_role
+    logs = {
+        resource["Properties"]["LogGroupName"]
+        for resource in made.values()
+        if resource["Type"] == "AWS::Logs::LogGroup"
+    }
+    assert logs == {f"/aws/lambda/{names.stack}{suffix}" for suffix in record.FUNCTIONS.values()}
+
+
+def test_logs_are_kept_for_a_while_and_no_longer() -> None:
+    for resource in resources("dev").values():
+        if resource["Type"] == "AWS::Logs::LogGroup":
+            assert resource["Properties"]["RetentionInDays"] == 30
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_schedule_may_invoke_one_function_and_leave_dead_letters(stage: str) -> None:
+    names = Names(stage)
+    role = resources(stage)["SchedulerRole"]["Properties"]
+    (wake,) = role["Policies"]
+    assert wake["PolicyDocument"]["Statement"] == [
+        {
+            "Sid": "Invoke",
+            "Effect": "Allow",
+            "Action": ["lambda:InvokeFunction"],
+            "Resource": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{names.webhook_function}",
+        },
+        {
+            "Sid": "LeaveBehind",
+            "Effect": "Allow",
+            "Action": ["sqs:SendMessage"],
+            "Resource": {"Fn::GetAtt": ["DeadLetters", "Arn"]},
+        },
+    ]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_only_schedules_of_this_group_may_take_the_schedulers_role(stage: str) -> None:
+    group = f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule-group/{Names(stage).schedule_group}"
+    role = resources(stage)["SchedulerRole"]["Properties"]
+    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    assert trust["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": ACCOUNT, "aws:SourceArn": group}
+    }
+
+
+def test_a_message_that_nobody_handles_ends_among_the_dead_letters() -> None:
+    made = resources("dev")
+    queue, dead = made["Queue"]["Properties"], made["DeadLetters"]["Properties"]
+    assert queue["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetters", "Arn"]},
+        "maxReceiveCount": 5,
+    }
+    assert dead["RedriveAllowPolicy"]["sourceQueueArns"] == [
+        f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue['QueueName']}"
+    ]
+    assert dead["MessageRetentionPeriod"] == 14 * 86_400
+    assert queue["SqsManagedSseEnabled"]
+    assert dead["SqsManagedSseEnabled"]
+
+
+def test_every_time_limit_leaves_room_for_the_one_inside_it() -> None:
+    settings = load({})
+    functions = config()["lambda_functions"]
+    for name in ("webhook", "webhook_queue"):
+        timeout = functions[name]["lambda_timeout"]
+        assert settings.send_timeout_s < timeout < settings.lease_ms / 1000
+        assert timeout <= resources("dev")["Queue"]["Properties"]["VisibilityTimeout"]
+    assert functions["api_handler"]["lambda_timeout"] <= 29
+    assert functions["sweeper"]["lambda_timeout"] <= 60
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_alarms_watch_the_metrics_that_the_functions_write(stage: str) -> None:
+    for name, metric in (("overdue", Metric.OVERDUE_MS), ("unswept", Metric.SWEPT)):
+        alarm = alarms(stage)[f"timers-{stage}-{name}"]
+        assert alarm["Namespace"] == NAMESPACE
+        assert alarm["MetricName"] == metric.value
+        assert alarm["Dimensions"] == [{"Name": "service", "Value": f"{APP}-{stage}"}]
+
+
+def test_every_function_is_watched_for_errors_and_throttles() -> None:
+    watched = {
+        (alarm["MetricName"], alarm["Dimensions"][0]["Value"])
+        for alarm in alarms("dev").values()
+        if alarm["Namespace"] == "AWS/Lambda"
+    }
+    assert watched == {
+        (metric, f"timers-dev{suffix}")
+        for metric in ("Errors", "Throttles")
+        for suffix in record.FUNCTIONS.values()
+    }
+
+
+def test_an_operators_guide_tells_of_every_alarm() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    missing = [name for name in alarms("dev") if name.replace("timers-dev-", "…-") not in guide]
+    assert missing == []
+
+
+def test_production_grants_what_dev_grants() -> None:
+    for function in FUNCTIONS:
+        assert str(policy("prod", function)).replace("prod", "dev") == str(policy("dev", function))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_may_do_named_things_to_named_resources(stage: str, function: str) -> None:
+    for statement in policy(stage, function):
+        assert statement["Effect"] == "Allow"
+        assert not [action for action in statement["Action"] if "*" in action]
+        if set(statement["Action"]) == FORCED:
+            assert statement["Resource"] == "*"
+            continue
+        found = ARN.fullmatch(statement["Resource"])
+        assert found, statement["Resource"]
+        assert f"timers-{stage}" in statement["Resource"]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_writes_its_own_logs_only(function: str) -> None:
+    suffix = record.FUNCTIONS[function]
+    (logs,) = [found for found in policy("dev", function) if found["Sid"] == "WriteLogs"]
+    assert logs["Action"] == ["logs:CreateLogStream", "logs:PutLogEvents"]
+    assert logs["Resource"] == f"arn:aws:logs:*:*:log-group:/aws/lambda/timers-dev{suffix}:*"
+
+
+@pytest.mark.parametrize("function", ["webhook", "webhook_queue"])
+def test_who_delivers_may_make_no_row_but_the_stores_name(function: str) -> None:
+    (put,) = [found for found in policy("dev", function) if "dynamodb:PutItem" in found["Action"]]
+    assert put["Action"] == ["dynamodb:PutItem"]
+    assert put["Condition"] == {
+        "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [rows.store_key()["pk"]["S"]]}
+    }
+
+
+def test_schedules_get_their_role_and_no_other() -> None:
+    for function in FUNCTIONS:
+        for statement in policy("dev", function):
+            if "iam:PassRole" in statement["Action"]:
+                assert statement["Resource"] == "arn:aws:iam::*:role/timers-dev-scheduler"
+                assert statement["Condition"] == {
+                    "StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}
+                }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_function_has_a_policy_and_sizes(stage: str) -> None:
+    functions = config()["stages"][stage]["lambda_functions"]
+    assert set(functions) == set(FUNCTIONS) == set(config()["lambda_functions"])
+    for name, function in functions.items():
+        assert function["iam_policy_file"] == f"policies/{stage}/{name}.json"
+
+
+def test_only_what_a_shell_must_not_override_is_set_in_the_configuration() -> None:
+    for stage in STAGES:
+        assert config()["stages"][stage]["environment_variables"] == {"TIMERS_STAGE": stage}
+    assert "environment_variables" not in config()
+
+
+def test_the_same_code_has_the_same_fingerprint_whenever_it_was_packed(tmp_path: Path) -> None:
+    files = {"a.py": b"a", "b/c.py": b"c"}
+    first, second, other = (tmp_path / name for name in ("1.zip", "2.zip", "3.zip"))
+    _pack(first, files, 1990)
+    _pack(second, dict(reversed(files.items())), 2020)
+    _pack(other, files | {"a.py": b"b"}, 1990)
+    assert fingerprint(first) == fingerprint(second) != fingerprint(other)
+
+
+def test_an_unknown_stage_is_refused_by_name() -> None:
+    with pytest.raises(DeployError, match="STAGE is one of dev, prod"):
+        known_stage("production")
+
+
+def _pack(path: Path, files: dict[str, bytes], year: int) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name, (year, 1, 1, 0, 0, 0)), content)
