@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from bench import hanging, lateness, memory, queue_path, throughput
+from bench import hanging, imports, lateness, memory, queue_path, throughput
 from bench.figures import BenchError, progress
 from bench.sink import Sink, receiving
 
@@ -25,6 +25,7 @@ MEASUREMENTS: dict[str, Callable[[Sink], dict[str, Any]]] = {
     "hanging": hanging.measure,
     "memory": memory.measure,
     "queue": queue_path.measure,
+    "imports": imports.measure,
 }
 BY_DEFAULT = [name for name in MEASUREMENTS if name != "queue"]
 """The queue path needs an emulator of AWS, which is installed when it is first asked for."""

@@ -1,0 +1,67 @@
+"""What a cold start on AWS imports, against what it could not do without."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+from bench.figures import progress
+from bench.sink import Sink
+
+ROUNDS = 15
+LIMIT = 1.2
+"""How many times as long as the baseline importing the API may take."""
+
+STARTS = {
+    "nothing": "",
+    "baseline": "import chalice, pydantic, boto3; boto3.client('dynamodb')",
+    "app": "import app",
+    "app_until_first_event": (
+        "import app; from chalicelib import wiring; wiring.scheduling(); wiring.meter()"
+    ),
+    "webhook_until_first_event": (
+        "import chalicelib.functions; from chalicelib import wiring; "
+        "wiring.delivery(); wiring.meter()"
+    ),
+    "sweeper_until_first_event": (
+        "import chalicelib.functions; from chalicelib import wiring; "
+        "wiring.sweeper(); wiring.meter()"
+    ),
+}
+
+_ENVIRONMENT = {
+    "AWS_LAMBDA_FUNCTION_NAME": "timers-dev",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+}
+
+
+def measure(_sink: Sink) -> dict[str, Any]:
+    """Return the median milliseconds of each start, taken in turns in new processes."""
+    progress(f"imports, {ROUNDS} rounds")
+    taken: dict[str, list[float]] = {name: [] for name in STARTS}
+    for _ in range(ROUNDS + 1):
+        for name, code in STARTS.items():
+            taken[name].append(_start_ms(code))
+    # The first round compiled and warmed the disk's cache.
+    median = {name: statistics.median(times[1:]) for name, times in taken.items()}
+    net = {name: median[name] - median["nothing"] for name in STARTS if name != "nothing"}
+    return {
+        "rounds": ROUNDS,
+        "ms": {name: round(ms, 1) for name, ms in net.items()},
+        "ratio": {
+            name: round(net[name] / net["baseline"], 2) for name in net if name != "baseline"
+        },
+        "limit": LIMIT,
+    }
+
+
+def _start_ms(code: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], env=os.environ | _ENVIRONMENT, check=True)
+    return (time.perf_counter() - began) * 1000
