@@ -58,4 +58,3 @@ def test_the_apis_function_loads_nothing_of_the_offline_engine() -> None:
 
 def test_importing_the_api_opens_no_client() -> None:
     assert "boto3" not in modules_after("import app")
-
