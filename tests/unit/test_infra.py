@@ -13,10 +13,10 @@ from chalicelib.aws.table import TTL_ATTRIBUTE, table_definition
 from chalicelib.aws.telemetry import NAMESPACE
 from chalicelib.ports import Metric
 from chalicelib.settings import PRODUCTION, load
-from infra import record
+from infra import cost, record
 from infra.deploy import fingerprint
 from infra.errors import DeployError
-from infra.package import known_stage
+from infra.package import ROOT, known_stage
 from tests.templates import ACCOUNT, FUNCTIONS, REGION, STAGES, config, policy, resources
 
 FORCED = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
@@ -155,7 +155,7 @@ def test_every_function_is_watched_for_errors_and_throttles() -> None:
 
 
 def test_an_operators_guide_tells_of_every_alarm() -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     missing = [name for name in alarms("dev") if name.replace("timers-dev-", "…-") not in guide]
     assert missing == []
 
@@ -238,3 +238,9 @@ def _pack(path: Path, files: dict[str, bytes], year: int) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name, (year, 1, 1, 0, 0, 0)), content)
+
+
+def test_the_guide_to_costs_has_the_tables_that_the_prices_give() -> None:
+    guide = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
+    for table in cost.tables().split("\n\n"):
+        assert table in guide
