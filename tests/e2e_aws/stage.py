@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import boto3
 
@@ -11,12 +12,13 @@ from chalicelib.aws.emulator import ENVIRONMENT
 from chalicelib.aws.names import Names
 
 if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_sqs import SQSClient
 
 
 class Stage:
-    """The queues and schedules of a stage."""
+    """The queues, the schedules and the functions of a stage."""
 
     def __init__(self, address: str, name: str) -> None:
         self.address = address
@@ -35,6 +37,17 @@ class Stage:
     @functools.cached_property
     def scheduler(self) -> EventBridgeSchedulerClient:
         return self.session.client("scheduler", endpoint_url=self.address)
+
+    @functools.cached_property
+    def lambdas(self) -> LambdaClient:
+        return self.session.client("lambda", endpoint_url=self.address)
+
+    def invoke(self, function: str, event: object) -> tuple[Any, str | None]:
+        """Invoke a function of the stage; return what it returns, and its error if it had one."""
+        answer = self.lambdas.invoke(
+            FunctionName=f"{self.names.stack}-{function}", Payload=json.dumps(event)
+        )
+        return json.loads(answer["Payload"].read()), answer.get("FunctionError")
 
     @property
     def queue_url(self) -> str:

@@ -1,0 +1,264 @@
+"""What goes to AWS, on an emulator: the package, its stacks, its API, queue, schedules and Lambdas.
+
+The emulator runs the Lambdas with this machine's Python, so the package is made for Linux on this
+processor.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from chalicelib.aws.emulator import ENVIRONMENT
+from infra.account import Account
+from infra.deploy import Deployment
+from infra.errors import DeployError
+from infra.package import TEMPLATE_FILE, ZIP_FILE, package
+from local.emulator import Emulator
+from tests.e2e.receiver import Receiver, eventually
+from tests.e2e.server import Answer, Client, free_port
+from tests.e2e_aws.conftest import skip_offline
+from tests.e2e_aws.stage import Stage
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="the libraries in a package are those of Lambda: Linux"
+)
+
+STAGE = "dev"
+NEAR_S = 20
+SETTINGS = {"TIMERS_NEAR_LIMIT": str(NEAR_S), "TIMERS_SEND_TIMEOUT": "1"}
+LEASE_S = 12.0
+"""What a send timeout of a second makes of the lease, and so of the sweeper's grace."""
+
+PATIENCE_S = 60.0
+ON_TIME_S = 2.5
+
+EVERY_MINUTE = {
+    "version": "0",
+    "id": "89d1a02d-5ec7-412e-82f5-13505f849b41",
+    "detail-type": "Scheduled Event",
+    "source": "aws.events",
+    "account": "000000000000",
+    "time": "2026-11-24T00:00:00Z",
+    "region": ENVIRONMENT["AWS_DEFAULT_REGION"],
+    "resources": [],
+    "detail": {},
+}
+"""What EventBridge sends the sweeper."""
+
+
+class Api(Client):
+    """The API behind API Gateway, where every path begins with the stage's."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        assert parts.port
+        super().__init__(parts.port)
+        self._path = parts.path
+
+    def request(self, method: str, path: str, *arguments: Any, **options: Any) -> Answer:
+        return super().request(method, self._path + path, *arguments, **options)
+
+    def set_timer(self, url: str, seconds: int) -> int:
+        answer = self.request("POST", "/timers", {"seconds": seconds, "url": url})
+        assert answer.status == 201, answer
+        timer_id: int = answer.json()["id"]
+        assert answer.headers["Location"] == f"/{STAGE}/timers/{timer_id}"
+        return timer_id
+
+    def status(self, timer_id: int) -> str:
+        found = {timer["id"]: timer for timer in self.request("GET", "/timers").json()}
+        status: str = found[timer_id]["status"]
+        return status
+
+
+@pytest.fixture(scope="module")
+def emulator(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    emulator = Emulator(tmp_path_factory.mktemp("emulator"), free_port())
+    emulator.start()
+    yield emulator
+    emulator.stop()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the package of the stage."""
+    folder = tmp_path_factory.mktemp("package")
+    try:
+        package(STAGE, folder, for_this_machine=True)
+    except DeployError as error:
+        if "can pip reach" in str(error):
+            skip_offline(str(error))
+        raise
+    template = json.loads((folder / TEMPLATE_FILE).read_text())
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["Environment"]["Variables"] |= SETTINGS
+    (folder / TEMPLATE_FILE).write_text(json.dumps(template))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def api(emulator: Emulator, made: Path) -> Iterator[Api]:
+    """Return the API of the stage, deployed with CloudFormation."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE"):
+            patch.delenv(name, raising=False)
+        patch.setenv("AWS_ENDPOINT_URL", emulator.address)
+        deployment = Deployment(Account.current(), STAGE, print, poll_s=0.1)
+        deployment.make_resources()
+        url = deployment.deploy_package(made / TEMPLATE_FILE, made / ZIP_FILE)
+    api = Api(url)
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def stage(emulator: Emulator, api: Api) -> Stage:
+    return Stage(emulator.address, STAGE)
+
+
+def test_a_near_timer_fires_from_lambda(api: Api, receiver: Receiver) -> None:
+    before = time.time()
+    timer_id = api.set_timer(receiver.url("ok/path?key=v"), 2)
+
+    assert api.time_left(timer_id) in (1, 2)
+    (arrival,) = receiver.wait_for(1)
+    assert arrival.request_line == f"POST /ok/path/{timer_id}?key=v HTTP/1.1"
+    assert before + 2 <= arrival.at <= before + 2 + ON_TIME_S
+    assert arrival.body == b""
+    assert arrival.header("webhook-id")
+    assert eventually(lambda: api.status(timer_id) == "fired")
+    assert api.time_left(timer_id) == 0
+
+
+def test_errors_are_ours_behind_api_gateway_too(api: Api) -> None:
+    for method, path, body, status in (
+        ("GET", "/timers/4711", None, 404),
+        ("GET", "/timers/7abc", None, 404),
+        ("POST", "/timers", {"minuets": 1, "url": "https://h"}, 422),
+    ):
+        answer = api.request(method, path, body)
+        assert answer.status == status
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.json()["status"] == status
+
+
+def test_far_timers_go_from_scheduler_over_the_webhook_function_to_the_queue(
+    api: Api, receiver: Receiver, stage: Stage
+) -> None:
+    before = time.time()
+    count, seconds = 6, NEAR_S + 1
+    ids = [api.set_timer(receiver.url("ok"), seconds) for _ in range(count)]
+    last_set = time.time()
+    assert (stage.schedules(), stage.messages()) == (count, 0)
+
+    arrivals = receiver.wait_for(count, patience_s=seconds + PATIENCE_S)
+
+    assert min(arrival.at for arrival in arrivals) >= before + seconds
+    # Schedules come up to ten seconds late here, and those only little ahead of time are late
+    # then; the others have the exact rest of their time from the queue.
+    on_time = [each for each in arrivals if each.at <= last_set + seconds + ON_TIME_S]
+    assert on_time
+    assert set(receiver.counts().values()) == {1}
+    assert eventually(lambda: {api.status(timer_id) for timer_id in ids} == {"fired"})
+    assert stage.schedules() == 0
+
+
+def test_a_timer_whose_wakeup_is_lost_is_found_by_the_sweeper(
+    api: Api, receiver: Receiver, stage: Stage
+) -> None:
+    timer_id = api.set_timer(receiver.url("ok"), 3)
+    due_at = time.time() + 3
+    stage.lose_messages()
+    time.sleep(3 + LEASE_S)
+    assert api.status(timer_id) == "pending"
+
+    swept, error = stage.invoke("sweeper", EVERY_MINUTE)
+
+    assert error is None
+    assert swept["finished"]
+    (arrival,) = receiver.wait_for(1)
+    assert arrival.at >= due_at - 1
+    assert eventually(lambda: api.status(timer_id) == "fired")
+
+
+def test_cancelled_timers_do_not_fire(api: Api, receiver: Receiver, stage: Stage) -> None:
+    near = api.set_timer(receiver.url("ok/near"), 1)
+    far = api.set_timer(receiver.url("ok/far"), 3600)
+    assert stage.schedules() == 1
+
+    for timer_id in (near, far):
+        assert api.request("DELETE", f"/timers/{timer_id}").status == 204
+        assert api.request("GET", f"/timers/{timer_id}").status == 404
+    assert stage.schedules() == 0
+    api.set_timer(receiver.url("ok/kept"), 2)
+    receiver.wait_for(1, "/ok/kept")
+    assert len(receiver.arrivals()) == 1
+
+
+def test_a_failed_webhook_is_tried_again(api: Api, receiver: Receiver) -> None:
+    timer_id = api.set_timer(receiver.url("answers/500,200"), 0)
+
+    first, second = receiver.wait_for(2, patience_s=PATIENCE_S)
+
+    assert 5 <= second.at - first.at <= 5.5 + ON_TIME_S
+    assert first.header("webhook-id") == second.header("webhook-id")
+    assert eventually(lambda: api.status(timer_id) == "fired")
+
+
+def test_an_operator_delivers_a_timer_now_or_is_told_why_not(
+    api: Api, receiver: Receiver, stage: Stage
+) -> None:
+    timer_id = api.set_timer(receiver.url("ok"), 0)
+    receiver.wait_for(1)
+    assert eventually(lambda: api.status(timer_id) == "fired")
+
+    assert stage.invoke("webhook", {"id": timer_id}) == ({}, None)
+    told, error = stage.invoke("webhook", {"id": 4_711})
+    assert error
+    assert "no timer 4711" in told["errorMessage"]
+    assert len(receiver.arrivals()) == 1
+
+
+def test_messages_of_others_are_dropped(api: Api, receiver: Receiver, stage: Stage) -> None:
+    stage.put(" ", "hello", '{"wakeup": [1, "default", 4711, 1, 0]}')
+
+    api.set_timer(receiver.url("ok"), 0)
+
+    receiver.wait_for(1)
+    assert eventually(lambda: stage.messages() == 0)
+
+
+def test_timers_outlive_a_stop_of_everything(
+    api: Api, receiver: Receiver, emulator: Emulator
+) -> None:
+    missed = api.set_timer(receiver.url("ok/missed"), 1)
+    pending = api.set_timer(receiver.url("ok/pending"), 6)
+    emulator.stop()
+    api.close()
+    time.sleep(1)
+    emulator.start()
+
+    for path in (f"/ok/missed/{missed}", f"/ok/pending/{pending}"):
+        receiver.wait_for(1, path, patience_s=PATIENCE_S)
+    assert api.set_timer(receiver.url("ok"), 0) > pending
+    assert eventually(lambda: api.status(pending) == "fired")
+
+
+def test_all_timers_are_removed_at_once(api: Api, receiver: Receiver) -> None:
+    api.set_timer(receiver.url("ok"), 3600)
+
+    answer = api.request("DELETE", "/timers")
+
+    assert (answer.status, answer.json()) == (200, {})
+    assert api.request("GET", "/timers").json() == []
