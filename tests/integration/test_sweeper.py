@@ -31,7 +31,7 @@ from tests.factories import (
 
 GRACE_MS = LEASE_MS
 MINUTE_MS = 60_000
-MANY = 500
+MANY = 1_000
 """Overdue timers of a test. The rules know no number; ten times as many take ten times as long."""
 
 

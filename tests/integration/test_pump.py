@@ -1,0 +1,217 @@
+"""What stands in for Lambda's event source and EventBridge's rule on an emulator."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from chalicelib import wiring
+from chalicelib.aws import pump as pumps
+from chalicelib.aws.pump import Pump
+from chalicelib.errors import InvalidSettings, StartupError, Unavailable
+from chalicelib.settings import load
+from tests.clock import HandClock
+from tests.cloud import NAMES, VISIBILITY_S, Cloud
+
+PATIENCE_S = 10.0
+
+
+def nothing(*_: object) -> None: ...
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "what must come did not come"
+        time.sleep(0.005)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TICK_S", "PAUSE_S", "START_S"):
+        monkeypatch.setattr(pumps, name, 0.02)
+    monkeypatch.setattr(pumps, "POLL_S", 0)
+    monkeypatch.setattr(pumps, "POLLERS", 2)
+
+
+@contextmanager
+def running(
+    cloud: Cloud,
+    *,
+    deliver: Callable[[Sequence[str]], None] = nothing,
+    sweep: Callable[[], object] = nothing,
+    prepare: Callable[[], None] = nothing,
+) -> Iterator[None]:
+    stopped = threading.Event()
+    pump = Pump(cloud.sqs, NAMES.queue, prepare=prepare, deliver=deliver, sweep=sweep)
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(pump.run, stopped)
+        try:
+            yield
+        finally:
+            stopped.set()
+            done.result(PATIENCE_S)
+
+
+def put(cloud: Cloud, *bodies: str) -> None:
+    for body in bodies:
+        cloud.sqs.send_message(QueueUrl=cloud.queue_url, MessageBody=body)
+
+
+def test_what_was_delivered_is_deleted(cloud: Cloud, clock: HandClock) -> None:
+    delivered: list[str] = []
+    put(cloud, *"abcdefghijkl")
+
+    with running(cloud, deliver=delivered.extend):
+        until(lambda: len(delivered) == 12)
+
+    clock.advance(VISIBILITY_S * 1000 + 1)
+    assert cloud.receive() == []
+    assert sorted(delivered) == sorted("abcdefghijkl")
+
+
+@pytest.mark.parametrize("error", [Unavailable("It is down."), ValueError("a bug")])
+def test_a_batch_that_fails_stays_on_the_queue(
+    cloud: Cloud, clock: HandClock, error: Exception
+) -> None:
+    seen: list[str] = []
+
+    def fail(bodies: Sequence[str]) -> None:
+        seen.extend(bodies)
+        raise error
+
+    put(cloud, "a")
+    with running(cloud, deliver=fail):
+        until(lambda: seen)
+
+    assert cloud.receive() == []
+    clock.advance(VISIBILITY_S * 1000 + 1)
+    assert [message["Body"] for message in cloud.receive()] == ["a"]
+
+
+def test_a_batch_that_takes_its_time_holds_up_no_other(cloud: Cloud, clock: HandClock) -> None:
+    released = threading.Event()
+    delivered: list[str] = []
+
+    def deliver(bodies: Sequence[str]) -> None:
+        if "slow" in bodies:
+            released.wait(PATIENCE_S)
+        delivered.extend(bodies)
+
+    with running(cloud, deliver=deliver):
+        put(cloud, "slow")
+        until(lambda: cloud.waker.backlog() == 0)
+        clock.advance(1)
+        put(cloud, "quick")
+        until(lambda: delivered == ["quick"])
+        released.set()
+
+    assert delivered == ["quick", "slow"]
+
+
+def test_a_queue_that_cannot_be_read_for_a_while_is_read_again(cloud: Cloud) -> None:
+    delivered: list[str] = []
+    put(cloud, "a")
+    with running(cloud, deliver=delivered.extend):
+        until(lambda: delivered)
+        cloud.fail("ReceiveMessage")
+        until(lambda: cloud.calls)
+        put(cloud, "b")
+        cloud.heal()
+        until(lambda: delivered == ["a", "b"])
+
+
+def test_it_sweeps_on_every_tick_and_makes_again_what_the_sweep_misses(cloud: Cloud) -> None:
+    made: list[bool] = []
+    sweeps: list[bool] = []
+
+    def sweep() -> None:
+        sweeps.append(True)
+        if len(sweeps) == 2:
+            raise Unavailable("There is no table.")
+
+    with running(cloud, sweep=sweep, prepare=lambda: made.append(True)):
+        until(lambda: len(sweeps) >= 4)
+
+    assert len(made) == 2  # at the start, and after the sweep that failed
+
+
+def test_an_emulator_that_does_not_get_ready_is_an_error_of_the_start(cloud: Cloud) -> None:
+    def refuse() -> None:
+        raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
+
+    with (
+        pytest.raises(StartupError, match=r"127\.0\.0\.1:1.*make emulator"),
+        running(cloud, prepare=refuse),
+    ):
+        pass
+
+
+def test_an_emulator_may_take_a_moment_to_get_ready(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pumps, "START_S", PATIENCE_S)
+    tries: list[bool] = []
+    delivered: list[str] = []
+
+    def prepare() -> None:
+        tries.append(True)
+        if len(tries) < 3:
+            raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
+
+    put(cloud, "a")
+    with running(cloud, prepare=prepare, deliver=delivered.extend):
+        until(lambda: delivered)
+
+
+# Where the clients point
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return an environment that a test may change."""
+    environment = {"AWS_DEFAULT_REGION": "eu-north-1"}
+    monkeypatch.setattr(os, "environ", environment)
+    return environment
+
+
+def point_at(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load({"TIMERS_ENGINE": "aws", "AWS_ENDPOINT_URL": address})
+    monkeypatch.setattr(wiring, "settings", lambda: settings)
+    wiring.use_emulator()
+
+
+def test_clients_get_what_they_insist_on_and_keep_what_they_were_given(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point_at("http://127.0.0.1:4566", monkeypatch)
+
+    assert {name: text for name, text in environment.items() if name.startswith("AWS_")} == {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "eu-north-1",
+    }
+
+
+def test_the_address_of_the_emulator_is_never_ignored(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"] = "true"
+
+    point_at("http://127.0.0.1:4566", monkeypatch)
+
+    assert "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS" not in environment
+
+
+def test_without_an_address_nothing_starts(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidSettings, match="make emulator"):
+        point_at("", monkeypatch)
