@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from granian.constants import Interfaces
@@ -18,6 +19,9 @@ THREADS = 32
 def main() -> None:
     """Serve until SIGTERM."""
     exit_with(int(sys.argv[1]))
+    # Ctrl-C reaches the whole group, and granian starts a worker again that ended by it. Blocked,
+    # not ignored: granian sets handlers of its own, here and in its workers.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     settings = load()
     os.environ[PARENT] = str(os.getpid())
     Server(
