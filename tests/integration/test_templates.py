@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import subprocess
 import sys
 import zipfile
@@ -17,7 +15,8 @@ from chalicelib.aws.names import Names
 from chalicelib.functions import BATCH_SIZE
 from infra import record
 from infra.errors import DeployError
-from infra.package import RESOURCES_TEMPLATE, ROOT, package
+from infra.package import RESOURCES_TEMPLATE, package
+from tests.e2e_aws.conftest import skip_offline
 from tests.templates import STAGES, config, policy, resolve
 
 MAX_ZIP_BYTES = 6_000_000
@@ -37,9 +36,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         try:
             package(stage, folder / stage)
         except DeployError as error:
-            if _online(tmp_path_factory.mktemp("wheel")):
-                raise
-            pytest.skip(f"pip reaches no index from here: {error}")
+            skip_offline(f"no package can be made, as without a network: {error}")
+            raise
     return folder
 
 
@@ -228,16 +226,3 @@ def test_cfn_lint_finds_nothing_to_say(packages: Path) -> None:
         [lint, *templates], capture_output=True, text=True, check=False, timeout=300
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
-
-
-def _online(folder: Path) -> bool:
-    """Tell whether pip can fetch anything: in CI it must."""
-    if os.environ.get("CI"):
-        return True
-    version = re.search(r"^idna==\S+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
-    assert version
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--quiet"]
-    fetched = subprocess.run(
-        [*command, "--dest", str(folder), version[0]], capture_output=True, check=False
-    )
-    return fetched.returncode == 0
