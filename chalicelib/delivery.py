@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from chalicelib.errors import Unavailable
 from chalicelib.ports import (
@@ -48,7 +48,7 @@ class Policy:
 
     lease_ms: int
     retry_delays_s: Sequence[float]
-    signing_keys: Sequence[bytes] = field(default=(), repr=False)
+    signing_keys: Callable[[], Sequence[bytes]] = tuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +81,18 @@ class Delivery:
         registered. Raises ``Unavailable`` when none of these could be brought about: then
         whoever delivered the wake-up must deliver it again.
         """
-        early_ms = wakeup.at - self._world.clock()
-        if early_ms > WAIT_MS:
+        if wakeup.at - self._world.clock() > WAIT_MS:
             self._waker.wake_at(wakeup)
             return None
+        # Before the claim, which a delivery that cannot sign would hold until its lease ends; and
+        # before the wait, which then covers the time it takes.
+        keys = self._policy.signing_keys()
+        early_ms = wakeup.at - self._world.clock()
         if early_ms > 0:
             self._world.sleep(early_ms / 1000)
         claimed = self._claim(wakeup)
         if isinstance(claimed, Timer):
-            return self._attempt(claimed)
+            return self._attempt(claimed, keys)
         if claimed.refusal is Refusal.LATER and claimed.again_at is not None:
             self._waker.wake_at(replace(wakeup, at=claimed.again_at))
         return None
@@ -137,9 +140,9 @@ class Delivery:
             )
         )
 
-    def _attempt(self, timer: Timer) -> Outcome:
+    def _attempt(self, timer: Timer, keys: Sequence[bytes]) -> Outcome:
         started = self._world.clock()
-        outcome = self._call(timer, math.floor(started))
+        outcome = self._call(timer, math.floor(started), keys)
         settlement = conclude(
             timer,
             outcome,
@@ -157,10 +160,10 @@ class Delivery:
             self._waker.wake_at(replace(timer.wakeup(), at=timer.lease_until or 0))
         return outcome
 
-    def _call(self, timer: Timer, now: int) -> Outcome:
+    def _call(self, timer: Timer, now: int, keys: Sequence[bytes]) -> Outcome:
         """Make the call; a URL that cannot be called any more is an outcome too."""
         try:
-            call = prepare(timer, self._store.identity(), now, self._policy.signing_keys)
+            call = prepare(timer, self._store.identity(), now, keys)
         except ValueError as error:
             return Outcome(error=f"the URL cannot be called: it {error}")
         return self._sender.send(call)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
 
 CONFIG = Config(
     connect_timeout=1,
@@ -38,3 +39,10 @@ def sqs() -> SQSClient:
 def scheduler() -> EventBridgeSchedulerClient:
     """Return this process's EventBridge Scheduler client."""
     return boto3.client("scheduler", config=CONFIG)
+
+
+@functools.lru_cache(maxsize=1)
+def ssm() -> SSMClient:
+    """Return this process's SSM client. A delivery waits for it, so it gives up after 6 s."""
+    quick = Config(read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
+    return boto3.client("ssm", config=CONFIG.merge(quick))

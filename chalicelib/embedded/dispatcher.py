@@ -11,7 +11,7 @@ import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
@@ -46,7 +46,7 @@ class Policy:
     retry_delays_s: Sequence[float]
     retention_days: float
     max_in_flight: int
-    signing_keys: Sequence[bytes] = field(default=(), repr=False)
+    signing_keys: Callable[[], Sequence[bytes]] = tuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ class Dispatcher:
     async def _send(self, timer: Timer) -> Outcome:
         try:
             store_id = self._writer.store.identity()
-            call = prepare(timer, store_id, int(self._clock()), self._policy.signing_keys)
+            call = prepare(timer, store_id, int(self._clock()), self._policy.signing_keys())
         except ValueError as error:
             return Outcome(error=f"the URL cannot be called: it {error}")
         return await self._sender.send(call)

@@ -23,6 +23,7 @@ ACTIONS = {
     "DeleteItem": "dynamodb:DeleteItem",
     "DeleteSchedule": "scheduler:DeleteSchedule",
     "GetItem": "dynamodb:GetItem",
+    "GetParameter": "ssm:GetParameter",
     "GetQueueAttributes": "sqs:GetQueueAttributes",
     "GetQueueUrl": "sqs:GetQueueUrl",
     "PutItem": "dynamodb:PutItem",
@@ -55,6 +56,8 @@ def resource(call: AwsCall) -> str:
     if ACTIONS[call.operation].startswith("sqs:"):
         queue = parameters.get("QueueName") or parameters["QueueUrl"].rsplit("/", 1)[1]
         return f"arn:aws:sqs:{place}:{queue}"
+    if ACTIONS[call.operation].startswith("ssm:"):
+        return f"arn:aws:ssm:{place}:parameter{parameters['Name']}"
     return f"arn:aws:scheduler:{place}:schedule/{parameters['GroupName']}/{parameters['Name']}"
 
 
@@ -125,7 +128,8 @@ def test_who_delivers_may_do_what_it_does_and_nothing_else(
     timers = [cloud.scheduling().set(TENANT, URL, delay) for delay in DELAYS_MS]
     fresh()
     hour = Outcome(status=503, retry_after=3_600.0)
-    delivery = cloud.delivery(HandSender(clock, Outcome(status=204), hour, Outcome(status=410)))
+    sender = HandSender(clock, Outcome(status=204), hour, Outcome(status=410))
+    delivery = cloud.delivery(sender, signing_keys=cloud.signing_secrets())
     clock.now = timers[0].due_at
     for timer in timers:
         delivery.wake_or_deliver(TENANT, timer.id)

@@ -23,8 +23,8 @@ FORCED = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 """Actions that AWS grants on everything or not at all."""
 
 ARN = re.compile(
-    r"arn:aws:(dynamodb|sqs|scheduler|iam|logs):(\*:\*|:\*):"
-    r"(table/|schedule/|role/|log-group:/aws/lambda/)?timers-(dev|prod)[\w/-]*(/\*|:\*)?"
+    r"arn:aws:(dynamodb|sqs|scheduler|iam|logs|ssm):(\*:\*|:\*):"
+    r"(table/|schedule/|role/|parameter/|log-group:/aws/lambda/)?timers-(dev|prod)[\w/-]*(/\*|:\*)?"
 )
 
 
