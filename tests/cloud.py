@@ -100,6 +100,7 @@ def delivery_of(
     sender: HandSender,
     clock: HandClock,
     meter: Callable[[Metric, float], None] = unmetered,
+    *,
     signing_keys: Callable[[], Sequence[bytes]] = tuple,
 ) -> Delivery:
     """Return a delivery whose sleep moves the clock, and whose tokens are 1, 2, 3."""
@@ -172,7 +173,12 @@ class Cloud:
         signing_keys: Callable[[], Sequence[bytes]] = tuple,
     ) -> Delivery:
         return delivery_of(
-            self.store, self.waker, sender, self.clock, meter or unmetered, signing_keys
+            self.store,
+            self.waker,
+            sender,
+            self.clock,
+            meter or unmetered,
+            signing_keys=signing_keys,
         )
 
     def sweeper(self, grace_ms: int = LEASE_MS, **options: Any) -> Sweeper:
