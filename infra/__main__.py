@@ -11,22 +11,60 @@ from infra.account import Account
 from infra.deploy import Deployment
 from infra.errors import DeployError
 from infra.package import ROOT, package
+from infra.signing import new_secret
+
+ACTIONS = ("infra", "deploy", "package", "release", "destroy")
 
 
 def main() -> int:
     """Do what the command line asks for; return 1, with one line, when it cannot be done."""
     parser = argparse.ArgumentParser(prog="python -m infra", description=__doc__)
-    parser.add_argument("action", choices=["infra", "deploy", "package", "release", "destroy"])
-    parser.add_argument("stage", help="a stage of .chalice/config.json: dev, prod")
+    parser.add_argument("action", choices=[*ACTIONS, "secret"])
+    parser.add_argument("stage", nargs="?", help="a stage of .chalice/config.json: dev, prod")
     parser.add_argument("--alarm-topic", help="ARN of the SNS topic that hears of alarms")
+    parser.add_argument("--finish", action="store_true", help="secret: drop the old one")
     arguments = parser.parse_args()
+    stage: str | None = arguments.stage
+    if stage is None and (arguments.action != "secret" or arguments.finish):
+        parser.error("name a stage (STAGE=dev)")
     try:
-        _run(arguments.action, arguments.stage, arguments.alarm_topic)
+        if stage is None:
+            _new_secret()
+        elif arguments.action == "secret":
+            _rotate(stage, finish=arguments.finish)
+        else:
+            _run(arguments.action, stage, arguments.alarm_topic)
     except DeployError as error:
         return _failed(str(error))
     except (BotoCoreError, ClientError) as error:
         return _failed(f"AWS refuses: {error}")
     return 0
+
+
+def _new_secret() -> None:
+    """Print a secret for the offline server, alone on the standard output."""
+    _say(new_secret())
+    _note(
+        "Keep it in a file that only you can read, for the server and for the receivers:\n"
+        "  TIMERS_SIGNING_SECRETS_FILE=that-file make run\n"
+        "To rotate, put a new one on a line above it and restart the server; remove the old line "
+        "when every receiver has the new one."
+    )
+
+
+def _rotate(stage: str, *, finish: bool) -> None:
+    """Put a new secret into a stage, or drop the old one; print only the secret itself."""
+    account = Account.current()
+    _note(f"AWS account {account.id}, {account.region}, stage {stage}")
+    parameter = Deployment(account, stage, _note).secrets
+    if finish:
+        parameter.finish()
+        return
+    parameter.rotate(show=_say)
+    _note(
+        "Give it to the receivers after those five minutes; when all have it:\n"
+        f"  make secret STAGE={stage} FINISH=1"
+    )
 
 
 def _run(action: str, stage: str, alarm_topic: str | None) -> None:
@@ -58,6 +96,11 @@ def _show(url: str) -> None:
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _note(line: str) -> None:
+    """Print what is not for a file that the output goes to."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _failed(reason: str) -> int:

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from chalice.awsclient import TypedAWSClient
 from chalice.cli.factory import CLIFactory
 from chalice.deploy.packager import LambdaDeploymentPackager
 from chalice.utils import UI
-from moto import mock_aws
-from moto.core.config import default_user_config
 
 from chalicelib.functions import BATCH_SIZE
 from infra.account import Account
@@ -34,19 +31,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Tried to parse AWS",  # moto's CloudFormation makes no alarms
     "ignore::DeprecationWarning",
 )
-
-
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Be the operator of an empty account."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setitem(default_user_config, "lambda", {"use_docker": False})
-    with mock_aws():
-        yield
 
 
 @pytest.fixture
@@ -114,6 +98,7 @@ def left() -> dict[str, int]:
         "tables": len(boto3.client("dynamodb").list_tables()["TableNames"]),
         "queues": len(boto3.client("sqs").list_queues().get("QueueUrls", [])),
         "buckets": len(boto3.client("s3").list_buckets()["Buckets"]),
+        "parameters": len(boto3.client("ssm").describe_parameters()["Parameters"]),
     }
 
 
@@ -225,6 +210,7 @@ def test_nothing_is_left_of_a_stage_that_was_destroyed(
             dev.deploy()
     else:
         dev.deploy()
+    dev.secrets.rotate(show=lambda _secret: None)
     assert left() != before
     dev.destroy()
     assert left() == before
