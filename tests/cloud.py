@@ -30,7 +30,7 @@ from chalicelib.aws.secrets import SigningSecrets
 from chalicelib.aws.store import DynamoDBTimerStore
 from chalicelib.aws.waker import AwsWaker
 from chalicelib.delivery import Delivery, Policy, World
-from chalicelib.ports import Call, Metric, Outcome, TimerStore, Waker, unmetered
+from chalicelib.ports import Call, Metric, Outcome, Sender, TimerStore, Waker, unmetered
 from chalicelib.scheduling import Scheduling
 from chalicelib.settings import MAX_NEAR_S
 from chalicelib.sweeper import Sweeper
@@ -97,7 +97,7 @@ class Meters:
 def delivery_of(
     store: TimerStore,
     waker: Waker,
-    sender: HandSender,
+    sender: Sender,
     clock: HandClock,
     meter: Callable[[Metric, float], None] = unmetered,
     *,

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from chalicelib import wiring
 from chalicelib.aws.secrets import AGAIN_MS, AGAIN_WITH_KEYS_MS, KEPT_MS, SigningSecrets
 from chalicelib.delivery import PUT_BACK_MS, WAIT_MS
 from chalicelib.errors import Unavailable
+from chalicelib.settings import load
 from chalicelib.signing import PREFIX, write_secret
 from chalicelib.timer import Status
 from tests.clock import HandClock
@@ -313,3 +315,30 @@ def test_a_wakeup_that_is_much_too_early_needs_no_keys(cloud: Cloud, clock: Hand
     clock.now = DUE - WAIT_MS - 1
     deliverer(cloud, HandSender(clock))([timer.wakeup()])
     assert cloud.operations().count("GetParameter") == 0
+
+
+# Which process asks
+
+
+@pytest.mark.parametrize(
+    ("environment", "asks"),
+    [
+        ({"AWS_LAMBDA_FUNCTION_NAME": "timers-dev-webhook"}, True),
+        (
+            {
+                "AWS_LAMBDA_FUNCTION_NAME": "timers-dev-webhook",
+                "TIMERS_SIGNING_SECRETS": write_secret(OLD),
+            },
+            False,
+        ),
+        ({"TIMERS_ENGINE": "aws"}, False),
+        ({}, False),
+    ],
+)
+def test_only_a_lambda_asks_and_only_where_no_secret_is_set(
+    environment: dict[str, str], *, asks: bool
+) -> None:
+    settings = load(environment)
+    keys = wiring._signing_keys(settings)
+    assert isinstance(keys, SigningSecrets) is asks
+    assert asks or keys() == settings.signing_keys
