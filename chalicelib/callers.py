@@ -14,6 +14,9 @@ from chalicelib.ports import Clock, KeyStore
 RandomBytes = Callable[[int], bytes]
 """Returns as many bytes as it is asked for, which nobody can guess."""
 
+KEPT_S = 60
+"""How long a gateway may know a caller without asking again: so long a revoked key still opens."""
+
 _ID_BYTES = 5
 
 
@@ -56,10 +59,7 @@ class Callers:
         return sorted(self._store.list(), key=lambda each: (each.created_at, each.id))
 
     def revoke(self, key_id: str) -> Key:
-        """Make a key worthless and return what it was. Raises ``KeyNotFound``.
-
-        Whoever has just been let in by it may stay so for a minute: answers are cached.
-        """
+        """Make a key worthless, after ``KEPT_S`` at the latest. Raises ``KeyNotFound``."""
         return self._store.revoke(key_id)
 
     def tenant_of(self, authorization: str) -> str:
@@ -70,5 +70,5 @@ class Callers:
         digest = key.digest_of(key.read_bearer(authorization))
         found = self._store.find(digest)
         if found is None or not found.matches(digest):
-            raise Unauthorized("This key is not known: it was never issued, or it is revoked.")
+            raise Unauthorized
         return found.tenant

@@ -84,6 +84,9 @@ class Unauthorized(RequestError):
 
     code = "unauthorized"
 
+    def __init__(self) -> None:
+        super().__init__("Send a key that is not revoked: Authorization: Bearer wt_...")
+
 
 class ForeignCaller(RequestError):
     """The offline server was addressed by a foreign name, or by a web page of another site."""

@@ -54,7 +54,7 @@ def read_bearer(header: str) -> str:
     """
     found = _BEARER.fullmatch(header)
     if found is None:
-        raise Unauthorized("Send a key: Authorization: Bearer wt_…")
+        raise Unauthorized
     return found[1]
 
 

@@ -102,13 +102,16 @@ def tenant(request: Request, *, needs_key: bool) -> str:
     """Return whose timers ``request`` is about: what the authorizer found out.
 
     Raises ``Unauthorized`` where a key is needed and no authorizer has spoken, whatever the
-    gateway let through. Whom an authorizer names is never taken for anybody else.
+    gateway let through, and ``Unavailable`` where it could not find out. Whom an authorizer
+    names is never taken for anybody else.
     """
-    told = (request.context.get("authorizer") or {}).get("tenant")
-    if isinstance(told, str) and told:
-        return told
+    told = request.context.get("authorizer") or {}
+    if isinstance(told.get("tenant"), str) and told["tenant"]:
+        return str(told["tenant"])
+    if told.get("refused") == errors.Unavailable.code:
+        raise errors.Unavailable("Keys cannot be looked up now.")
     if needs_key:
-        raise errors.Unauthorized("Send a key: Authorization: Bearer wt_…")
+        raise errors.Unauthorized
     return DEFAULT_TENANT
 
 

@@ -49,14 +49,11 @@ class SQLiteKeyStore:
     def add(self, key: Key) -> None:
         """Store a new key durably. Makes the file where there is none."""
         self._folder.prepare()
-        try:
-            with self._opened(os.O_CREAT) as connection:
-                connection.execute(
-                    "INSERT INTO keys VALUES (?, ?, ?, ?)",
-                    (key.id, key.tenant, key.created_at, key.digest),
-                )
-        except FileNotFoundError as error:
-            raise Unavailable(f"The data folder {self._folder.path} was removed.") from error
+        with self._opened(make=True) as connection:
+            connection.execute(
+                "INSERT INTO keys VALUES (?, ?, ?, ?)",
+                (key.id, key.tenant, key.created_at, key.digest),
+            )
 
     def list(self) -> Sequence[Key]:
         """Return every key, in no order."""
@@ -83,22 +80,22 @@ class SQLiteKeyStore:
             return []
 
     @contextmanager
-    def _opened(self, flags: int = 0) -> Iterator[sqlite3.Connection]:
-        """Yield a connection. Raises ``FileNotFoundError``, ``Unavailable``, ``StoreFileError``."""
-        self._prove(flags)
+    def _opened(self, *, make: bool = False) -> Iterator[sqlite3.Connection]:
+        """Yield a connection. Raises ``FileNotFoundError`` unless asked to ``make`` the file."""
+        self._prove(make=make)
         with unavailable_on_error(), closing(self._connect()) as connection:
             # On macOS only F_FULLFSYNC reaches the disk.
             connection.execute("PRAGMA fullfsync=1")
             self._migrate(connection)
             yield connection
 
-    def _prove(self, flags: int) -> None:
-        """Raise unless the file is there and may be read; SQLite would not set its mode."""
+    def _prove(self, *, make: bool) -> None:
+        """Return if the file is there and may be used. SQLite would make it for all to read."""
         try:
-            os.close(os.open(self._path, os.O_RDWR | flags, _PRIVATE))
-        except FileNotFoundError:
-            raise
+            os.close(os.open(self._path, os.O_RDWR | (os.O_CREAT if make else 0), _PRIVATE))
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not make:
+                raise
             raise Unavailable(f"{self._path} cannot be used ({error.strerror}).") from error
 
     def _connect(self) -> sqlite3.Connection:
