@@ -7,11 +7,15 @@ import sys
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from chalicelib.errors import TimersError
+from chalicelib.timer import DEFAULT_TENANT
 from infra.account import Account
 from infra.deploy import Deployment
 from infra.errors import DeployError
-from infra.package import ROOT, package
+from infra.keys import first_key
+from infra.package import ROOT, is_open, package
 from infra.signing import new_secret
+from local.keys import shown
 
 ACTIONS = ("infra", "deploy", "package", "release", "destroy")
 
@@ -36,6 +40,8 @@ def main() -> int:
             _run(arguments.action, stage, arguments.alarm_topic)
     except DeployError as error:
         return _failed(str(error))
+    except TimersError as error:
+        return _failed(f"{error.detail} Everything else is done: make key STAGE={stage} goes on.")
     except (BotoCoreError, ClientError) as error:
         return _failed(f"AWS refuses: {error}")
     return 0
@@ -72,6 +78,8 @@ def _run(action: str, stage: str, alarm_topic: str | None) -> None:
     if action == "package":
         package(stage, folder)
         _say(f"{folder} has the template and the code")
+        if is_open(stage):
+            _say(_warning(stage))
         return
     account = Account.current()
     _say(f"AWS account {account.id}, {account.region}, stage {stage}")
@@ -79,18 +87,41 @@ def _run(action: str, stage: str, alarm_topic: str | None) -> None:
     if action == "infra":
         deployment.make_resources(alarm_topic)
     elif action == "deploy":
-        _show(deployment.deploy())
+        _show(deployment, deployment.deploy())
     elif action == "release":
-        _show(deployment.release(folder))
+        _show(deployment, deployment.release(folder))
     else:
         deployment.destroy()
 
 
-def _show(url: str) -> None:
+def _show(deployment: Deployment, url: str) -> None:
+    """Tell how to call what was deployed; a stage without a key gets its first one."""
     _say(f"\nThe API answers at {url}\n")
+    if deployment.is_open:
+        _say(f"{_warning(deployment.stage)}\n\n{_curl(url)}")
+        return
+    issued = first_key(deployment.account, deployment.stage)
+    if issued is not None:
+        _say(shown(issued, url))
+        return
     _say(
-        f"curl -X POST {url}/timers -H 'Content-Type: application/json' "
+        f"It has keys already, which cannot be shown again. With one of them in KEY:\n"
+        f"""  {_curl(url, ' -H "Authorization: Bearer $KEY"')}\n"""
+        f"Another is made by `make key STAGE={deployment.stage} TENANT={DEFAULT_TENANT}`."
+    )
+
+
+def _curl(url: str, header: str = "") -> str:
+    return (
+        f"curl -X POST {url}/timers{header} -H 'Content-Type: application/json' "
         """-d '{"seconds": 10, "url": "https://example.com/webhook"}'"""
+    )
+
+
+def _warning(stage: str) -> str:
+    return (
+        f"WARNING: {stage} asks for no key (TIMERS_AUTH=none in .chalice/config.json): whoever "
+        "knows its URL can set timers, and see and remove everybody's."
     )
 
 

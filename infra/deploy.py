@@ -22,7 +22,7 @@ from chalicelib.settings import PRODUCTION
 from infra import record
 from infra.account import Account
 from infra.errors import DeployError
-from infra.package import ROOT, known_stage, package, resources_template, run_chalice
+from infra.package import ROOT, is_open, known_stage, package, resources_template, run_chalice
 from infra.signing import SigningParameter
 from infra.stacks import Say, Stacks
 
@@ -64,6 +64,11 @@ class Deployment:
     def bucket(self) -> str:
         """The bucket of the packages. Bucket names are shared by all the world's accounts."""
         return f"{self.names.stack}-packages-{self.account.id}-{self.account.region}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the stage asks its callers for no key."""
+        return is_open(self.stage, self.root)
 
     @property
     def secrets(self) -> SigningParameter:
