@@ -129,7 +129,10 @@ def _take_any_method(template: dict[str, Any]) -> None:
         kept = {
             key: value for key, value in named.items() if key not in ("security", "description")
         }
-        operations[ANY_METHOD] = kept | {"summary": "Any other method: 405, with Allow."}
+        operations[ANY_METHOD] = kept | {
+            "consumes": ["*/*"],
+            "summary": "Any other method: 405, with Allow.",
+        }
 
 
 def _missing(requirements: Path, code: Path) -> list[str]:
