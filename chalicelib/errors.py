@@ -11,6 +11,9 @@ TimersError
 │   ├── MethodNotAllowed
 │   ├── TimerNotFound
 │   ├── TimerInFlight       its webhook is on the wire right now
+│   ├── TimerExpired        too late to move it
+│   ├── TimerNotFailed      there is nothing to replay
+│   ├── TimerChanged        something happened to it in this very moment
 │   └── PurgeDisabled
 ├── Unavailable             the store cannot be reached or cannot write; try again later
 └── StartupError            the service cannot start as it is set up
@@ -105,9 +108,27 @@ class TimerNotFound(RequestError):
 
 
 class TimerInFlight(RequestError):
-    """The timer's webhook is on the wire right now, so it can no longer be cancelled."""
+    """The timer's webhook is on the wire right now, so it can be neither cancelled nor moved."""
 
     code = "timer-in-flight"
+
+
+class TimerExpired(RequestError):
+    """The timer's time has come, so it can no longer be moved."""
+
+    code = "timer-expired"
+
+
+class TimerNotFailed(RequestError):
+    """Only a timer that failed for good can be replayed."""
+
+    code = "timer-not-failed"
+
+
+class TimerChanged(RequestError):
+    """The timer was changed between the look at it and the write."""
+
+    code = "timer-changed"
 
 
 class PurgeDisabled(RequestError):
