@@ -6,6 +6,7 @@ TimersError
 │   ├── InvalidRequest      JSON, but not a request we know: carries one fault per field
 │   ├── UnsupportedMediaType
 │   ├── BodyTooLarge
+│   ├── Unauthorized        no key, or none that is known
 │   ├── ForeignCaller       a web page, or a name that is not this machine's
 │   ├── RouteNotFound
 │   ├── MethodNotAllowed
@@ -15,6 +16,8 @@ TimersError
 │   ├── TimerNotFailed      there is nothing to replay
 │   ├── TimerChanged        something happened to it in this very moment
 │   └── PurgeDisabled
+├── KeyNotFound             the key to revoke: never issued, or revoked before
+├── InvalidTenant           the name of a tenant to issue a key for
 ├── Unavailable             the store cannot be reached or cannot write; try again later
 └── StartupError            the service cannot start as it is set up
     ├── InvalidSettings
@@ -79,6 +82,15 @@ class BodyTooLarge(RequestError):
     code = "body-too-large"
 
 
+class Unauthorized(RequestError):
+    """The request carries no key, or one that was never issued or is revoked."""
+
+    code = "unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__("Send a key that is not revoked: Authorization: Bearer wt_...")
+
+
 class ForeignCaller(RequestError):
     """The offline server was addressed by a foreign name, or by a web page of another site."""
 
@@ -135,6 +147,18 @@ class PurgeDisabled(RequestError):
     """Removing all timers at once is switched off in this stage."""
 
     code = "purge-disabled"
+
+
+class KeyNotFound(TimersError):
+    """There is no key of that id: never issued, or revoked before."""
+
+    code = "key-not-found"
+
+
+class InvalidTenant(TimersError):
+    """A tenant cannot have this name."""
+
+    code = "invalid-tenant"
 
 
 class Unavailable(TimersError):

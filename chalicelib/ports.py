@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from chalicelib.key import Key
 from chalicelib.record import Log
 from chalicelib.timer import NewTimer, Status, Timer, Wakeup
 
@@ -216,6 +217,22 @@ class WakeQueue(Protocol):
 
     def wake_all(self, wakeups: Sequence[Wakeup]) -> Sequence[Wakeup]:
         """Put wake-ups on the queue; return those it took."""
+
+
+class KeyStore(Protocol):
+    """Where keys live. Every method raises ``Unavailable`` when the store cannot do it now."""
+
+    def find(self, digest: bytes) -> Key | None:
+        """Return the key with this SHA-256, None if there is none."""
+
+    def add(self, key: Key) -> None:
+        """Store a new key durably."""
+
+    def list(self) -> Sequence[Key]:
+        """Return every key, in no order."""
+
+    def revoke(self, key_id: str) -> Key:
+        """Remove a key durably and return it as it was. Raises ``KeyNotFound``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

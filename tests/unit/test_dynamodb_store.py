@@ -25,7 +25,7 @@ from chalicelib.errors import TimerChanged, TimerNotFound, Unavailable
 from chalicelib.ports import TimerStore
 from chalicelib.timer import Status, Timer
 from tests.clock import START, HandClock
-from tests.dynamodb import TABLE, dynamodb_on_moto, empty_table
+from tests.dynamodb import TABLE, Meddler, dynamodb_on_moto, empty_table
 from tests.factories import (
     DUE,
     LEASE_MS,
@@ -49,36 +49,6 @@ if TYPE_CHECKING:
 UNIT = 1_024
 DAY_S = 86_400
 URL_OF_500 = "https://receiver.example/" + "x" * 475
-
-
-class Meddler:
-    """A client through which a test meddles with calls, and which remembers them."""
-
-    def __init__(self, client: DynamoDBClient) -> None:
-        self.client = client
-        self.calls: list[str] = []
-        self.around: dict[str, Callable[..., Any]] = {}
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        real = getattr(self.client, name)
-
-        def call(**request: Any) -> Any:
-            self.calls.append(name)
-            around = self.around.get(name)
-            return around(real, request) if around else real(**request)
-
-        return call
-
-    def repeat(self, name: str, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """Lose the answer of the next call, so that it is made again, as botocore does."""
-
-        def twice(real: Callable[..., Any], request: Any) -> Any:
-            del self.around[name]
-            real(**request)
-            meanwhile()
-            return real(**request)
-
-        self.around[name] = twice
 
 
 @pytest.fixture(scope="module")
