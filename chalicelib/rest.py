@@ -56,6 +56,7 @@ _STATUSES: dict[type[TimersError], int] = {
     errors.BodyTooLarge: 413,
     errors.UnsupportedMediaType: 415,
     errors.InvalidRequest: 422,
+    errors.RateLimited: 429,
     errors.Unavailable: _UNAVAILABLE,
     errors.StartupError: _UNAVAILABLE,
 }
@@ -142,7 +143,7 @@ def problem(error: TimersError) -> Response:
         headers["Allow"] = error.allowed
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, errors.Unavailable):
+    if isinstance(error, (errors.Unavailable, errors.RateLimited)):
         headers["Retry-After"] = str(error.retry_after)
     return Response(json.dumps(document), headers, status)
 

@@ -206,6 +206,7 @@ def _aws_store() -> TimerStore:
         names().table,
         wall_clock,
         retention_days=settings().retention_days,
+        rate=settings().rate,
     )
 
 
@@ -275,7 +276,9 @@ async def serve_embedded(stopped: asyncio.Event) -> None:
         max_in_flight=raise_file_limit(current.max_in_flight),
     )
     make_sender = functools.partial(AiohttpSender, current.send_timeout_s, current.guard)
-    await serve(DataFolder(current.data_dir), make_sender, policy, wall_clock, stopped)
+    await serve(
+        DataFolder(current.data_dir), make_sender, policy, wall_clock, stopped, rate=current.rate
+    )
 
 
 def start_under_chalice_local() -> None:
