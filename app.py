@@ -11,7 +11,14 @@ from chalice.app import Chalice, Request, Response
 
 from chalicelib import rest, wiring
 from chalicelib.functions import authorizer, functions
-from chalicelib.schemas import SetTimer, timer_status
+from chalicelib.schemas import (
+    MoveTimer,
+    ReplayTimers,
+    SetTimer,
+    attempt_item,
+    replayed,
+    timer_status,
+)
 
 app = Chalice(app_name="timers", configure_logs=False)
 app.api.binary_types = []
@@ -49,8 +56,8 @@ def health(_request: Request) -> Response:
 @tenant_endpoint
 def set_timer(request: Request, tenant: str) -> Response:
     """Set a timer."""
-    wanted = SetTimer.parse(rest.json_body(request))
-    timer = wiring.scheduling().set(tenant, wanted.url, wanted.delay_ms)
+    wanted = SetTimer.parse(rest.json_body(request), wiring.limits())
+    timer = wiring.scheduling().set(tenant, wanted.order())
     return rest.created(request, timer.id)
 
 
@@ -79,9 +86,46 @@ def get_timer(_request: Request, tenant: str, timer_id: str) -> Response:
     return rest.answer(timer_status(timer, wiring.scheduling().now))
 
 
+@app.route("/timers/{timer_id}", methods=["PATCH"], authorizer=caller, content_types=rest.ANY_TYPE)
+@tenant_endpoint
+def move_timer(request: Request, tenant: str, timer_id: str) -> Response:
+    """Give a timer that has not expired another time."""
+    wanted = MoveTimer.parse(rest.json_body(request))
+    scheduling = wiring.scheduling()
+    timer = scheduling.move(tenant, rest.timer_id(timer_id), wanted.delay_ms)
+    return rest.answer(timer_status(timer, scheduling.now))
+
+
 @app.route("/timers/{timer_id}", methods=["DELETE"], authorizer=caller, content_types=rest.ANY_TYPE)
 @tenant_endpoint
 def cancel_timer(_request: Request, tenant: str, timer_id: str) -> Response:
     """Cancel a timer."""
     wiring.scheduling().cancel(tenant, rest.timer_id(timer_id))
     return rest.removed()
+
+
+@app.route("/timers/{timer_id}/attempts", methods=["GET"], authorizer=caller)
+@tenant_endpoint
+def list_attempts(_request: Request, tenant: str, timer_id: str) -> Response:
+    """Tell what came of a timer's calls, oldest first."""
+    timer = wiring.scheduling().get(tenant, rest.timer_id(timer_id))
+    return rest.answer([attempt_item(attempt) for attempt in timer.log])
+
+
+@app.route(
+    "/timers/{timer_id}/replay", methods=["POST"], authorizer=caller, content_types=rest.ANY_TYPE
+)
+@tenant_endpoint
+def replay_timer(_request: Request, tenant: str, timer_id: str) -> Response:
+    """Call a timer that failed for good once more."""
+    timer = wiring.scheduling().replay(tenant, rest.timer_id(timer_id))
+    return rest.answer({"id": timer.id}, 202)
+
+
+@app.route("/timers/replay", methods=["POST"], authorizer=caller, content_types=rest.ANY_TYPE)
+@tenant_endpoint
+def replay_timers(request: Request, tenant: str) -> Response:
+    """Count the failed timers that match, or replay them."""
+    wanted = ReplayTimers.parse(rest.json_body(request))
+    outcome = wiring.scheduling().replay_all(tenant, wanted.wanted(), dry_run=wanted.dry_run)
+    return rest.answer(replayed(outcome))

@@ -12,6 +12,10 @@ TimersError
 │   ├── MethodNotAllowed
 │   ├── TimerNotFound
 │   ├── TimerInFlight       its webhook is on the wire right now
+│   ├── TimerExpired        too late to move it
+│   ├── TimerNotFailed      there is nothing to replay
+│   ├── TimerChanged        something happened to it in this very moment
+│   ├── RateLimited         the tenant sets timers faster than it may
 │   └── PurgeDisabled
 ├── KeyNotFound             the key to revoke: never issued, or revoked before
 ├── InvalidTenant           the name of a tenant to issue a key for
@@ -117,9 +121,37 @@ class TimerNotFound(RequestError):
 
 
 class TimerInFlight(RequestError):
-    """The timer's webhook is on the wire right now, so it can no longer be cancelled."""
+    """The timer's webhook is on the wire right now, so it can be neither cancelled nor moved."""
 
     code = "timer-in-flight"
+
+
+class TimerExpired(RequestError):
+    """The timer's time has come, so it can no longer be moved."""
+
+    code = "timer-expired"
+
+
+class TimerNotFailed(RequestError):
+    """Only a timer that failed for good can be replayed."""
+
+    code = "timer-not-failed"
+
+
+class TimerChanged(RequestError):
+    """The timer was changed between the look at it and the write."""
+
+    code = "timer-changed"
+
+
+class RateLimited(RequestError):
+    """The tenant sets timers faster than it may. ``retry_after`` is in seconds."""
+
+    code = "rate-limited"
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class PurgeDisabled(RequestError):

@@ -50,9 +50,13 @@ _STATUSES: dict[type[TimersError], int] = {
     errors.TimerNotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.TimerInFlight: 409,
+    errors.TimerExpired: 409,
+    errors.TimerNotFailed: 409,
+    errors.TimerChanged: 409,
     errors.BodyTooLarge: 413,
     errors.UnsupportedMediaType: 415,
     errors.InvalidRequest: 422,
+    errors.RateLimited: 429,
     errors.Unavailable: _UNAVAILABLE,
     errors.StartupError: _UNAVAILABLE,
 }
@@ -139,7 +143,7 @@ def problem(error: TimersError) -> Response:
         headers["Allow"] = error.allowed
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, errors.Unavailable):
+    if isinstance(error, (errors.Unavailable, errors.RateLimited)):
         headers["Retry-After"] = str(error.retry_after)
     return Response(json.dumps(document), headers, status)
 

@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.attempt import Policy
 from chalicelib.aws.names import Names
 from chalicelib.callers import Callers
-from chalicelib.delivery import Delivery, Policy, World
+from chalicelib.delivery import Delivery, World
 from chalicelib.errors import StartupError
 from chalicelib.ports import KeyStore, Meter, TimerStore, unmetered
+from chalicelib.retry import attempts_allowed
 from chalicelib.scheduling import Scheduling
 from chalicelib.settings import AWS, LOCAL, Settings, chalice_command, load
 from chalicelib.sweeper import Sweeper
@@ -29,11 +31,15 @@ from chalicelib.sweeper import Sweeper
 if TYPE_CHECKING:
     from chalicelib.aws.telemetry import Telemetry
     from chalicelib.aws.waker import AwsWaker
+    from chalicelib.schemas import Limits
 
 log = logging.getLogger(__name__)
 
-PURGE_MS = 20_000
-"""How long one request may remove timers: API Gateway gives it 29 s."""
+REQUEST_MS = 20_000
+"""How long one request may remove or replay timers: API Gateway gives it 29 s."""
+
+REPLAY_THREADS = 16
+"""Timers replayed at once: on AWS each waits for two calls, on one machine they share a commit."""
 
 SWEEP_MS = 45_000
 """How long one sweep may take: its function has 60 s, and the next starts after a minute."""
@@ -70,7 +76,8 @@ def scheduling() -> Scheduling:
             _aws_waker(),
             wall_clock,
             allow_purge=current.allow_purge,
-            purge_ms=PURGE_MS,
+            budget_ms=REQUEST_MS,
+            replay_threads=REPLAY_THREADS,
             meter=meter(),
         )
     from chalicelib.embedded.client import RemoteTimerStore
@@ -78,7 +85,23 @@ def scheduling() -> Scheduling:
     from chalicelib.embedded.waker import ImpliedWaker
 
     store = RemoteTimerStore(DataFolder(current.data_dir))
-    return Scheduling(store, ImpliedWaker(), wall_clock, allow_purge=current.allow_purge)
+    return Scheduling(
+        store,
+        ImpliedWaker(),
+        wall_clock,
+        allow_purge=current.allow_purge,
+        replay_threads=REPLAY_THREADS,
+    )
+
+
+def limits() -> Limits:
+    """Return how far the policy of one timer may go."""
+    from chalicelib.schemas import Limits
+
+    current = settings()
+    return Limits(
+        max_attempts=attempts_allowed(current.retry_delays_s), timeout_s=current.send_timeout_s
+    )
 
 
 @functools.lru_cache(maxsize=1)
@@ -193,6 +216,7 @@ def _aws_store() -> TimerStore:
         names().table,
         wall_clock,
         retention_days=settings().retention_days,
+        rate=settings().rate,
     )
 
 
@@ -262,7 +286,9 @@ async def serve_embedded(stopped: asyncio.Event) -> None:
         max_in_flight=raise_file_limit(current.max_in_flight),
     )
     make_sender = functools.partial(AiohttpSender, current.send_timeout_s, current.guard)
-    await serve(DataFolder(current.data_dir), make_sender, policy, wall_clock, stopped)
+    await serve(
+        DataFolder(current.data_dir), make_sender, policy, wall_clock, stopped, rate=current.rate
+    )
 
 
 def start_under_chalice_local() -> None:

@@ -14,6 +14,7 @@ from chalicelib.embedded.folder import DataFolder
 from chalicelib.embedded.keys import SQLiteKeyStore
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.ports import KeyStore, TimerStore
+from chalicelib.rate import Rate
 from tests.clock import HandClock
 from tests.dynamodb import dynamodb_on_moto, empty_table
 
@@ -27,17 +28,30 @@ def dynamodb() -> Iterator[DynamoDBClient]:
         yield client
 
 
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def rate() -> Rate | None:
+    """Return what tenants are held to: nothing, unless a module says otherwise."""
+    return None
+
+
 @pytest.fixture(params=["sqlite", "dynamodb"])
-def store(request: pytest.FixtureRequest) -> Iterator[TimerStore]:
+def store(
+    request: pytest.FixtureRequest, clock: HandClock, rate: Rate | None
+) -> Iterator[TimerStore]:
     """Return an empty store."""
     if request.param == "sqlite":
-        in_memory = SQLiteTimerStore.in_memory()
+        in_memory = SQLiteTimerStore.in_memory(rate)
         yield in_memory
         in_memory.close()
     else:
         client = request.getfixturevalue("dynamodb")
         with empty_table(client) as table:
-            yield DynamoDBTimerStore(client, table, HandClock())
+            yield DynamoDBTimerStore(client, table, clock, rate=rate)
 
 
 @pytest.fixture(params=["sqlite", "dynamodb"])

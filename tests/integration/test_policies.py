@@ -12,6 +12,7 @@ import pytest
 from chalicelib.aws.keys import DynamoDBKeyStore
 from chalicelib.callers import Callers
 from chalicelib.ports import Outcome
+from chalicelib.scheduling import Order
 from tests.clock import HandClock
 from tests.cloud import NAMES, AwsCall, Cloud, HandSender
 from tests.factories import LEASE_MS, TENANT, URL
@@ -135,8 +136,10 @@ def test_the_api_may_do_what_it_does_and_nothing_else(
 ) -> None:
     fresh()
     scheduling = cloud.scheduling()
-    near, far = (scheduling.set(TENANT, URL, delay) for delay in (1_000, 5 * HOUR_MS))
-    scheduling.set(TENANT, URL, 60_000)
+    near, far = (
+        scheduling.set(TENANT, Order(url=URL, delay_ms=delay)) for delay in (1_000, 5 * HOUR_MS)
+    )
+    scheduling.set(TENANT, Order(url=URL, delay_ms=60_000))
     scheduling.get(TENANT, near.id)
     for status in (None, *type(near.status)):
         scheduling.list(TENANT, before=None, status=status, limit=10)
@@ -174,7 +177,7 @@ def test_no_function_may_make_list_or_revoke_keys(cloud: Cloud, function: str) -
 def test_who_delivers_may_do_what_it_does_and_nothing_else(
     cloud: Cloud, clock: HandClock, fresh: Callable[[], None], function: str
 ) -> None:
-    timers = [cloud.scheduling().set(TENANT, URL, delay) for delay in DELAYS_MS]
+    timers = [cloud.scheduling().set(TENANT, Order(url=URL, delay_ms=delay)) for delay in DELAYS_MS]
     fresh()
     hour = Outcome(status=503, retry_after=3_600.0)
     sender = HandSender(clock, Outcome(status=204), hour, Outcome(status=410))
@@ -192,7 +195,7 @@ def test_who_delivers_may_do_what_it_does_and_nothing_else(
 def test_the_sweeper_may_do_what_it_does_and_nothing_else(
     cloud: Cloud, clock: HandClock, fresh: Callable[[], None]
 ) -> None:
-    timer = cloud.scheduling().set(TENANT, URL, 5_000)
+    timer = cloud.scheduling().set(TENANT, Order(url=URL, delay_ms=5_000))
     clock.now = timer.due_at
     cloud.drain()
     fresh()

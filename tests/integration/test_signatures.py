@@ -16,8 +16,8 @@ from standardwebhooks import webhooks
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from chalicelib import wiring
+from chalicelib.attempt import Policy
 from chalicelib.aws.sender import RequestsSender
-from chalicelib.delivery import Policy
 from chalicelib.embedded import dispatcher
 from chalicelib.embedded.sender import AiohttpSender
 from chalicelib.embedded.store import SQLiteTimerStore
