@@ -22,6 +22,9 @@ CONFIG = Config(
 )
 """Three tries of at most 4 s each: a call ends well within any function's timeout."""
 
+ONCE = CONFIG.merge(Config(read_timeout=2, retries={"mode": "standard", "total_max_attempts": 1}))
+"""One try of at most 3 s, for what a delivery waits for before it may take all of its time."""
+
 
 @functools.lru_cache(maxsize=1)
 def dynamodb() -> DynamoDBClient:
@@ -43,6 +46,5 @@ def scheduler() -> EventBridgeSchedulerClient:
 
 @functools.lru_cache(maxsize=1)
 def ssm() -> SSMClient:
-    """Return this process's SSM client. A delivery waits for it, so it gives up after 6 s."""
-    quick = Config(read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
-    return boto3.client("ssm", config=CONFIG.merge(quick))
+    """Return this process's SSM client."""
+    return boto3.client("ssm", config=ONCE)
