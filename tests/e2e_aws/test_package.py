@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -72,15 +73,9 @@ class Api(Client):
         """Return the same API for another caller."""
         return Api(self._url, key)
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        given = self._headers if headers is None else headers
-        return super().request(method, self._path + path, body, given)
+    def request(self, method: str, path: str, *arguments: Any, **options: Any) -> Answer:
+        with_key = {"headers": self._headers, **options}
+        return super().request(method, self._path + path, *arguments, **with_key)
 
     def set_timer(self, url: str, seconds: int) -> int:
         answer = self.request("POST", "/timers", {"seconds": seconds, "url": url})
