@@ -62,6 +62,7 @@ ATTEMPTS = [
     Attempt(b"{}"),
     Attempt(b'{"seconds": 30}'),
     Attempt(b'{"seconds": 30, "url": "https://other.example/hook"}'),
+    Attempt(b'{"dry_run": false}'),
     Attempt(query="status=failed"),
     Attempt(query="status=pending&limit=1"),
     Attempt(query="limit=1000"),
