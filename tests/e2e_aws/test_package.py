@@ -155,11 +155,12 @@ def stage(emulator: Emulator, api: Api) -> Stage:
 def test_a_near_timer_fires_from_lambda(api: Api, receiver: Receiver, secret: str) -> None:
     before = time.time()
     timer_id = api.set_timer(receiver.url("ok/path?key=v"), 2)
+    last_set = time.time()
 
     assert api.time_left(timer_id) in (1, 2)
     (arrival,) = receiver.wait_for(1)
     assert arrival.request_line == f"POST /ok/path/{timer_id}?key=v HTTP/1.1"
-    assert before + 2 <= arrival.at <= before + 2 + ON_TIME_S
+    assert before + 2 <= arrival.at <= last_set + 2 + ON_TIME_S
     assert arrival.body == b""
     assert arrival.header("webhook-id")
     Webhook(secret).verify(arrival.body, dict(arrival.headers), json_parse=False)
@@ -322,14 +323,19 @@ def test_messages_of_others_are_dropped(api: Api, receiver: Receiver, stage: Sta
 
 
 def test_timers_outlive_a_stop_of_everything(
-    api: Api, receiver: Receiver, emulator: Emulator
+    api: Api, receiver: Receiver, emulator: Emulator, stage: Stage
 ) -> None:
     missed = api.set_timer(receiver.url("ok/missed"), 1)
+    missed_at = time.time() + 1
     pending = api.set_timer(receiver.url("ok/pending"), 6)
     emulator.stop()
     api.close()
     time.sleep(1)
     emulator.start()
+    # What a function held when everything stopped is hidden on the queue for minutes: that is the
+    # sweeper's, which this emulator does not run every minute.
+    time.sleep(max(0.0, missed_at + LEASE_S - time.time()))
+    stage.invoke("sweeper", EVERY_MINUTE)
 
     for path in (f"/ok/missed/{missed}", f"/ok/pending/{pending}"):
         receiver.wait_for(1, path, patience_s=PATIENCE_S)
