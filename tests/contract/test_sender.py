@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import pytest
 
+from chalicelib.answer import KEPT_BODY_BYTES
 from chalicelib.aws.sender import RequestsSender
-from chalicelib.embedded.sender import KEPT_BODY_BYTES, AiohttpSender
+from chalicelib.embedded.sender import AiohttpSender
 from chalicelib.guard import Guard
 from chalicelib.ports import Call, Outcome, Sender
 from tests.contract.wire import (
