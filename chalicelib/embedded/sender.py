@@ -166,6 +166,18 @@ class _Connector(aiohttp.TCPConnector):
             _protocol.set(connection.protocol)
         return connection
 
+    async def _wrap_create_connection(
+        self, *arguments: Any, addr_infos: list[Any], **options: Any
+    ) -> Any:
+        """Try each address once: aiohttp goes on to try all but the first again, and so on."""
+        try:
+            return await super()._wrap_create_connection(
+                *arguments, addr_infos=addr_infos, **options
+            )
+        except aiohttp.ClientConnectorError:
+            addr_infos.clear()
+            raise
+
 
 def _checked_socket(guard: Guard, info: tuple[Any, ...]) -> socket.socket:
     """Make the socket for one address, the last thing before it is connected to.

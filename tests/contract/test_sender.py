@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
 
 import pytest
 
 from chalicelib.answer import KEPT_BODY_BYTES
-from chalicelib.aws.sender import RequestsSender
-from chalicelib.embedded.sender import AiohttpSender
-from chalicelib.guard import Guard
-from chalicelib.ports import Call, Outcome, Sender
+from chalicelib.ports import Call, Outcome
+from tests.contract.senders import (
+    AMPLE_S,
+    SHORT_S,
+    SOON_S,
+    ClosableSender,
+    Listen,
+    Start,
+    call,
+    timed,
+)
 from tests.contract.wire import (
     Answer,
-    Receiver,
     answer,
     answer_and_close,
     close,
@@ -29,99 +32,6 @@ from tests.contract.wire import (
     reset,
     talk,
 )
-
-AMPLE_S = 5.0
-SHORT_S = 0.3
-SOON_S = 1.0
-"""Within this a call with a deadline of ``SHORT_S`` is over on a busy machine too."""
-
-
-class ClosableSender(Sender, Protocol):
-    """A sender that holds connections."""
-
-    def close(self) -> None: ...
-
-
-class OnALoop:
-    """The sender of the embedded engine, on an event loop in a thread of its own."""
-
-    def __init__(self, deadline_s: float, guard: Guard) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self._sender = asyncio.run_coroutine_threadsafe(
-            self._make(deadline_s, guard), self._loop
-        ).result()
-
-    def send(self, call: Call) -> Outcome:
-        return asyncio.run_coroutine_threadsafe(self._sender.send(call), self._loop).result()
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._sender.close(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
-
-    @staticmethod
-    async def _make(deadline_s: float, guard: Guard) -> AiohttpSender:
-        return AiohttpSender(deadline_s, guard)
-
-
-OPEN = Guard(allow_private=True)
-
-SENDERS: dict[str, Callable[[float, Guard], ClosableSender]] = {
-    "aiohttp": OnALoop,
-    "requests": RequestsSender,
-}
-
-Start = Callable[..., ClosableSender]
-Listen = Callable[..., Receiver]
-
-
-@pytest.fixture(params=SENDERS)
-def start(request: pytest.FixtureRequest) -> Iterator[Start]:
-    """Return what makes a sender with a deadline."""
-    senders: list[ClosableSender] = []
-
-    def started(deadline_s: float = AMPLE_S, guard: Guard = OPEN) -> ClosableSender:
-        senders.append(SENDERS[request.param](deadline_s, guard))
-        return senders[-1]
-
-    yield started
-    for sender in senders:
-        sender.close()
-
-
-@pytest.fixture
-def sender(start: Start) -> ClosableSender:
-    return start()
-
-
-@pytest.fixture
-def listen() -> Iterator[Listen]:
-    """Return what makes a receiver that gives these answers."""
-    receivers: list[Receiver] = []
-
-    def listening(*answers: Answer) -> Receiver:
-        receivers.append(Receiver(*answers))
-        return receivers[-1]
-
-    yield listening
-    for receiver in receivers:
-        receiver.close()
-
-
-def call(receiver: Receiver, target: str = "/hook/7", **headers: str) -> Call:
-    return Call(url=f"http://127.0.0.1:{receiver.port}{target}", headers=dict(headers))
-
-
-def timed(sender: Sender, wanted: Call) -> tuple[Outcome, float]:
-    """Send, and return the outcome and how many seconds that took."""
-    started = time.monotonic()
-    outcome = sender.send(wanted)
-    return outcome, time.monotonic() - started
-
 
 # What is sent
 
@@ -446,69 +356,3 @@ def test_a_hanging_receiver_does_not_make_another_wait(start: Start, listen: Lis
         assert took_s < SOON_S
         hanging.close()
         assert all(waited.result().status is None for waited in stuck)
-
-
-# What is not called
-
-
-LOOPBACK = [
-    "127.0.0.1",
-    "127.1",
-    "127.0.1",
-    "127.0.0.1.",
-    "2130706433",
-    "0x7f000001",
-    "0x7f.0.0.1",
-    "0177.0.0.1",
-    "017700000001",
-    "0",
-    "0.0.0.0",
-    "localhost",
-    "localhost.",
-    "[::1]",
-    "[::]",
-    "[::ffff:127.0.0.1]",
-    "[::ffff:7f00:1]",
-    "[::7f00:1]",
-    "[64:ff9b::7f00:1]",
-    "[2002:7f00:1::]",
-    "user:password@127.0.0.1",
-]
-
-
-@pytest.mark.parametrize("host", LOOPBACK)
-def test_a_guarded_sender_never_connects_to_this_machine(
-    host: str, start: Start, listen: Listen
-) -> None:
-    receiver = listen()
-    url = f"http://{host.rpartition('@')[2]}:{receiver.port}/7"
-    outcome = start(guard=Guard()).send(Call(url=url, headers={}))
-    assert outcome.status is None
-    # Which spellings a resolver takes for this machine at all differs between systems.
-    assert outcome.error is not None
-    assert "must not be called" in outcome.error or outcome.error == "host name not found"
-    assert receiver.connections == 0
-
-
-def test_a_name_that_resolves_differently_the_second_time_is_looked_up_once(
-    start: Start, listen: Listen, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    receiver = listen()
-    look_ups: list[str] = []
-
-    def rebinding(host: str, port: int, *_: object, **__: object) -> list[Any]:
-        look_ups.append(host)
-        address = "93.184.216.34" if len(look_ups) == 1 else "127.0.0.1"
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
-
-    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
-    monkeypatch.setattr(socket.socket, "connect", _refuse)
-    url = f"http://rebinding.example:{receiver.port}/7"
-    outcome = start(0.3, guard=Guard()).send(Call(url=url, headers={}))
-    assert outcome.status is None
-    assert look_ups == ["rebinding.example"]
-    assert receiver.connections == 0
-
-
-def _refuse(_socket: socket.socket, address: object) -> None:
-    raise ConnectionRefusedError(111, f"no test calls {address} outside this machine")
