@@ -56,7 +56,7 @@ class _Line:
         self.target = ""
         self.reused = False
         self.heard = False
-        self.outcome: Outcome | None = None
+        self._outcome: Outcome | None = None
         self.decided = threading.Event()
         self._ends = time.monotonic() + deadline_s
         self._handle: socket.socket | None = None
@@ -80,11 +80,12 @@ class _Line:
             fd, family, kind = connection.fileno(), connection.family, connection.type
             self._handle = socket.fromfd(fd, family, kind)
 
-    def decide(self, outcome: Outcome) -> None:
-        """Note what came of the call, once: what follows the headers changes nothing."""
-        if self.outcome is None:
-            self.outcome = outcome
-            self.decided.set()
+    def decide(self, outcome: Outcome) -> Outcome:
+        """Note what came of the call unless that is known already; return what is known."""
+        with self._lock:
+            self._outcome = self._outcome or outcome
+        self.decided.set()
+        return self._outcome
 
     def end(self) -> None:
         """Let go of the connection: it may be kept for others."""
@@ -255,9 +256,10 @@ class RequestsSender:
         sending = self._threads.submit(self._send, call, line)
         if line.decided.wait(self._deadline_s):
             wait([sending], min(KEPT_BODY_S, line.left_s))
+        outcome = line.decide(Outcome(error=_timed_out(self._deadline_s)))
         sending.cancel()
         line.cut()
-        return line.outcome or Outcome(error=_timed_out(self._deadline_s))
+        return outcome
 
     def _send(self, call: Call, line: _Line) -> None:
         _line.set(line)

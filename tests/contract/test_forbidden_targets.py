@@ -4,6 +4,7 @@ says. What is connected to is seen at the sockets, and by a listener on this mac
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from ipaddress import ip_network
 
@@ -13,6 +14,7 @@ from chalicelib.guard import MAX_ADDRESSES, Guard
 from chalicelib.ports import Call, Outcome, Sender
 from chalicelib.target import prepare
 from chalicelib.timer import Timer
+from tests.contract.certificate import Authority
 from tests.contract.hostile import HOSTILE, LANDS_HERE, NAMES
 from tests.contract.network import PUBLIC, Names, Recorder, recorded, resolve
 from tests.contract.senders import OPEN, Listen, Start, call
@@ -186,6 +188,64 @@ def test_only_so_many_of_a_names_addresses_are_tried(
     resolve(monkeypatch, {"many.example": [many]})
     assert send(start(guard=GUARDED), "http://many.example/hook").status is None
     assert connections.addresses == many[:MAX_ADDRESSES]
+
+
+# TLS: to the checked address, in the name's name
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def trusted(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Authority:
+    """Have every sender trust the authority of the tests, and no other."""
+    context = ssl.create_default_context(cafile=str(authority.file))
+    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", context)
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(authority.file))
+    return authority
+
+
+def asked_for(context: ssl.SSLContext) -> list[str | None]:
+    """Return the names that clients will have asked ``context`` for (SNI)."""
+    names: list[str | None] = []
+    context.sni_callback = lambda _socket, name, _context: names.append(name)
+    return names
+
+
+def test_tls_is_spoken_with_the_checked_address_in_the_names_name(
+    start: Start,
+    listen: Listen,
+    connections: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    trusted: Authority,
+) -> None:
+    resolve(monkeypatch, {"hook.example": [[HERE], ["10.0.0.1"]]})
+    server = trusted.server("hook.example")
+    names = asked_for(server)
+    receiver = listen(tls=server)
+    sender = start(guard=ONLY_HERE)
+    for _ in range(2):
+        assert send(sender, f"https://hook.example:{receiver.port}/hook") == Outcome(status=200)
+    assert names == ["hook.example"]
+    assert connections.addresses == [HERE]
+    assert receiver.requests[0].headers["host"] == f"hook.example:{receiver.port}"
+
+
+def test_another_names_certificate_is_not_taken(
+    start: Start,
+    listen: Listen,
+    connections: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    trusted: Authority,
+) -> None:
+    resolve(monkeypatch, {"hook.example": [[HERE]]})
+    receiver = listen(tls=trusted.server("other.example"))
+    outcome = send(start(guard=ONLY_HERE), f"https://hook.example:{receiver.port}/hook")
+    assert (outcome.error or "").startswith("TLS failed: ")
+    assert connections.addresses == [HERE]
+    assert receiver.requests == []
 
 
 # Connections that are kept
