@@ -63,15 +63,18 @@ class _Line:
         self._cut = False
         self._lock = threading.Lock()
 
-    @property
     def left_s(self) -> float:
-        """How many seconds of the call's time are left: never quite none, which means no end."""
-        return max(self._ends - time.monotonic(), 0.001)
+        """Return how many seconds of the call's time are left; ``TimeoutError`` if none are."""
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
 
     def hold(self, connection: socket.socket) -> None:
         """Note what the call goes out on; raise ``TimeoutError`` if it has been cut.
 
-        Noted is a handle of the line's own: a TLS handshake takes the socket's away.
+        Noted is a handle of the line's own: what shuts down an ``SSLSocket`` ends its encryption
+        first, while the other thread may be sending.
         """
         with self._lock:
             if self._cut:
@@ -210,8 +213,7 @@ def _connect(found: Sequence[Any], line: _Line) -> socket.socket:
     for family, kind, proto, _, address in found:
         connection = socket.socket(family, kind, proto)
         try:
-            line.hold(connection)
-            connection.settimeout(line.left_s)
+            connection.settimeout(line.left_s())
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.connect(address)
         except OSError as error:
@@ -255,7 +257,8 @@ class RequestsSender:
         line = _Line(self._guard, self._deadline_s)
         sending = self._threads.submit(self._send, call, line)
         if line.decided.wait(self._deadline_s):
-            wait([sending], min(KEPT_BODY_S, line.left_s))
+            with contextlib.suppress(TimeoutError):
+                wait([sending], min(KEPT_BODY_S, line.left_s()))
         outcome = line.decide(Outcome(error=_timed_out(self._deadline_s)))
         sending.cancel()
         line.cut()
@@ -287,7 +290,7 @@ def _post(session: requests.Session, call: Call, line: _Line) -> None:
     parts = urlsplit(call.url)
     line.target = parts.path + (f"?{parts.query}" if parts.query else "")
     response = session.post(
-        call.url, headers=call.headers, timeout=line.left_s, allow_redirects=False, stream=True
+        call.url, headers=call.headers, timeout=line.left_s(), allow_redirects=False, stream=True
     )
     asked = retry_after(response.headers.get("Retry-After", ""))
     line.decide(Outcome(status=response.status_code, retry_after=asked))

@@ -233,6 +233,15 @@ def test_what_is_no_http_answer_is_a_failed_attempt(
     assert len(receiver.requests) == 1
 
 
+def test_a_body_is_passed_over_without_being_decoded(
+    sender: ClosableSender, listen: Listen
+) -> None:
+    receiver = listen(answer(200, "Content-Encoding: gzip", body=b"not gzip at all"))
+    for _ in range(2):
+        assert sender.send(call(receiver)) == Outcome(status=200)
+    assert [request.connection for request in receiver.requests] == [1, 1]
+
+
 # No answer
 
 
