@@ -53,6 +53,7 @@ class _Line:
 
     def __init__(self, guard: Guard, deadline_s: float) -> None:
         self.guard = guard
+        self.deadline_s = deadline_s
         self.target = ""
         self.reused = False
         self.heard = False
@@ -254,12 +255,12 @@ class RequestsSender:
 
     def send(self, call: Call) -> Outcome:
         """Send an empty POST and return what came of it within the deadline."""
-        line = _Line(self._guard, self._deadline_s)
+        line = _Line(self._guard, call.deadline_s(self._deadline_s))
         sending = self._threads.submit(self._send, call, line)
-        if line.decided.wait(self._deadline_s):
+        if line.decided.wait(line.deadline_s):
             with contextlib.suppress(TimeoutError):
                 wait([sending], min(KEPT_BODY_S, line.left_s()))
-        outcome = line.decide(Outcome(error=_timed_out(self._deadline_s)))
+        outcome = line.decide(Outcome(error=_timed_out(line.deadline_s)))
         sending.cancel()
         line.cut()
         return outcome
@@ -269,7 +270,7 @@ class RequestsSender:
         try:
             self._exchange(call, line)
         except Exception as error:  # noqa: BLE001 - whatever a receiver does is an outcome
-            line.decide(Outcome(error=_reason(error, self._deadline_s)))
+            line.decide(Outcome(error=_reason(error, line.deadline_s)))
         finally:
             line.end()
 

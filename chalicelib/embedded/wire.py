@@ -1,5 +1,5 @@
-"""What goes over the local socket: one JSON array a line, ``[method, arguments]`` there and
-``[error code or null, result or detail]`` back.
+"""What goes over the local socket: one JSON array a line, ``[method, arguments]`` there and back
+``[null, result]``, or ``[error code, detail]`` and where there is one the ``Retry-After``.
 """
 
 from __future__ import annotations
@@ -9,11 +9,21 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chalicelib.errors import TimerInFlight, TimerNotFound, TimersError, Unavailable
-from chalicelib.timer import Status, Timer
+from chalicelib.errors import (
+    RateLimited,
+    TimerChanged,
+    TimerInFlight,
+    TimerNotFound,
+    TimersError,
+    Unavailable,
+)
+from chalicelib.ports import Reschedule
+from chalicelib.record import decode, encode
+from chalicelib.timer import NewTimer, Status, Timer
 
-_ERRORS: Mapping[str, Callable[[str], TimersError]] = {
-    error.code: error for error in (TimerNotFound, TimerInFlight, Unavailable)
+_ERRORS: Mapping[str, Callable[..., TimersError]] = {
+    error.code: error
+    for error in (TimerNotFound, TimerInFlight, TimerChanged, RateLimited, Unavailable)
 }
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -32,28 +42,35 @@ def read_request(line: bytes) -> tuple[str, dict[str, Any]]:
 def result(value: object) -> bytes:
     """Return an answer: a timer, a number, or nothing."""
     if isinstance(value, Timer):
-        value = [getattr(value, name) for name in _TIMER_FIELDS]
+        value = fields(value) | {"log": encode(value.log)}
     return _encode([None, value]).encode() + b"\n"
 
 
 def error(raised: TimersError) -> bytes:
     """Return the answer to a request that was refused."""
-    return _encode([raised.code, raised.detail]).encode() + b"\n"
+    retry_after = [raised.retry_after] if isinstance(raised, (RateLimited, Unavailable)) else []
+    return _encode([raised.code, raised.detail, *retry_after]).encode() + b"\n"
 
 
 def read_answer(line: bytes) -> Any:
     """Return the result in an answer; raise the error in it."""
-    code, value = json.loads(line)
+    code, *values = json.loads(line)
     if code is not None:
-        raise _ERRORS.get(code, Unavailable)(value)
-    return value
+        raise _ERRORS.get(code, Unavailable)(*values)
+    return values[0]
 
 
-def read_timer(value: list[Any]) -> Timer:
+def read_timer(value: dict[str, Any]) -> Timer:
     """Return the timer in a result."""
-    fields = dict(zip(_TIMER_FIELDS, value, strict=True))
-    fields["status"] = Status(fields["status"])
-    return Timer(**fields)
+    return Timer(**value | {"status": Status(value["status"]), "log": decode(value["log"])})
 
 
-_TIMER_FIELDS = tuple(field.name for field in dataclasses.fields(Timer))
+def fields(value: NewTimer | Reschedule | Timer) -> dict[str, Any]:
+    """Return the fields of ``value`` by name, as the arguments of a request."""
+    return {name: getattr(value, name) for name in _FIELDS[type(value)]}
+
+
+_FIELDS: dict[type, tuple[str, ...]] = {
+    kind: tuple(field.name for field in dataclasses.fields(kind))
+    for kind in (NewTimer, Reschedule, Timer)
+}

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chalicelib.aws.keys import DynamoDBKeyStore
 from chalicelib.aws.store import DynamoDBTimerStore
+from chalicelib.embedded.folder import DataFolder
+from chalicelib.embedded.keys import SQLiteKeyStore
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.guard import Guard
-from chalicelib.ports import TimerStore
+from chalicelib.ports import KeyStore, TimerStore
+from chalicelib.rate import Rate
 from tests.clock import HandClock
 from tests.contract.senders import (
     AMPLE_S,
@@ -36,17 +41,41 @@ def dynamodb() -> Iterator[DynamoDBClient]:
         yield client
 
 
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def rate() -> Rate | None:
+    """Return what tenants are held to: nothing, unless a module says otherwise."""
+    return None
+
+
 @pytest.fixture(params=["sqlite", "dynamodb"])
-def store(request: pytest.FixtureRequest) -> Iterator[TimerStore]:
+def store(
+    request: pytest.FixtureRequest, clock: HandClock, rate: Rate | None
+) -> Iterator[TimerStore]:
     """Return an empty store."""
     if request.param == "sqlite":
-        in_memory = SQLiteTimerStore.in_memory()
+        in_memory = SQLiteTimerStore.in_memory(rate)
         yield in_memory
         in_memory.close()
     else:
         client = request.getfixturevalue("dynamodb")
         with empty_table(client) as table:
-            yield DynamoDBTimerStore(client, table, HandClock())
+            yield DynamoDBTimerStore(client, table, clock, rate=rate)
+
+
+@pytest.fixture(params=["sqlite", "dynamodb"])
+def key_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KeyStore]:
+    """Return an empty store of keys."""
+    if request.param == "sqlite":
+        yield SQLiteKeyStore(DataFolder(tmp_path / "data"))
+    else:
+        client = request.getfixturevalue("dynamodb")
+        with empty_table(client) as table:
+            yield DynamoDBKeyStore(client, table)
 
 
 @pytest.fixture(params=SENDERS)
