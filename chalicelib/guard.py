@@ -64,6 +64,9 @@ _NOBODYS = _networks(
     "fd00:ec2::/32",  # AWS
     "fd20:ce::254/128",  # Google
     "fd00:42::42/128",  # Scaleway
+    "fd00:100::100:200/128",  # Alibaba
+    "fd00:a9fe:a9fe::1/128",  # Akamai (Linode)
+    "fe80::a9fe:a9fe/128",  # OpenStack
     # No one machine's
     "224.0.0.0/4",
     "255.255.255.255/32",
@@ -76,6 +79,7 @@ _NOBODYS = _networks(
 
 _CARRIERS = (
     (ipaddress.IPv6Network("::ffff:0:0/96"), 0),
+    (ipaddress.IPv6Network("::ffff:0:0:0/96"), 0),
     (ipaddress.IPv6Network("::/96"), 0),
     (ipaddress.IPv6Network("64:ff9b::/96"), 0),
     (ipaddress.IPv6Network("2002::/16"), 80),
