@@ -7,7 +7,10 @@ import pytest
 
 from chalicelib.errors import InvalidSettings
 from chalicelib.retry import DEFAULT_DELAYS
-from chalicelib.settings import load
+from chalicelib.settings import chalice_command, is_loopback, load
+
+IN_LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "timers-dev"}
+CHALICE = {"AWS_CHALICE_CLI_MODE": "true"}
 
 
 def test_nothing_has_to_be_set() -> None:
@@ -30,9 +33,8 @@ def test_settings_are_frozen() -> None:
 
 
 def test_the_engine_is_aws_in_a_lambda_unless_the_shell_says_otherwise() -> None:
-    in_lambda = {"AWS_LAMBDA_FUNCTION_NAME": "timers-dev"}
-    assert load(in_lambda).engine == "aws"
-    assert load(in_lambda | {"TIMERS_ENGINE": "embedded"}).engine == "embedded"
+    assert load(IN_LAMBDA).engine == "aws"
+    assert load(IN_LAMBDA | {"TIMERS_ENGINE": "embedded"}).engine == "embedded"
     assert load({"TIMERS_ENGINE": "aws"}).engine == "aws"
 
 
@@ -87,6 +89,8 @@ def test_a_lease_outlasts_every_call(timeout: str) -> None:
     ("name", "value"),
     [
         ("TIMERS_ENGINE", "azure"),
+        ("TIMERS_AUTH", "key"),
+        ("TIMERS_AUTH", "off"),
         ("TIMERS_ALLOW_PURGE", "yes"),
         ("TIMERS_ALLOW_PURGE", "ON"),
         ("PORT", "abc"),
@@ -116,3 +120,60 @@ def test_an_impossible_value_is_refused_by_name_and_value(name: str, value: str)
 def test_one_impossible_retry_delay_is_refused(delays: str) -> None:
     with pytest.raises(InvalidSettings, match="TIMERS_RETRY_DELAYS"):
         load({"TIMERS_RETRY_DELAYS": delays})
+
+
+@pytest.mark.parametrize("engine", ["embedded", "aws"])
+def test_no_key_is_needed_on_this_machine_and_one_is_in_a_lambda(engine: str) -> None:
+    assert not load({"TIMERS_ENGINE": engine}).needs_key
+    assert load({"TIMERS_ENGINE": engine} | IN_LAMBDA).needs_key
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["chalice", "deploy", "--stage", "dev"],
+        ["chalice", "package", "out"],
+        ["chalice", "gen-policy"],
+        ["chalice", "--debug", "local"],
+        ["chalice", "Local"],
+        ["chalice"],
+        [],
+    ],
+)
+def test_what_chalice_builds_on_this_machine_needs_a_key(arguments: list[str]) -> None:
+    assert load(CHALICE, arguments).needs_key
+    assert not load({}, arguments).needs_key
+
+
+def test_chalice_local_needs_none_as_it_serves_this_machine() -> None:
+    assert not load(CHALICE, ["chalice", "local", "--port", "8000"]).needs_key
+
+
+@pytest.mark.parametrize("environment", [{}, IN_LAMBDA, CHALICE])
+def test_whether_a_key_is_needed_can_be_set(environment: dict[str, str]) -> None:
+    arguments = ["chalice", "deploy"]
+    assert load(environment | {"TIMERS_AUTH": "keys"}, arguments).needs_key
+    assert not load(environment | {"TIMERS_AUTH": "none"}, arguments).needs_key
+
+
+def test_the_command_of_chalices_is_the_first_word_and_only_chalices() -> None:
+    assert chalice_command(CHALICE, ["/bin/chalice", "local"]) == "local"
+    assert chalice_command(CHALICE, ["/bin/chalice"]) == ""
+    assert chalice_command({}, ["/bin/chalice", "local"]) is None
+    assert chalice_command({"AWS_CHALICE_CLI_MODE": ""}, ["pytest", "local"]) is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
+def test_without_keys_loopback_may_be_listened_on(host: str) -> None:
+    assert is_loopback(host)
+    load({}).refuse_strangers(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["0.0.0.0", "::", "", "192.168.1.7", "10.0.0.1", "fe80::1", "box.local", "localhost.evil", "0"],
+)
+def test_without_keys_nothing_else_may_be(host: str) -> None:
+    with pytest.raises(InvalidSettings, match="TIMERS_AUTH=keys"):
+        load({}).refuse_strangers(host)
+    load({"TIMERS_AUTH": "keys"}).refuse_strangers(host)
