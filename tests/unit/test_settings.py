@@ -8,9 +8,11 @@ import pytest
 from chalicelib.errors import InvalidSettings
 from chalicelib.retry import DEFAULT_DELAYS
 from chalicelib.settings import chalice_command, is_loopback, load
+from chalicelib.signing import write_secret
 
 IN_LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "timers-dev"}
 CHALICE = {"AWS_CHALICE_CLI_MODE": "true"}
+OLD, NEW = write_secret(b"o" * 32), write_secret(b"n" * 32)
 
 
 def test_nothing_has_to_be_set() -> None:
@@ -177,3 +179,49 @@ def test_without_keys_nothing_else_may_be(host: str) -> None:
     with pytest.raises(InvalidSettings, match="TIMERS_AUTH=keys"):
         load({}).refuse_strangers(host)
     load({"TIMERS_AUTH": "keys"}).refuse_strangers(host)
+
+
+# Signing secrets
+
+
+def test_signing_secrets_may_stand_in_a_file_with_comments(tmp_path: Path) -> None:
+    file = tmp_path / "secrets"
+    file.write_text(f"# the new one\n{NEW}\n\n  # {OLD}x\n{OLD} \n", encoding="utf-8")
+    assert load({"TIMERS_SIGNING_SECRETS_FILE": str(file)}).signing_keys == (b"n" * 32, b"o" * 32)
+    assert load({"TIMERS_SIGNING_SECRETS": f"{NEW} {OLD}"}).signing_keys == (b"n" * 32, b"o" * 32)
+
+
+def test_signing_secrets_in_a_variable_and_in_a_file_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "secrets"
+    file.write_text(OLD, encoding="utf-8")
+    with pytest.raises(InvalidSettings, match="set one of them, not both"):
+        load({"TIMERS_SIGNING_SECRETS": OLD, "TIMERS_SIGNING_SECRETS_FILE": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        (b"", "has no signing secret"),
+        (b"# nothing yet\n", "has no signing secret"),
+        (b"\xff", "must be text in UTF-8"),
+        (b"secret", "a signing secret starts with whsec_"),
+        (OLD.encode() + b"!", "a signing secret is whsec_ and base64"),
+    ],
+)
+def test_a_file_without_secrets_is_refused_by_its_name_and_not_shown(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    file = tmp_path / "secrets"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidSettings) as refused:
+        load({"TIMERS_SIGNING_SECRETS_FILE": str(file)})
+    assert str(refused.value) == f"TIMERS_SIGNING_SECRETS_FILE={file}: {reason}"
+
+
+def test_a_folder_is_no_file_of_secrets(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="cannot be read"):
+        load({"TIMERS_SIGNING_SECRETS_FILE": str(tmp_path)})
+    with pytest.raises(InvalidSettings, match="must begin at a home that exists"):
+        load({"TIMERS_SIGNING_SECRETS_FILE": "~no-such-user/secrets"})
