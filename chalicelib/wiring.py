@@ -100,7 +100,9 @@ def limits() -> Limits:
 
     current = settings()
     return Limits(
-        max_attempts=attempts_allowed(current.retry_delays_s), timeout_s=current.send_timeout_s
+        max_attempts=attempts_allowed(current.retry_delays_s),
+        timeout_s=current.send_timeout_s,
+        guard=current.guard,
     )
 
 

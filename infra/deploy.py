@@ -141,9 +141,11 @@ class Deployment:
     def address(self) -> str | None:
         """Return the address of the stage's API, None if there is none."""
         if self._stacks.exists(self.application):
-            return self._url(self._stacks.outputs(self.application)["RestAPIId"])
-        apis = [item for item in self._made_by_chalice() if item["name"] == "rest_api"]
-        return self._url(apis[0]["rest_api_id"]) if apis else None
+            found = [self._stacks.outputs(self.application).get("RestAPIId")]
+        else:
+            made = self._made_by_chalice()
+            found = [item["rest_api_id"] for item in made if item["name"] == "rest_api"]
+        return self._url(found[0]) if found and found[0] else None
 
     def _refuse(self, other: Way) -> None:
         if self.way() is other:

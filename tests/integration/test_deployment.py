@@ -168,7 +168,9 @@ def test_chalice_makes_every_function_with_its_own_role(dev: Deployment, chalice
 
 
 def test_chalice_connects_queue_schedule_and_api(dev: Deployment, chalice: Chalice) -> None:
+    assert dev.address() is None
     url = dev.deploy()
+    assert dev.address() == url
     (source,) = boto3.client("lambda").list_event_source_mappings()["EventSourceMappings"]
     assert source["EventSourceArn"].endswith(f":{dev.names.queue}")
     assert source["BatchSize"] == BATCH_SIZE
@@ -237,8 +239,14 @@ def test_a_package_is_refused_where_chalice_deployed(
 def test_chalice_is_refused_where_a_package_was_deployed(dev: Deployment, chalice: Chalice) -> None:
     boto3.client("cloudformation").create_stack(
         StackName=dev.application,
-        TemplateBody=json.dumps({"Resources": {"T": {"Type": "AWS::SNS::Topic"}}}),
+        TemplateBody=json.dumps(
+            {
+                "Resources": {"T": {"Type": "AWS::SNS::Topic"}},
+                "Outputs": {"RestAPIId": {"Value": "abc"}},
+            }
+        ),
     )
+    assert dev.address() == f"https://abc.execute-api.{REGION}.amazonaws.com/dev"
     with pytest.raises(DeployError, match=r"was deployed with `make release`.*make destroy"):
         dev.deploy()
     assert left()["tables"] == 0

@@ -16,7 +16,8 @@ from chalicelib.timer import NewTimer, Status, Timer
 NOW = 1_800_000_000_000
 OFFLINE = load({"TIMERS_ALLOWED_HOSTS": "box.local"})
 WITH_KEYS = load({"TIMERS_AUTH": "keys"})
-ON_AWS = load({"TIMERS_ENGINE": "aws"})
+ON_AWS = load({"AWS_LAMBDA_FUNCTION_NAME": "timers-dev", "TIMERS_AUTH": "none"})
+ON_AN_EMULATOR = load({"TIMERS_ENGINE": "aws"})
 
 
 def request(
@@ -361,6 +362,12 @@ def test_a_refusal_names_the_setting_that_admits_others() -> None:
     asked = request(headers={"host": "evil.example"})
     answer = rest.admitted(asked, lambda _: Response("in"), OFFLINE)
     assert "TIMERS_ALLOWED_HOSTS" in document(answer)["detail"]
+
+
+def test_a_server_on_this_machine_is_as_careful_with_an_emulator_behind_it() -> None:
+    assert admitted({"host": "localhost"}, ON_AN_EMULATOR) == 200
+    assert admitted({"host": "evil.example"}, ON_AN_EMULATOR) == 403
+    assert admitted({"host": "localhost", "origin": "https://evil.example"}, ON_AN_EMULATOR) == 403
 
 
 def test_on_aws_any_host_and_origin_are_admitted() -> None:
