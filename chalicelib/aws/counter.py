@@ -7,6 +7,7 @@ a tenth of a second's worth that it has not used.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from chalicelib.aws import rows
@@ -27,7 +28,8 @@ LEASED_AT_ONCE = 0.1
 TRIES = 3
 """How often a lease is tried that other processes overtake."""
 
-_ADD = "ADD #last_id :count"
+_ALL_PAID = "attribute_not_exists(#paid_until) OR #paid_until <= :now"
+_ROOM_LEFT = "#paid_until BETWEEN :now AND :most"
 
 
 def last_id(counter: Row | None) -> int:
@@ -56,7 +58,7 @@ class Counter:
         Raises ``RateLimited`` when the tenant sets timers faster than it may.
         """
         if self._rate is None:
-            return last_id(self._raise(tenant, count, f"SET #f = :format {_ADD}", {}))
+            return self._add(tenant, count)
         return self._lease_in_turn(tenant, count, self._rate)
 
     def _lease_in_turn(self, tenant: str, count: int, rate: Rate) -> int:
@@ -65,47 +67,39 @@ class Counter:
         ``paid_until`` is the moment of ``rate``, in epoch microseconds.
         """
         now = self._clock()
+        cost = {":cost": _microseconds(rate.cost_ms(count))}
+        from_now = {":now": _microseconds(now), ":later": _microseconds(now) + cost[":cost"]}
+        on_top = cost | {
+            ":now": from_now[":now"],
+            ":most": _microseconds(now + rate.room_ms(count)),
+        }
         for _ in range(TRIES):
             try:
-                return self._pay_from_now(tenant, count, rate, now)
+                return self._add(tenant, count, ":later", from_now, _ALL_PAID)
             except ConditionFailed as failure:
                 rate.admit(_paid_until(failure.row), now, count)
             with contextlib.suppress(ConditionFailed):
-                return self._pay_on_top(tenant, count, rate, now)
+                return self._add(tenant, count, "#paid_until + :cost", on_top, _ROOM_LEFT)
         raise RateLimited(f"At most {rate.per_s:g} timers a second may be set.")
 
-    def _pay_from_now(self, tenant: str, count: int, rate: Rate, now: float) -> int:
-        counter = self._raise(
-            tenant,
-            count,
-            f"SET #f = :format, #paid_until = :later {_ADD}",
-            {
-                ":now": number(_microseconds(now)),
-                ":later": number(_microseconds(now + rate.cost_ms(count))),
-            },
-            "attribute_not_exists(#paid_until) OR #paid_until <= :now",
+    def _add(
+        self,
+        tenant: str,
+        count: int,
+        paid_until: str | None = None,
+        values: Mapping[str, int] | None = None,
+        condition: str | None = None,
+    ) -> int:
+        """Raise the counter, and where it stands is what is returned."""
+        pay = f", #paid_until = {paid_until}" if paid_until else ""
+        every = {":format": rows.FORMAT, ":count": count, **(values or {})}
+        counter = self._items.update(
+            rows.counter_key(tenant),
+            f"SET #f = :format{pay} ADD #last_id :count",
+            {name: number(value) for name, value in every.items()},
+            condition=condition,
         )
         return last_id(counter)
-
-    def _pay_on_top(self, tenant: str, count: int, rate: Rate, now: float) -> int:
-        counter = self._raise(
-            tenant,
-            count,
-            f"SET #f = :format, #paid_until = #paid_until + :cost {_ADD}",
-            {
-                ":now": number(_microseconds(now)),
-                ":most": number(_microseconds(now + rate.room_ms(count))),
-                ":cost": number(_microseconds(rate.cost_ms(count))),
-            },
-            "#paid_until BETWEEN :now AND :most",
-        )
-        return last_id(counter)
-
-    def _raise(
-        self, tenant: str, count: int, change: str, values: Row, condition: str | None = None
-    ) -> Row:
-        values = {":format": number(rows.FORMAT), ":count": number(count), **values}
-        return self._items.update(rows.counter_key(tenant), change, values, condition=condition)
 
 
 def _microseconds(moment: float) -> int:
