@@ -37,14 +37,14 @@ def admit(request: Request, get_response: Callable[[Any], Response]) -> Response
     return rest.admitted(request, get_response, wiring.settings())
 
 
-@app.route("/", methods=["GET"])
+@app.route("/", methods=["GET"], content_types=rest.ANY_TYPE)
 @endpoint
 def index(_request: Request) -> Response:
     """Name the routes."""
     return rest.answer({"routes": rest.routes(app.routes)})
 
 
-@app.route("/health", methods=["GET"])
+@app.route("/health", methods=["GET"], content_types=rest.ANY_TYPE)
 @endpoint
 def health(_request: Request) -> Response:
     """Tell whether the service can reach its store."""
@@ -61,7 +61,7 @@ def set_timer(request: Request, tenant: str) -> Response:
     return rest.created(request, timer.id)
 
 
-@app.route("/timers", methods=["GET"], authorizer=caller)
+@app.route("/timers", methods=["GET"], authorizer=caller, content_types=rest.ANY_TYPE)
 @tenant_endpoint
 def list_timers(request: Request, tenant: str) -> Response:
     """List timers, highest id first, a page at a time."""
@@ -78,7 +78,7 @@ def purge_timers(_request: Request, tenant: str) -> Response:
     return rest.answer({})
 
 
-@app.route("/timers/{timer_id}", methods=["GET"], authorizer=caller)
+@app.route("/timers/{timer_id}", methods=["GET"], authorizer=caller, content_types=rest.ANY_TYPE)
 @tenant_endpoint
 def get_timer(_request: Request, tenant: str, timer_id: str) -> Response:
     """Tell how much time a timer has left."""
@@ -104,7 +104,9 @@ def cancel_timer(_request: Request, tenant: str, timer_id: str) -> Response:
     return rest.removed()
 
 
-@app.route("/timers/{timer_id}/attempts", methods=["GET"], authorizer=caller)
+@app.route(
+    "/timers/{timer_id}/attempts", methods=["GET"], authorizer=caller, content_types=rest.ANY_TYPE
+)
 @tenant_endpoint
 def list_attempts(_request: Request, tenant: str, timer_id: str) -> Response:
     """Tell what came of a timer's calls, oldest first."""
