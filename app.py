@@ -120,7 +120,7 @@ def list_attempts(_request: Request, tenant: str, timer_id: str) -> Response:
 @tenant_endpoint
 def replay_timer(_request: Request, tenant: str, timer_id: str) -> Response:
     """Call a timer that failed for good once more."""
-    timer = wiring.scheduling().replay(tenant, rest.timer_id(timer_id))
+    timer = wiring.dead_letters().replay(tenant, rest.timer_id(timer_id))
     return rest.answer({"id": timer.id}, 202)
 
 
@@ -129,5 +129,5 @@ def replay_timer(_request: Request, tenant: str, timer_id: str) -> Response:
 def replay_timers(request: Request, tenant: str) -> Response:
     """Count the failed timers that match, or replay them."""
     wanted = ReplayTimers.parse(rest.json_body(request))
-    outcome = wiring.scheduling().replay_all(tenant, wanted.wanted(), dry_run=wanted.dry_run)
+    outcome = wiring.dead_letters().replay_all(tenant, wanted.wanted(), wanted.per_s)
     return rest.answer(replayed(outcome))

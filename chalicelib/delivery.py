@@ -138,9 +138,9 @@ class Delivery:
         made = last_attempt(settlement.log)
         if made is not None:
             self._world.meter(Metric.LATENESS_MS, made.late_ms)
-        self._world.meter(_COUNTED[settlement.status], 1)
         try:
-            self._store.settle(self._arm_retry(timer, settlement))
+            if self._store.settle(self._arm_retry(timer, settlement)):
+                self._world.meter(_COUNTED[settlement.status], 1)
         except Unavailable as error:
             # The answer is lost to us: once the lease is over, the timer is called again.
             log.error("the outcome of timer %s is not recorded: %s", timer.id, error.detail)

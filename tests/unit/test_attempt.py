@@ -105,7 +105,7 @@ def test_a_timer_that_fails_for_good_tells_of_it_once() -> None:
     ]
     assert [call.headers["webhook-id"] for call in calls] == [
         "f00.default.7",
-        "f00.default.7.failed",
+        "f00.default.7.failed.1",
     ]
     assert settlement.status is Status.FAILED
     webhook, told = settlement.log
