@@ -18,7 +18,7 @@ from chalicelib import errors
 from chalicelib.errors import Fault, InvalidRequest, TimersError
 from chalicelib.ports import Page
 from chalicelib.schemas import timer_item
-from chalicelib.settings import EMBEDDED, Settings, is_loopback
+from chalicelib.settings import Settings, is_loopback
 from chalicelib.timer import DEFAULT_TENANT, Status
 
 log = logging.getLogger(__name__)
@@ -228,11 +228,11 @@ def listing(request: Request, page: Page, query: dict[str, Any], now: float) -> 
 def admitted(
     request: Request, get_response: Callable[[Any], Response], settings: Settings
 ) -> Response:
-    """Answer ``request`` unless, offline and without keys, it is foreign (a middleware).
+    """Answer ``request`` unless, on this machine and without keys, it is foreign (a middleware).
 
     Where a key is needed nothing is foreign: no web page has one, whatever it calls itself.
     """
-    if settings.engine == EMBEDDED and not settings.needs_key:
+    if not (settings.in_lambda or settings.needs_key):
         try:
             _refuse_foreign(request, settings.allowed_hosts)
         except errors.ForeignCaller as error:

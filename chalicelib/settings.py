@@ -14,7 +14,7 @@ from chalicelib.errors import InvalidSettings
 from chalicelib.guard import Guard, Network
 from chalicelib.rate import Rate
 from chalicelib.retry import DEFAULT_DELAYS
-from chalicelib.signing import read_secret
+from chalicelib.signing import read_secrets
 
 T = TypeVar("T")
 
@@ -118,7 +118,7 @@ def load(
             ),
             allowed=read.networks("TIMERS_ALLOWED_NETWORKS"),
         ),
-        signing_keys=read.keys("TIMERS_SIGNING_SECRETS"),
+        signing_keys=read.keys("TIMERS_SIGNING_SECRETS", "TIMERS_SIGNING_SECRETS_FILE"),
         emulator=emulator,
         in_lambda=in_lambda,
         max_in_flight=read.whole("TIMERS_MAX_IN_FLIGHT", 10_000, 1, 1_000_000),
@@ -186,11 +186,18 @@ class _Reader:
         per_s = self.number(name, default, 0.0, 1_000_000.0)
         return Rate(per_s) if per_s else None
 
-    def keys(self, name: str) -> tuple[bytes, ...]:
+    def keys(self, name: str, file_name: str) -> tuple[bytes, ...]:
+        """Return the keys in ``name``, or in the file that ``file_name`` names; shows neither."""
+        text, path = self.text(name, ""), self.text(file_name, "")
+        if text and path:
+            raise InvalidSettings(f"{name} and {file_name}: set one of them, not both")
         try:
-            return tuple(read_secret(word) for word in self.text(name, "").split())
+            keys = read_secrets(_uncommented(path) if path else text)
         except ValueError as error:
-            raise InvalidSettings(f"{name}: {error}") from None
+            raise InvalidSettings(f"{f'{file_name}={path}' if path else name}: {error}") from None
+        if path and not keys:
+            raise InvalidSettings(f"{file_name}={path}: has no signing secret")
+        return keys
 
     def networks(self, name: str) -> tuple[Network, ...]:
         try:
@@ -211,3 +218,19 @@ class _Reader:
         if value is None or not least <= value <= most:  # type: ignore[operator]
             raise InvalidSettings(f"{name}={text}: must be a number from {least} to {most}")
         return value
+
+
+def _uncommented(path: str) -> str:
+    """Return the lines of a file that are no comments.
+
+    Raises ``ValueError``, which never shows what is in it.
+    """
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError("must be text in UTF-8") from None
+    except RuntimeError:
+        raise ValueError("must begin at a home that exists") from None
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from None
+    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
