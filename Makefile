@@ -58,11 +58,12 @@ secret: .venv ## Print a new signing secret; with STAGE=dev put it into that sta
 test: .venv ## Run all tests
 	$(PYTHON) -m pytest
 
-check: .venv ## Check format, lint, types and the direction of imports
+check: .venv ## Check format, lint, types, the direction of imports, and the OpenAPI document
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/openapi-spec-validator docs/openapi.yaml
 
 format: .venv ## Format the code and fix what ruff can
 	.venv/bin/ruff format .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Annotated, Any
@@ -12,8 +13,10 @@ from pydantic import AfterValidator as After
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    Strict,
     StringConstraints,
     ValidationError,
     ValidationInfo,
@@ -37,6 +40,9 @@ MAX_REPLAYS_PER_S = 10_000
 _LIMIT = f"the delay may be at most 10 years ({MAX_DELAY_S} seconds)"
 _SECONDS_IN = {"hours": 3600, "minutes": 60, "seconds": 1}
 _TIME_FIELDS = tuple(_SECONDS_IN)
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +80,18 @@ def _is_cursor(text: str) -> str:
     return text
 
 
+def _is_rfc3339(value: Any) -> Any:
+    """Refuse what pydantic would read as a time besides: "20261124" as seconds since 1970."""
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+        raise ValueError("must be a time as in RFC 3339, such as 2026-11-24T12:00:00Z")
+    return value
+
+
 Cursor = Annotated[str, StringConstraints(max_length=64), After(_is_cursor)]
 Amount = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Url = Annotated[str, StringConstraints(max_length=MAX_URL_CHARACTERS), After(_is_target)]
+Moment = Annotated[AwareDatetime, Strict(False), BeforeValidator(_is_rfc3339)]
 
 
 class _Request(BaseModel):
@@ -170,8 +184,8 @@ class ReplayTimers(_Request):
     """
 
     url_prefix: str = ""
-    failed_from: AwareDatetime | None = None
-    failed_until: AwareDatetime | None = None
+    failed_from: Moment | None = None
+    failed_until: Moment | None = None
     dry_run: bool = True
     per_second: Annotated[float, Field(gt=0, le=MAX_REPLAYS_PER_S)] = DEFAULT_PER_S
     cursor: Cursor | None = None
@@ -223,7 +237,6 @@ def _fault(detail: Any) -> Fault:
         "missing": "is required",
         "greater_than_equal": "must be {ge} or more",
         "bool_type": "must be true or false",
-        "timezone_aware": "must carry its offset from UTC, or Z",
         "int_type": "must be a whole number, written without quotes or a fraction",
         "int_parsing_size": _LIMIT if field in _TIME_FIELDS else "is too large",
         "string_type": "must be a string",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import jsonschema_rs
 import yaml
 
 from infra.package import ROOT
 
 PATH = ROOT / "docs" / "openapi.yaml"
+URN = "urn:webhook-timers:"
 METHODS = ("get", "post", "patch", "delete")
 
 
@@ -50,3 +52,21 @@ def without_keys() -> dict[str, Any]:
     for operation in operations(document):
         operation.definition.pop("security", None)
     return document
+
+
+def codes(document: dict[str, Any], answer: dict[str, Any]) -> set[str]:
+    """Return the codes of the errors that an answer may carry."""
+    content = answer.get("content", {}).get("application/problem+json")
+    if content is None:
+        return set()
+    narrowed = content["schema"] if "properties" in content["schema"] else None
+    kind = (narrowed or resolved(document, content["schema"]))["properties"]["type"]
+    return {urn.removeprefix(URN) for urn in kind.get("enum") or [kind["const"]]}
+
+
+def faults(document: dict[str, Any], schema: dict[str, Any], instance: Any) -> list[str]:
+    """Return what of ``instance`` is not as ``schema``, some part of the document, says."""
+    validator = jsonschema_rs.Draft202012Validator(
+        {"components": document["components"], **schema}, validate_formats=True
+    )
+    return [error.message for error in validator.iter_errors(instance)]

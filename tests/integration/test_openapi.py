@@ -1,251 +1,223 @@
-"""The service answers what its OpenAPI document says and nothing else, on both engines."""
+"""The OpenAPI document says what the code says: routes, limits, fields, errors, examples."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
-from chalice.app import Chalice
+from openapi_spec_validator import validate
 
-from chalicelib import wiring
-from chalicelib.callers import Callers
-from chalicelib.embedded.folder import DataFolder
-from chalicelib.embedded.keys import SQLiteKeyStore
-from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.embedded.waker import ImpliedWaker
-from chalicelib.ports import KeyStore, TimerStore, Waker
-from chalicelib.scheduling import Scheduling
+from app import app
+from chalicelib import cursor, errors, record, rest, schemas, target
+from chalicelib.errors import Fault, TimersError
+from chalicelib.retry import DEFAULT_DELAYS, attempts_allowed
 from chalicelib.settings import load
-from chalicelib.timer import DEFAULT_TENANT, Status, Timer
+from chalicelib.timer import Status
 from infra.package import ROOT
-from local.gateway import Environ, Gateway, StartResponse
 from tests import document
-from tests.clock import HandClock
-from tests.cloud import cloud_on_moto
-from tests.explorer import explore
-from tests.factories import DELAY_MS, claimed, set_timer, settlement_of
+from tests.apps import app_as_set
 
-TENANT = "acme"
-STEP_MS = 100
-OTHERS_EVERY = 5
-RETRY_MS = 5_000
-FATES = (None, Status.FAILED, "on the wire", None, Status.FIRED, Status.PENDING)
-WRONG_KEY = "wt_" + "A" * 43
-MET = {
-    "GET /": {200, 405},
-    "GET /health": {200, 405},
-    "POST /timers": {201, 400, 415, 422},
-    "GET /timers": {200, 422},
-    "DELETE /timers": {200},
-    "POST /timers/replay": {200, 400, 415, 422},
-    "GET /timers/{timer_id}": {200, 404},
-    "PATCH /timers/{timer_id}": {200, 400, 404, 409, 415, 422},
-    "DELETE /timers/{timer_id}": {204, 404, 409},
-    "GET /timers/{timer_id}/attempts": {200, 404},
-    "POST /timers/{timer_id}/replay": {202, 404, 409},
-}
-"""What every run must have been answered, so that a run that reached nothing is no success."""
+CONTRACT = document.read()
+SCHEMAS = CONTRACT["components"]["schemas"]
+PROBLEM = "application/problem+json"
+OF_NO_ERROR = {"internal", "throttled"}
+"""Codes of what goes wrong beside the tree of errors: a fault of ours, API Gateway's limit."""
 
 
-@dataclass
-class Service:
-    """The gateway of a service that lives: requests take time, another client sets timers too,
-    and each timer, once set, is left alone, or has been called, or is being called, by its id.
-    """
-
-    gateway: Gateway
-    store: TimerStore
-    clock: HandClock
-    tenant: str = DEFAULT_TENANT
-    key: str | None = None
-    highest_id: int = 0
-    requests: int = 0
-
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        locations: list[str] = []
-
-        def start(status: str, headers: list[tuple[str, str]]) -> object:
-            locations.extend(value for name, value in headers if name == "Location")
-            return start_response(status, headers)
-
-        self._live()
-        answer = self.gateway(environ, start)
-        for path in locations:
-            self._befall(self.store.get(self.tenant, int(path.removeprefix("/timers/"))))
-        return answer
-
-    def _live(self) -> None:
-        self.clock.advance(STEP_MS)
-        self.requests += 1
-        if self.requests % OTHERS_EVERY == 0:
-            self._befall(
-                set_timer(self.store, tenant=self.tenant, due_at=int(self.clock.now) + DELAY_MS)
-            )
-
-    def _befall(self, timer: Timer) -> None:
-        """Let happen to ``timer``, at its own time, what its id says."""
-        self.highest_id = timer.id
-        fate = FATES[timer.id % len(FATES)]
-        if fate is None:
-            return
-        at = timer.wakeup().at
-        held = claimed(self.store, timer, now=at)
-        if fate is Status.PENDING:
-            self.store.settle(settlement_of(held, now=at, retry_at=at + RETRY_MS))
-        elif isinstance(fate, Status):
-            self.store.settle(settlement_of(held, now=at, status=fate))
+def answers() -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Yield every answer of every operation, and those of paths and methods that are none."""
+    for operation in document.operations(CONTRACT):
+        for status, answer in operation.definition["responses"].items():
+            name = f"{operation.method} {operation.path}"
+            yield name, int(status), document.resolved(CONTRACT, answer)
+    for name, status in (("RouteNotFound", 404), ("MethodNotAllowed", 405)):
+        yield name, status, CONTRACT["components"]["responses"][name]
 
 
-def app_as_set(monkeypatch: pytest.MonkeyPatch, auth: str) -> Chalice:
-    """Return the app as it is under TIMERS_AUTH: that is decided when it is imported."""
-    settings = load({"TIMERS_AUTH": auth})
-    monkeypatch.setattr(wiring, "settings", lambda: settings)
-    spec = importlib.util.spec_from_file_location("app_as_set", ROOT / "app.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    app: Chalice = module.app
-    return app
+def documented(status: int, code: str) -> list[dict[str, Any]]:
+    """Return the answers that carry an error of this code under this status."""
+    return [
+        answer
+        for _, given, answer in answers()
+        if given == status and code in document.codes(CONTRACT, answer)
+    ]
 
 
-def service_on(
-    monkeypatch: pytest.MonkeyPatch,
-    store: TimerStore,
-    waker: Waker,
-    clock: HandClock,
-    keys: KeyStore | None = None,
-) -> Service:
-    """Return the API on ``store``; with ``keys`` it asks for one, and the service knows one."""
-    gateway = Gateway(app_as_set(monkeypatch, "none" if keys is None else "keys"))
-    scheduling = Scheduling(store, waker, clock)
-    monkeypatch.setattr(wiring, "scheduling", lambda: scheduling)
-    service = Service(gateway, store, clock)
-    if keys is not None:
-        callers = Callers(keys, clock, lambda count: b"\x01" * count)
-        monkeypatch.setattr(wiring, "callers", lambda: callers)
-        service.tenant, service.key = TENANT, callers.issue(TENANT).text
-    return service
+def kinds(kind: type[TimersError]) -> Iterable[type[TimersError]]:
+    """Yield a kind of error and every one below it."""
+    yield kind
+    for below in kind.__subclasses__():
+        yield from kinds(below)
 
 
-@pytest.fixture
-def store() -> Iterator[SQLiteTimerStore]:
-    store = SQLiteTimerStore.in_memory()
-    yield store
-    store.close()
+def example_of(kind: type[TimersError]) -> TimersError:
+    if kind is errors.InvalidRequest:
+        return errors.InvalidRequest([Fault("seconds", "must be 0 or more")])
+    if kind is errors.MethodNotAllowed:
+        return errors.MethodNotAllowed(["GET"])
+    return errors.Unauthorized() if kind is errors.Unauthorized else kind("because")
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> KeyStore:
-    return SQLiteKeyStore(DataFolder(tmp_path))
+ANSWERED = [kind for answered in rest._STATUSES for kind in kinds(answered)]
 
 
-def assert_documented(
-    service: Service, contract: dict[str, Any], examples: int, without: Sequence[str] = ()
-) -> None:
-    """Check that no answer of ``service`` was wrong, and that all there is to meet was met."""
-    explored = explore(
-        contract,
-        service,
-        examples=examples,
-        key=service.key,
-        recent=lambda: service.highest_id,
-        without=without,
-    )
-    assert not explored.failures, "\n\n".join(explored.failures)
-    missed = {
-        operation: statuses - explored.statuses(operation)
-        for operation, statuses in MET.items()
-        if not statuses <= explored.statuses(operation)
+def test_the_document_is_a_valid_one() -> None:
+    validate(CONTRACT)
+
+
+def test_its_operations_are_the_routes_of_the_app() -> None:
+    assert {
+        (path, method): entry.view_name
+        for path, entries in app.routes.items()
+        for method, entry in entries.items()
+    } == {
+        (operation.path, operation.method): operation.definition["operationId"]
+        for operation in document.operations(CONTRACT)
     }
-    assert not missed
 
 
-def test_without_keys_every_answer_is_documented(
-    monkeypatch: pytest.MonkeyPatch, store: SQLiteTimerStore
+def test_it_asks_for_a_key_where_the_app_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_keys = app_as_set(monkeypatch, TIMERS_AUTH="keys")
+    for operation in document.operations(CONTRACT):
+        guarded = with_keys.routes[operation.path][operation.method].authorizer is not None
+        assert ("security" in operation.definition) is guarded
+        assert ("401" in operation.definition["responses"]) is guarded
+
+
+def test_parameters_in_a_path_are_those_of_the_route() -> None:
+    for path, item in CONTRACT["paths"].items():
+        named = [document.resolved(CONTRACT, each)["name"] for each in item.get("parameters", [])]
+        assert all(f"{{{name}}}" in path for name in named)
+        assert len(named) == path.count("{")
+
+
+@pytest.mark.parametrize("kind", ANSWERED, ids=lambda kind: kind.__name__)
+def test_every_error_that_is_answered_is_documented_as_it_is(kind: type[TimersError]) -> None:
+    made = rest.problem(example_of(kind))
+    found = documented(made.status_code, kind.code)
+    assert found
+    for answer in found:
+        schema = answer["content"][PROBLEM]["schema"]
+        assert document.faults(CONTRACT, schema, json.loads(made.body)) == []
+        for name, header in answer.get("headers", {}).items():
+            required = document.resolved(CONTRACT, header).get("required", False)
+            assert name in made.headers or not required
+
+
+def test_no_error_is_documented_that_the_code_does_not_have() -> None:
+    told = {code for _, _, answer in answers() for code in document.codes(CONTRACT, answer)}
+    assert told == {kind.code for kind in ANSWERED} | OF_NO_ERROR
+
+
+def test_a_fault_of_ours_is_documented_as_it_is() -> None:
+    made = rest.internal_error()
+    for answer in documented(500, "internal"):
+        schema = answer["content"][PROBLEM]["schema"]
+        assert document.faults(CONTRACT, schema, json.loads(made.body)) == []
+
+
+def test_what_api_gateway_answers_by_itself_is_documented() -> None:
+    template = json.loads((ROOT / "infra" / "package.json").read_text())
+    responses = template["Resources"]["RestAPI"]["Properties"]["GatewayResponses"]
+    for name, response in responses.items():
+        if name.startswith("DEFAULT_"):
+            continue  # whose status is any: the document says so in words
+        problem = json.loads(response["ResponseTemplates"]["application/json"])
+        found = documented(int(response["StatusCode"]), problem["type"].removeprefix(document.URN))
+        assert found
+        for answer in found:
+            assert document.faults(CONTRACT, answer["content"][PROBLEM]["schema"], problem) == []
+
+
+def test_every_operation_tells_of_the_errors_that_any_can_meet() -> None:
+    for operation in document.operations(CONTRACT):
+        responses = operation.definition["responses"].keys()
+        assert responses >= {"400", "403", "413", "429", "500", "503"}
+        reads_a_body = "requestBody" in operation.definition
+        assert ("415" in responses) is reads_a_body
+        assert ("404" in responses) is ("{timer_id}" in operation.path)
+
+
+@pytest.mark.parametrize(("name", "status", "answer"), list(answers()))
+def test_every_answer_has_an_example_that_is_one(
+    name: str, status: int, answer: dict[str, Any]
 ) -> None:
-    service = service_on(monkeypatch, store, ImpliedWaker(), HandClock())
-    assert_documented(service, document.without_keys(), examples=20)
-
-
-def test_with_keys_every_answer_is_documented(
-    monkeypatch: pytest.MonkeyPatch, store: SQLiteTimerStore, keys: KeyStore
-) -> None:
-    service = service_on(monkeypatch, store, ImpliedWaker(), HandClock(), keys)
-    # Schemathesis 4.32.5 cannot make the calls of this check to an application in its process;
-    # the test below does without, and asks for more.
-    assert_documented(service, document.read(), examples=20, without=["ignored_auth"])
-
-
-def test_on_aws_every_answer_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = HandClock()
-    with cloud_on_moto(clock) as cloud:
-        service = service_on(monkeypatch, cloud.store, cloud.waker, clock)
-        assert_documented(service, document.without_keys(), examples=5)
-
-
-@pytest.mark.parametrize("key", [None, WRONG_KEY])
-def test_without_a_known_key_every_answer_is_a_documented_refusal(
-    monkeypatch: pytest.MonkeyPatch, store: SQLiteTimerStore, keys: KeyStore, key: str | None
-) -> None:
-    service = service_on(monkeypatch, store, ImpliedWaker(), HandClock(), keys)
-    timer = set_timer(store, tenant=TENANT)
-    contract = document.read()
-    explored = explore(contract, service, examples=3, key=key)
-    assert not explored.failures, "\n\n".join(explored.failures)
-    for method, path, definition in document.operations(contract):
-        statuses = explored.statuses(f"{method} {path}")
-        if "security" in definition:
-            assert 401 in statuses
-            assert statuses <= {401, 404, 405}
-    assert store.get(TENANT, timer.id) == timer
-
-
-def not_saying_that_it_refuses(contract: dict[str, Any]) -> None:
-    del contract["paths"]["/timers"]["post"]["responses"]["422"]
-
-
-def promising_more(contract: dict[str, Any]) -> None:
-    contract["components"]["schemas"]["TimerId"]["required"] += ["url"]
-
-
-def promising_another_header(contract: dict[str, Any]) -> None:
-    answer = contract["paths"]["/timers"]["post"]["responses"]["201"]
-    answer["headers"]["ETag"] = {"required": True, "schema": {}}
-
-
-def allowing_less(contract: dict[str, Any]) -> None:
-    contract["components"]["schemas"]["Seconds"]["maximum"] = 60
-
-
-def allowing_more(contract: dict[str, Any]) -> None:
-    contract["components"]["schemas"]["Seconds"]["maximum"] += 1
+    assert ("content" in answer) is (status != 204)
+    for media_type, content in answer.get("content", {}).items():
+        assert document.faults(CONTRACT, content["schema"], content["example"]) == []
+        assert (media_type == PROBLEM) is (status >= 400)
+        if media_type == PROBLEM:
+            title = content["example"]["type"].removeprefix(document.URN).replace("-", " ")
+            assert content["example"]["title"] == title.capitalize()
 
 
 @pytest.mark.parametrize(
-    ("lie", "check"),
+    ("name", "model"),
     [
-        (not_saying_that_it_refuses, "status_code_conformance"),
-        (promising_more, "response_schema_conformance"),
-        (promising_another_header, "response_headers_conformance"),
-        (allowing_less, "negative_data_rejection"),
-        (allowing_more, "positive_data_acceptance"),
+        ("SetTimer", schemas.SetTimer),
+        ("MoveTimer", schemas.MoveTimer),
+        ("ReplayTimers", schemas.ReplayTimers),
     ],
 )
-def test_a_document_that_lies_is_found_out(
-    monkeypatch: pytest.MonkeyPatch,
-    store: SQLiteTimerStore,
-    lie: Callable[[dict[str, Any]], object],
-    check: str,
+def test_a_body_has_the_fields_and_defaults_of_its_model(
+    name: str, model: type[schemas._Request]
 ) -> None:
-    service = service_on(monkeypatch, store, ImpliedWaker(), HandClock())
-    contract = document.without_keys()
-    lie(contract)
-    contract["paths"] = {"/timers": contract["paths"]["/timers"]}
-    del contract["paths"]["/timers"]["post"]["responses"]["201"]["links"]
-    failures = explore(contract, service, examples=3).failures
-    assert any(failure.startswith(f"POST /timers: {check}") for failure in failures), failures
+    said, meant = SCHEMAS[name], model.model_json_schema()
+    assert said["properties"].keys() == meant["properties"].keys()
+    assert said.get("required", []) == meant.get("required", [])
+    assert said["additionalProperties"] is meant["additionalProperties"] is False
+    for field, schema in said["properties"].items():
+        default = document.resolved(CONTRACT, schema).get("default")
+        assert default == meant["properties"][field].get("default")
+
+
+def test_examples_of_bodies_are_accepted() -> None:
+    parsers = {
+        "set_timer": schemas.SetTimer.parse,
+        "move_timer": schemas.MoveTimer.parse,
+        "replay_timers": schemas.ReplayTimers.parse,
+    }
+    for operation in document.operations(CONTRACT):
+        if "requestBody" not in operation.definition:
+            continue
+        content = operation.definition["requestBody"]["content"]["application/json"]
+        examples = content.get("examples") or {"one": {"value": content["example"]}}
+        for example in examples.values():
+            assert document.faults(CONTRACT, content["schema"], example["value"]) == []
+            parsers[operation.definition["operationId"]](json.dumps(example["value"]).encode())
+
+
+def test_limits_are_those_of_the_code() -> None:
+    settings = load({})
+    policy = SCHEMAS["SetTimer"]["properties"]
+    query = {each["name"]: each["schema"] for each in _operation("list_timers")["parameters"]}
+    attempts = _operation("list_attempts")["responses"]["200"]["content"]["application/json"]
+    assert SCHEMAS["Seconds"]["maximum"] == schemas.MAX_DELAY_S
+    assert SCHEMAS["Minutes"]["maximum"] * 60 == schemas.MAX_DELAY_S
+    assert SCHEMAS["Hours"]["maximum"] * 3600 == schemas.MAX_DELAY_S
+    assert SCHEMAS["TimeLeft"]["maximum"] == schemas.MAX_DELAY_S
+    assert SCHEMAS["Url"]["maxLength"] == target.MAX_URL_CHARACTERS
+    assert SCHEMAS["Id"]["maximum"] == cursor.MAX_ID
+    assert SCHEMAS["Status"]["enum"] == [status.value for status in Status]
+    assert policy["max_attempts"]["maximum"] == attempts_allowed(DEFAULT_DELAYS)
+    assert policy["timeout"]["maximum"] == settings.send_timeout_s
+    assert (query["limit"]["maximum"], query["limit"]["default"]) == (
+        rest.MAX_LIMIT,
+        rest.DEFAULT_LIMIT,
+    )
+    assert attempts["schema"]["maxItems"] == record.LONGEST
+    assert (
+        f"{rest.MAX_BODY_BYTES:,}"
+        in CONTRACT["components"]["responses"]["BodyTooLarge"]["description"]
+    )
+
+
+def _operation(name: str) -> Any:
+    (found,) = [
+        operation.definition
+        for operation in document.operations(CONTRACT)
+        if operation.definition["operationId"] == name
+    ]
+    return found
