@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from chalicelib.errors import Unavailable
@@ -19,8 +18,10 @@ from chalicelib.ports import (
     Refused,
     Sender,
     Settlement,
+    Threads,
     TimerStore,
     Waker,
+    threads,
     unmetered,
 )
 from chalicelib.retry import conclude
@@ -60,6 +61,7 @@ class World:
     random: Callable[[], float]
     token: Callable[[], str]
     meter: Meter = unmetered
+    threads: Threads = threads
 
 
 class Delivery:
@@ -101,8 +103,9 @@ class Delivery:
         """
         if not wakeups:
             return
-        with ThreadPoolExecutor(len(wakeups), thread_name_prefix="deliver") as threads:
-            lost = [error for error in threads.map(self._deliver_or_put_back, wakeups) if error]
+        with self._world.threads(len(wakeups)) as side_by_side:
+            ended = side_by_side.map(self._deliver_or_put_back, wakeups)
+            lost = [error for error in ended if error]
         if lost:
             raise lost[0]
 
