@@ -9,7 +9,12 @@ endif
 
 STAGE ?= dev
 
-.PHONY: help run receiver emulator infra deploy package release destroy test check format bench clean
+# Keys are this machine's unless the command line names a stage: the default of STAGE names none.
+KEYS := $(PYTHON) -m $(if $(filter command,$(origin STAGE)),infra.keys $(STAGE),local.keys)
+TENANT ?= default
+
+.PHONY: help run receiver key keys revoke emulator infra deploy package release destroy test check \
+	format bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +24,15 @@ run: .venv ## Serve the API with firing timers (PORT=8000, DATA_DIR=~/.local/sha
 
 receiver: .venv ## Print every webhook that arrives, with its lateness (RECEIVER_PORT=9000)
 	@exec $(PYTHON) -m local.receiver $(RECEIVER_PORT)
+
+key: .venv ## Make an API key and print it this once (TENANT=default; STAGE=dev for one on AWS)
+	@$(KEYS) issue '$(TENANT)'
+
+keys: .venv ## List the API keys, which themselves are not known (STAGE=dev for those on AWS)
+	@$(KEYS) list
+
+revoke: .venv ## Revoke an API key, within 60 s (KEY=its id; STAGE=dev for one on AWS)
+	@$(KEYS) revoke '$(KEY)'
 
 emulator: .venv ## Run an emulator of AWS for "make run ENGINE=aws" (EMULATOR_PORT=4566)
 	@exec $(PYTHON) -m local.emulator

@@ -10,15 +10,24 @@ from typing import Any
 from chalice.app import Chalice, Request, Response
 
 from chalicelib import rest, wiring
-from chalicelib.functions import functions
-from chalicelib.schemas import SetTimer, timer_status
-from chalicelib.timer import DEFAULT_TENANT
+from chalicelib.functions import authorizer, functions
+from chalicelib.schemas import (
+    MoveTimer,
+    ReplayTimers,
+    SetTimer,
+    attempt_item,
+    replayed,
+    timer_status,
+)
 
 app = Chalice(app_name="timers", configure_logs=False)
 app.api.binary_types = []
 app.register_blueprint(functions)
 app.register_middleware(rest.own_problems, "http")
 endpoint = rest.endpoints(app)
+needs_key = wiring.settings().needs_key
+tenant_endpoint = rest.tenant_endpoints(app, needs_key=needs_key)
+caller = authorizer if needs_key else None
 wiring.start_under_chalice_local()
 
 
@@ -43,43 +52,80 @@ def health(_request: Request) -> Response:
     return rest.answer({"status": "ok"})
 
 
-@app.route("/timers", methods=["POST"], content_types=rest.ANY_TYPE)
-@endpoint
-def set_timer(request: Request) -> Response:
+@app.route("/timers", methods=["POST"], authorizer=caller, content_types=rest.ANY_TYPE)
+@tenant_endpoint
+def set_timer(request: Request, tenant: str) -> Response:
     """Set a timer."""
-    wanted = SetTimer.parse(rest.json_body(request))
-    timer = wiring.scheduling().set(DEFAULT_TENANT, wanted.url, wanted.delay_ms)
+    wanted = SetTimer.parse(rest.json_body(request), wiring.limits())
+    timer = wiring.scheduling().set(tenant, wanted.order())
     return rest.created(request, timer.id)
 
 
-@app.route("/timers", methods=["GET"])
-@endpoint
-def list_timers(request: Request) -> Response:
+@app.route("/timers", methods=["GET"], authorizer=caller)
+@tenant_endpoint
+def list_timers(request: Request, tenant: str) -> Response:
     """List timers, highest id first, a page at a time."""
     query = rest.list_query(request)
-    page = wiring.scheduling().list(DEFAULT_TENANT, **query)
+    page = wiring.scheduling().list(tenant, **query)
     return rest.listing(request, page, query, wiring.scheduling().now)
 
 
-@app.route("/timers", methods=["DELETE"], content_types=rest.ANY_TYPE)
-@endpoint
-def purge_timers(_request: Request) -> Response:
+@app.route("/timers", methods=["DELETE"], authorizer=caller, content_types=rest.ANY_TYPE)
+@tenant_endpoint
+def purge_timers(_request: Request, tenant: str) -> Response:
     """Remove every timer, where that is allowed."""
-    wiring.scheduling().purge(DEFAULT_TENANT)
+    wiring.scheduling().purge(tenant)
     return rest.answer({})
 
 
-@app.route("/timers/{timer_id}", methods=["GET"])
-@endpoint
-def get_timer(_request: Request, timer_id: str) -> Response:
+@app.route("/timers/{timer_id}", methods=["GET"], authorizer=caller)
+@tenant_endpoint
+def get_timer(_request: Request, tenant: str, timer_id: str) -> Response:
     """Tell how much time a timer has left."""
-    timer = wiring.scheduling().get(DEFAULT_TENANT, rest.timer_id(timer_id))
+    timer = wiring.scheduling().get(tenant, rest.timer_id(timer_id))
     return rest.answer(timer_status(timer, wiring.scheduling().now))
 
 
-@app.route("/timers/{timer_id}", methods=["DELETE"], content_types=rest.ANY_TYPE)
-@endpoint
-def cancel_timer(_request: Request, timer_id: str) -> Response:
+@app.route("/timers/{timer_id}", methods=["PATCH"], authorizer=caller, content_types=rest.ANY_TYPE)
+@tenant_endpoint
+def move_timer(request: Request, tenant: str, timer_id: str) -> Response:
+    """Give a timer that has not expired another time."""
+    wanted = MoveTimer.parse(rest.json_body(request))
+    scheduling = wiring.scheduling()
+    timer = scheduling.move(tenant, rest.timer_id(timer_id), wanted.delay_ms)
+    return rest.answer(timer_status(timer, scheduling.now))
+
+
+@app.route("/timers/{timer_id}", methods=["DELETE"], authorizer=caller, content_types=rest.ANY_TYPE)
+@tenant_endpoint
+def cancel_timer(_request: Request, tenant: str, timer_id: str) -> Response:
     """Cancel a timer."""
-    wiring.scheduling().cancel(DEFAULT_TENANT, rest.timer_id(timer_id))
+    wiring.scheduling().cancel(tenant, rest.timer_id(timer_id))
     return rest.removed()
+
+
+@app.route("/timers/{timer_id}/attempts", methods=["GET"], authorizer=caller)
+@tenant_endpoint
+def list_attempts(_request: Request, tenant: str, timer_id: str) -> Response:
+    """Tell what came of a timer's calls, oldest first."""
+    timer = wiring.scheduling().get(tenant, rest.timer_id(timer_id))
+    return rest.answer([attempt_item(attempt) for attempt in timer.log])
+
+
+@app.route(
+    "/timers/{timer_id}/replay", methods=["POST"], authorizer=caller, content_types=rest.ANY_TYPE
+)
+@tenant_endpoint
+def replay_timer(_request: Request, tenant: str, timer_id: str) -> Response:
+    """Call a timer that failed for good once more."""
+    timer = wiring.scheduling().replay(tenant, rest.timer_id(timer_id))
+    return rest.answer({"id": timer.id}, 202)
+
+
+@app.route("/timers/replay", methods=["POST"], authorizer=caller, content_types=rest.ANY_TYPE)
+@tenant_endpoint
+def replay_timers(request: Request, tenant: str) -> Response:
+    """Count the failed timers that match, or replay them."""
+    wanted = ReplayTimers.parse(rest.json_body(request))
+    outcome = wiring.scheduling().replay_all(tenant, wanted.wanted(), dry_run=wanted.dry_run)
+    return rest.answer(replayed(outcome))

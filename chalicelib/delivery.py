@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from chalicelib.attempt import Attempting, Policy, Signer, attempt
 from chalicelib.errors import Unavailable
 from chalicelib.ports import (
     Claim,
     Clock,
     Meter,
     Metric,
-    Outcome,
     Refusal,
     Refused,
     Sender,
@@ -24,8 +24,7 @@ from chalicelib.ports import (
     threads,
     unmetered,
 )
-from chalicelib.retry import conclude
-from chalicelib.target import prepare
+from chalicelib.record import Attempt, last_attempt
 from chalicelib.timer import Status, Timer, Wakeup
 
 log = logging.getLogger(__name__)
@@ -41,15 +40,6 @@ _COUNTED = {
     Status.FAILED: Metric.FAILED,
     Status.PENDING: Metric.RETRIED,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """How timers are delivered. Durations are in the unit their name ends in."""
-
-    lease_ms: int
-    retry_delays_s: Sequence[float]
-    signing_keys: Sequence[bytes] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +66,8 @@ class Delivery:
         self._policy = policy
         self._world = world
 
-    def deliver(self, wakeup: Wakeup) -> Outcome | None:
-        """Do what ``wakeup`` asks for, and return what came of the call if one was made.
+    def deliver(self, wakeup: Wakeup) -> Attempt | None:
+        """Do what ``wakeup`` asks for, and return the attempt if one was made.
 
         When this returns, the timer is settled, or void for this wake-up, or another wake-up is
         registered. Raises ``Unavailable`` when none of these could be brought about: then
@@ -89,9 +79,11 @@ class Delivery:
             return None
         if early_ms > 0:
             self._world.sleep(early_ms / 1000)
+        # What the call needs is fetched before the claim: a failure here leaves the timer free.
+        signer = Signer(store_id=self._store.identity(), keys=self._policy.signing_keys())
         claimed = self._claim(wakeup)
         if isinstance(claimed, Timer):
-            return self._attempt(claimed)
+            return self._attempt(claimed, signer)
         if claimed.refusal is Refusal.LATER and claimed.again_at is not None:
             self._waker.wake_at(replace(wakeup, at=claimed.again_at))
         return None
@@ -121,7 +113,7 @@ class Delivery:
                 return refused
         return None
 
-    def wake_or_deliver(self, tenant: str, timer_id: int) -> Outcome | None:
+    def wake_or_deliver(self, tenant: str, timer_id: int) -> Attempt | None:
         """Deliver a timer that is due, or register the wake-up of one that is not.
 
         Raises ``TimerNotFound``. A settled timer is left alone.
@@ -140,17 +132,14 @@ class Delivery:
             )
         )
 
-    def _attempt(self, timer: Timer) -> Outcome:
-        started = self._world.clock()
-        outcome = self._call(timer, math.floor(started))
-        settlement = conclude(
-            timer,
-            outcome,
-            now=math.floor(self._world.clock()),
-            delays=self._policy.retry_delays_s,
-            random=self._world.random(),
+    def _attempt(self, timer: Timer, signer: Signer) -> Attempt | None:
+        steps = attempt(
+            timer, signer, self._policy.retry_delays_s, self._world.clock, self._world.random()
         )
-        self._world.meter(Metric.LATENESS_MS, started - (timer.next_attempt_at or started))
+        settlement = self._carry_out(steps)
+        made = last_attempt(settlement.log)
+        if made is not None:
+            self._world.meter(Metric.LATENESS_MS, made.late_ms)
         self._world.meter(_COUNTED[settlement.status], 1)
         try:
             self._store.settle(self._arm_retry(timer, settlement))
@@ -158,15 +147,16 @@ class Delivery:
             # The answer is lost to us: once the lease is over, the timer is called again.
             log.error("the outcome of timer %s is not recorded: %s", timer.id, error.detail)
             self._waker.wake_at(replace(timer.wakeup(), at=timer.lease_until or 0))
-        return outcome
+        return made
 
-    def _call(self, timer: Timer, now: int) -> Outcome:
-        """Make the call; a URL that cannot be called any more is an outcome too."""
+    def _carry_out(self, steps: Attempting) -> Settlement:
         try:
-            call = prepare(timer, self._store.identity(), now, self._policy.signing_keys)
-        except ValueError as error:
-            return Outcome(error=f"the URL cannot be called: it {error}")
-        return self._sender.send(call)
+            call = next(steps)
+            while True:
+                call = steps.send(self._sender.send(call))
+        except StopIteration as end:
+            settlement: Settlement = end.value
+            return settlement
 
     def _arm_retry(self, timer: Timer, settlement: Settlement) -> Settlement:
         """Register the next attempt's wake-up before the row says that there is one."""

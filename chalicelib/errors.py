@@ -6,12 +6,18 @@ TimersError
 │   ├── InvalidRequest      JSON, but not a request we know: carries one fault per field
 │   ├── UnsupportedMediaType
 │   ├── BodyTooLarge
+│   ├── Unauthorized        no key, or none that is known
 │   ├── ForeignCaller       a web page, or a name that is not this machine's
 │   ├── RouteNotFound
 │   ├── MethodNotAllowed
 │   ├── TimerNotFound
 │   ├── TimerInFlight       its webhook is on the wire right now
+│   ├── TimerExpired        too late to move it
+│   ├── TimerNotFailed      there is nothing to replay
+│   ├── TimerChanged        something happened to it in this very moment
 │   └── PurgeDisabled
+├── KeyNotFound             the key to revoke: never issued, or revoked before
+├── InvalidTenant           the name of a tenant to issue a key for
 ├── Unavailable             the store cannot be reached or cannot write; try again later
 └── StartupError            the service cannot start as it is set up
     ├── InvalidSettings
@@ -76,6 +82,15 @@ class BodyTooLarge(RequestError):
     code = "body-too-large"
 
 
+class Unauthorized(RequestError):
+    """The request carries no key, or one that was never issued or is revoked."""
+
+    code = "unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__("Send a key that is not revoked: Authorization: Bearer wt_...")
+
+
 class ForeignCaller(RequestError):
     """The offline server was addressed by a foreign name, or by a web page of another site."""
 
@@ -105,15 +120,45 @@ class TimerNotFound(RequestError):
 
 
 class TimerInFlight(RequestError):
-    """The timer's webhook is on the wire right now, so it can no longer be cancelled."""
+    """The timer's webhook is on the wire right now, so it can be neither cancelled nor moved."""
 
     code = "timer-in-flight"
+
+
+class TimerExpired(RequestError):
+    """The timer's time has come, so it can no longer be moved."""
+
+    code = "timer-expired"
+
+
+class TimerNotFailed(RequestError):
+    """Only a timer that failed for good can be replayed."""
+
+    code = "timer-not-failed"
+
+
+class TimerChanged(RequestError):
+    """The timer was changed between the look at it and the write."""
+
+    code = "timer-changed"
 
 
 class PurgeDisabled(RequestError):
     """Removing all timers at once is switched off in this stage."""
 
     code = "purge-disabled"
+
+
+class KeyNotFound(TimersError):
+    """There is no key of that id: never issued, or revoked before."""
+
+    code = "key-not-found"
+
+
+class InvalidTenant(TimersError):
+    """A tenant cannot have this name."""
+
+    code = "invalid-tenant"
 
 
 class Unavailable(TimersError):

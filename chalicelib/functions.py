@@ -1,4 +1,4 @@
-"""The Lambda functions beside the API: deliver wake-ups, and sweep up what was missed.
+"""The Lambda functions beside the API: tell who calls, deliver wake-ups, sweep up what was missed.
 
 Their Lambdas import neither app.py nor pydantic. A wake-up is only a hint, so every function may
 run twice, late, or side by side with itself.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from chalice.app import Blueprint, Rate, SQSEvent
+from chalice.app import AuthRequest, AuthResponse, Blueprint, Rate, SQSEvent
 
 from chalicelib import wiring
 from chalicelib.aws import message
+from chalicelib.callers import KEPT_S
+from chalicelib.errors import Unauthorized, Unavailable
 from chalicelib.ports import Metric
 from chalicelib.timer import DEFAULT_TENANT
 
@@ -20,7 +22,36 @@ log = logging.getLogger(__name__)
 
 BATCH_SIZE = 10
 
+DENIED = {
+    "principalId": "nobody",
+    "policyDocument": {
+        "Version": "2012-10-17",
+        "Statement": [{"Action": "execute-api:Invoke", "Effect": "Deny", "Resource": "*"}],
+    },
+}
+
 functions = Blueprint(__name__)
+
+
+@functions.authorizer(name="authorizer", ttl_seconds=KEPT_S)
+def authorizer(request: AuthRequest) -> AuthResponse | dict[str, Any]:
+    """Tell the gateway whose key a request carries, in ``context.tenant``.
+
+    The answer is for all routes: the gateway keeps it for the key, whatever path it was asked
+    for. A key that is not known is denied and not raised upon: a raised error would be a failed
+    invocation with a stack trace, and anybody could fill the log and set off the alarms.
+    Raises ``Unavailable``: the key may be good, so that is no denial, and is not kept.
+    """
+    try:
+        tenant = wiring.callers().tenant_of(request.token)
+    except (Unauthorized, Unavailable) as error:
+        if wiring.under_chalice_local():
+            # Its gateway makes 403 of a denial and hangs up on errors: the API refuses instead.
+            return AuthResponse(["*"], principal_id="nobody", context={"refused": error.code})
+        if isinstance(error, Unavailable):
+            raise
+        return DENIED
+    return AuthResponse(["*"], principal_id=tenant, context={"tenant": tenant})
 
 
 @functions.lambda_function(name="webhook")

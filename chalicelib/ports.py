@@ -12,6 +12,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from chalicelib.key import Key
+from chalicelib.record import Log
 from chalicelib.timer import NewTimer, Status, Timer, Wakeup
 
 Clock = Callable[[], float]
@@ -85,7 +87,8 @@ class Settlement:
     """What an attempt led to, written only if ``token`` still holds the timer.
 
     ``next_attempt_at`` is set exactly when ``status`` is pending: the timer is tried again
-    then, under a new version.
+    then, under a new version. ``log`` is the timer's whole log, this attempt included: who holds
+    the token is the only one to write it.
     """
 
     tenant: str
@@ -94,6 +97,25 @@ class Settlement:
     now: int
     status: Status
     next_attempt_at: int | None = None
+    armed: bool = True
+    log: Log = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reschedule:
+    """A new time for a timer, under a new version and with its attempts counted anew.
+
+    Written only while the timer is as it was seen: with this ``status`` and ``version``, and
+    not claimed. ``at`` is when it is called, ``due_at`` what its clients see.
+    """
+
+    tenant: str
+    id: int
+    status: Status
+    version: int
+    now: int
+    at: int
+    due_at: int
     armed: bool = True
 
 
@@ -150,10 +172,11 @@ class TimerStore(Protocol):
         Repeated with the token of the last settle it changes nothing, and may say either.
         """
 
-    def reschedule(self, tenant: str, timer_id: int, *, at: int, now: int) -> Timer:
-        """Make a timer that nobody holds outstanding at ``at``, under a new version.
+    def reschedule(self, change: Reschedule) -> Timer:
+        """Make a timer outstanding at another time, durably, and return it as it is then.
 
-        Raises ``TimerNotFound``, and ``TimerInFlight`` while a sender holds it.
+        Raises ``TimerNotFound``, ``TimerInFlight`` while a sender holds it, and ``TimerChanged``
+        when it is not as it was seen. Repeated, it changes nothing, and may say either.
         """
 
     def check(self) -> None:
@@ -206,12 +229,36 @@ class WakeQueue(Protocol):
         """Put wake-ups on the queue; return those it took."""
 
 
+class KeyStore(Protocol):
+    """Where keys live. Every method raises ``Unavailable`` when the store cannot do it now."""
+
+    def find(self, digest: bytes) -> Key | None:
+        """Return the key with this SHA-256, None if there is none."""
+
+    def add(self, key: Key) -> None:
+        """Store a new key durably."""
+
+    def list(self) -> Sequence[Key]:
+        """Return every key, in no order."""
+
+    def revoke(self, key_id: str) -> Key:
+        """Remove a key durably and return it as it was. Raises ``KeyNotFound``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One prepared webhook: what to send, where. ``url`` is ASCII and sent byte for byte."""
+    """One prepared webhook: what to send, where. ``url`` is ASCII and sent byte for byte.
+
+    ``timeout_s`` shortens the sender's own deadline, and never lengthens it.
+    """
 
     url: str
     headers: dict[str, str] = field(repr=False)
+    timeout_s: float | None = None
+
+    def deadline_s(self, longest: float) -> float:
+        """Return how many seconds this call may take, of the ``longest`` that any may."""
+        return longest if self.timeout_s is None else min(self.timeout_s, longest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
-import ipaddress
 import json
 import logging
 import re
@@ -19,8 +18,8 @@ from chalicelib import errors
 from chalicelib.errors import Fault, InvalidRequest, TimersError
 from chalicelib.ports import Page
 from chalicelib.schemas import timer_item
-from chalicelib.settings import EMBEDDED, Settings
-from chalicelib.timer import Status
+from chalicelib.settings import EMBEDDED, Settings, is_loopback
+from chalicelib.timer import DEFAULT_TENANT, Status
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +43,16 @@ _UNAVAILABLE = 503
 
 _STATUSES: dict[type[TimersError], int] = {
     errors.MalformedBody: 400,
+    errors.Unauthorized: 401,
     errors.ForeignCaller: 403,
     errors.PurgeDisabled: 403,
     errors.RouteNotFound: 404,
     errors.TimerNotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.TimerInFlight: 409,
+    errors.TimerExpired: 409,
+    errors.TimerNotFailed: 409,
+    errors.TimerChanged: 409,
     errors.BodyTooLarge: 413,
     errors.UnsupportedMediaType: 415,
     errors.InvalidRequest: 422,
@@ -80,6 +83,41 @@ def endpoints(app: Chalice) -> Callable[[View], View]:
     return endpoint
 
 
+def tenant_endpoints(app: Chalice, *, needs_key: bool) -> Callable[[View], View]:
+    """Return the decorator of the views that act for a caller.
+
+    It does what that of ``endpoints`` does, and hands the view the caller's tenant besides.
+    """
+    endpoint = endpoints(app)
+
+    def tenant_endpoint(view: View) -> View:
+        @endpoint
+        @functools.wraps(view)
+        def admitted(request: Request, **arguments: str) -> Response:
+            return view(request, tenant(request, needs_key=needs_key), **arguments)
+
+        return admitted
+
+    return tenant_endpoint
+
+
+def tenant(request: Request, *, needs_key: bool) -> str:
+    """Return whose timers ``request`` is about: what the authorizer found out.
+
+    Raises ``Unauthorized`` where a key is needed and no authorizer has spoken, whatever the
+    gateway let through, and ``Unavailable`` where it could not find out. Whom an authorizer
+    names is never taken for anybody else.
+    """
+    told = request.context.get("authorizer") or {}
+    if isinstance(told.get("tenant"), str) and told["tenant"]:
+        return str(told["tenant"])
+    if told.get("refused") == errors.Unavailable.code:
+        raise errors.Unavailable("Keys cannot be looked up now.")
+    if needs_key:
+        raise errors.Unauthorized
+    return DEFAULT_TENANT
+
+
 def own_problems(event: Any, get_response: Callable[[Any], Response]) -> Response:
     """Give the errors that Chalice makes before any view the shape of ours (a middleware)."""
     response = get_response(event)
@@ -102,6 +140,8 @@ def problem(error: TimersError) -> Response:
         ]
     if isinstance(error, errors.MethodNotAllowed):
         headers["Allow"] = error.allowed
+    if isinstance(error, errors.Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, errors.Unavailable):
         headers["Retry-After"] = str(error.retry_after)
     return Response(json.dumps(document), headers, status)
@@ -187,8 +227,11 @@ def listing(request: Request, page: Page, query: dict[str, Any], now: float) -> 
 def admitted(
     request: Request, get_response: Callable[[Any], Response], settings: Settings
 ) -> Response:
-    """Answer ``request`` unless, offline, it is foreign (a middleware)."""
-    if settings.engine == EMBEDDED:
+    """Answer ``request`` unless, offline and without keys, it is foreign (a middleware).
+
+    Where a key is needed nothing is foreign: no web page has one, whatever it calls itself.
+    """
+    if settings.engine == EMBEDDED and not settings.needs_key:
         try:
             _refuse_foreign(request, settings.allowed_hosts)
         except errors.ForeignCaller as error:
@@ -227,12 +270,7 @@ def _hostname(url: str) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _is_local(name: str, allowed_hosts: frozenset[str]) -> bool:
-    if name == "localhost" or name in allowed_hosts:
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return name in allowed_hosts or is_loopback(name)
 
 
 def _problem_document(code: str, status: int, detail: str) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chalicelib.ports import Outcome, Settlement
+from chalicelib.ports import Outcome
+from chalicelib.record import GONE, SUCCESS
 from chalicelib.timer import Status, Timer
 
 DEFAULT_DELAYS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -20,9 +21,6 @@ JITTER = 0.1
 
 LONGEST_WISH_S = 86_400
 """A receiver may put the next attempt off with Retry-After (RFC 9110), by a day at most."""
-
-GONE = 410
-SUCCESS_CLASS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +33,13 @@ class Decision:
 
 def succeeded(outcome: Outcome) -> bool:
     """Tell whether the receiver took the webhook: any 2xx, and nothing else."""
-    return outcome.status is not None and outcome.status // 100 == SUCCESS_CLASS
+    return outcome.status in SUCCESS
+
+
+def attempts_allowed(delays: Sequence[float], wish: int | None = None) -> int:
+    """Return how many attempts a timer gets that asked for ``wish``, at most as many as any."""
+    most = len(delays) + 1
+    return most if wish is None else min(wish, most)
 
 
 def decide(
@@ -49,24 +53,10 @@ def decide(
     """
     if succeeded(outcome):
         return Decision(status=Status.FIRED)
-    if outcome.status == GONE or timer.attempts >= len(delays):
+    last = timer.attempts + 1 >= attempts_allowed(delays, timer.max_attempts)
+    if last or outcome.status == GONE:
         return Decision(status=Status.FAILED)
     delay = delays[timer.attempts] * (1 + JITTER * random)
     if outcome.retry_after is not None:
         delay = max(delay, min(outcome.retry_after, LONGEST_WISH_S))
     return Decision(status=Status.PENDING, next_attempt_at=now + int(delay * 1000))
-
-
-def conclude(
-    timer: Timer, outcome: Outcome, *, now: int, delays: Sequence[float], random: float
-) -> Settlement:
-    """Return how a claimed ``timer`` is settled after ``outcome``; see ``decide``."""
-    decision = decide(timer, outcome, now=now, delays=delays, random=random)
-    return Settlement(
-        tenant=timer.tenant,
-        id=timer.id,
-        token=timer.token or "",
-        now=now,
-        status=decision.status,
-        next_attempt_at=decision.next_attempt_at,
-    )

@@ -1,13 +1,34 @@
-"""The use cases of the API: set a timer, tell its status, list, cancel, purge."""
+"""The use cases of the API: set a timer, tell its status, list, move, cancel, replay, purge."""
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from chalicelib.errors import PurgeDisabled, Unavailable
-from chalicelib.ports import Clock, Meter, Metric, Page, TimerStore, Waker, unmetered
-from chalicelib.timer import NewTimer, Status, Timer
+from chalicelib.errors import (
+    PurgeDisabled,
+    TimerChanged,
+    TimerExpired,
+    TimerInFlight,
+    TimerNotFailed,
+    TimerNotFound,
+    Unavailable,
+)
+from chalicelib.ports import (
+    Clock,
+    Meter,
+    Metric,
+    Page,
+    Reschedule,
+    Threads,
+    TimerStore,
+    Waker,
+    threads,
+    unmetered,
+)
+from chalicelib.timer import NewTimer, Status, Timer, Wakeup
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +36,42 @@ PUT_FIRST_MS = 2_000
 """Below this delay a wake-up registered first could overtake the write of its row."""
 
 PURGE_STEP = 1_000
+REPLAY_STEP = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a client asks for: call ``url`` in ``delay_ms``, and how (see ``NewTimer``)."""
+
+    url: str
+    delay_ms: int
+    max_attempts: int | None = None
+    timeout_s: int | None = None
+    on_failure_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedTimers:
+    """Which failed timers are meant: all, those of some URL, or of some time (epoch ms)."""
+
+    url_prefix: str = ""
+    failed_from: float = 0
+    failed_until: float = math.inf
+
+    def match(self, timer: Timer) -> bool:
+        """Tell whether ``timer`` is meant."""
+        failed_at = timer.settled_at or 0
+        of_time = self.failed_from <= failed_at < self.failed_until
+        return of_time and timer.url.startswith(self.url_prefix)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """How many failed timers matched and were replayed; ``more`` when time ran out before all."""
+
+    matching: int
+    replayed: int
+    more: bool
 
 
 class Scheduling:
@@ -27,31 +84,44 @@ class Scheduling:
         clock: Clock,
         *,
         allow_purge: bool = True,
-        purge_ms: float = math.inf,
+        budget_ms: float = math.inf,
+        replay_threads: int = 1,
         meter: Meter = unmetered,
+        threads: Threads = threads,
     ) -> None:
+        """``budget_ms`` is how long one request may remove or replay timers."""
         self._store = store
         self._waker = waker
         self._clock = clock
         self._allow_purge = allow_purge
-        self._purge_ms = purge_ms
+        self._budget_ms = budget_ms
+        self._replay_threads = replay_threads
         self._meter = meter
+        self._threads = threads
 
     @property
     def now(self) -> float:
         """Now, as the service counts it: epoch milliseconds, UTC."""
         return self._clock()
 
-    def set(self, tenant: str, url: str, delay_ms: int) -> Timer:
-        """Store a timer that is due ``delay_ms`` after this moment, durably, and wake it then.
+    def set(self, tenant: str, order: Order) -> Timer:
+        """Store a timer that is due its delay after this moment, durably, and wake it then.
 
         A wake-up that cannot be registered does not fail the request: the timer is stored
         unarmed, and the sweep for such timers finds it.
         """
         accepted = self._clock()
-        due_at = math.ceil(accepted) + delay_ms
-        put_first = delay_ms <= PUT_FIRST_MS
-        new = NewTimer(tenant=tenant, url=url, created_at=int(accepted), due_at=due_at)
+        due_at = math.ceil(accepted) + order.delay_ms
+        new = NewTimer(
+            tenant=tenant,
+            url=order.url,
+            created_at=int(accepted),
+            due_at=due_at,
+            max_attempts=order.max_attempts,
+            timeout_s=order.timeout_s,
+            on_failure_url=order.on_failure_url,
+        )
+        put_first = order.delay_ms <= PUT_FIRST_MS
         timer = self._store.create(new, self._leave if put_first else self._arm)
         if put_first or self._clock() >= due_at:
             self._arm(timer)
@@ -75,6 +145,47 @@ class Scheduling:
         if timer.next_attempt_at is not None:
             self._waker.forget(timer.wakeup())
 
+    def move(self, tenant: str, timer_id: int, delay_ms: int) -> Timer:
+        """Make a timer that has not expired due ``delay_ms`` after this moment instead.
+
+        Raises ``TimerNotFound``, ``TimerExpired``, and what ``TimerStore.reschedule`` raises.
+        """
+        timer = self._store.get(tenant, timer_id)
+        now = self._clock()
+        if timer.time_left(now) == 0:
+            raise TimerExpired(f"The time of timer {timer_id} has come; it cannot be moved.")
+        due_at = math.ceil(now) + delay_ms
+        return self._reschedule(timer, at=due_at, due_at=due_at)
+
+    def replay(self, tenant: str, timer_id: int) -> Timer:
+        """Call a timer that failed for good once more, with all its attempts before it again.
+
+        Raises ``TimerNotFound``, ``TimerNotFailed``, and what ``TimerStore.reschedule`` raises.
+        """
+        timer = self._store.get(tenant, timer_id)
+        if timer.status is not Status.FAILED:
+            raise TimerNotFailed(f"Timer {timer_id} is {timer.status.value}, not failed.")
+        return self._replay(timer)
+
+    def replay_all(self, tenant: str, wanted: FailedTimers, *, dry_run: bool) -> Replayed:
+        """Replay every failed timer that is ``wanted``; with ``dry_run`` only count them.
+
+        What time does not allow is left: calling again goes on, as what was replayed is not
+        failed any more.
+        """
+        deadline = self._clock() + self._budget_ms
+        matching = replayed = 0
+        before: int | None = None
+        while True:
+            page = self._store.list(tenant, before=before, status=Status.FAILED, limit=REPLAY_STEP)
+            found = [timer for timer in page.timers if wanted.match(timer)]
+            matching += len(found)
+            if found and not dry_run:
+                replayed += self._replay_side_by_side(found)
+            before = page.before
+            if before is None or self._clock() >= deadline:
+                return Replayed(matching=matching, replayed=replayed, more=before is not None)
+
     def purge(self, tenant: str) -> None:
         """Remove every timer of ``tenant``.
 
@@ -85,7 +196,7 @@ class Scheduling:
             raise PurgeDisabled(
                 "Removing all timers is switched off here; TIMERS_ALLOW_PURGE=on allows it."
             )
-        deadline = self._clock() + self._purge_ms
+        deadline = self._clock() + self._budget_ms
         before = self._store.purge(tenant, before=None, limit=PURGE_STEP)
         while before is not None:
             if self._clock() >= deadline:
@@ -96,15 +207,59 @@ class Scheduling:
         """Return if the store can be reached; raise ``Unavailable`` otherwise."""
         self._store.check()
 
+    def _replay(self, timer: Timer) -> Timer:
+        return self._reschedule(timer, at=math.ceil(self._clock()), due_at=timer.due_at)
+
+    def _replay_side_by_side(self, timers: Sequence[Timer]) -> int:
+        """Replay what is still failed; return how many that were."""
+        with self._threads(self._replay_threads) as side_by_side:
+            return sum(side_by_side.map(self._replay_if_failed, timers))
+
+    def _replay_if_failed(self, timer: Timer) -> bool:
+        try:
+            self._replay(timer)
+        except (TimerNotFound, TimerInFlight, TimerChanged):
+            return False  # somebody else has replayed or removed it meanwhile
+        return True
+
+    def _reschedule(self, timer: Timer, *, at: int, due_at: int) -> Timer:
+        """Give ``timer`` its new time; as for a new one, the wake-up is registered first.
+
+        One that was registered for a write that fails is of a version that never came to be, or
+        early for the one that did: neither does any harm.
+        """
+        now = math.floor(self._clock())
+        following = Wakeup(tenant=timer.tenant, id=timer.id, version=timer.version + 1, at=at)
+        put_first = at - now <= PUT_FIRST_MS
+        change = Reschedule(
+            tenant=timer.tenant,
+            id=timer.id,
+            status=timer.status,
+            version=timer.version,
+            now=now,
+            at=at,
+            due_at=due_at,
+            armed=False if put_first else self._wake(following),
+        )
+        moved = self._store.reschedule(change)
+        if put_first or self._clock() >= at:
+            self._wake(following)
+        if timer.next_attempt_at is not None:
+            self._waker.forget(timer.wakeup())
+        return moved
+
     @staticmethod
     def _leave(_timer: Timer) -> bool:
         return False
 
     def _arm(self, timer: Timer) -> bool:
+        return self._wake(timer.wakeup())
+
+    def _wake(self, wakeup: Wakeup) -> bool:
         try:
-            self._waker.wake_at(timer.wakeup())
+            self._waker.wake_at(wakeup)
         except Unavailable as error:
-            log.warning("timer %s is left to the sweeper: %s", timer.id, error.detail)
+            log.warning("timer %s is left to the sweeper: %s", wakeup.id, error.detail)
             self._meter(Metric.UNARMED, 1)
             return False
         return True

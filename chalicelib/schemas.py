@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Annotated, Any
 
 from pydantic import AfterValidator as After
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+)
+from typing_extensions import Self
 
 from chalicelib.errors import Fault, InvalidRequest, MalformedBody
+from chalicelib.record import Attempt, last_attempt
+from chalicelib.scheduling import FailedTimers, Order, Replayed
 from chalicelib.target import MAX_URL_CHARACTERS, parse_target
 from chalicelib.timer import Timer
 
@@ -21,24 +35,71 @@ _SECONDS_IN = {"hours": 3600, "minutes": 60, "seconds": 1}
 _TIME_FIELDS = tuple(_SECONDS_IN)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How far one timer's own policy may go in this service."""
+
+    max_attempts: int
+    timeout_s: float
+
+
 def _is_target(url: str) -> str:
     parse_target(url)
     return url
 
 
+def _within_attempts(value: int, info: ValidationInfo) -> int:
+    most = info.context.max_attempts if info.context else value
+    if value > most:
+        raise ValueError(f"may be at most {most} here (TIMERS_RETRY_DELAYS)")
+    return value
+
+
+def _within_timeout(value: int, info: ValidationInfo) -> int:
+    most = info.context.timeout_s if info.context else value
+    if value > most:
+        raise ValueError(f"may be at most {most:g} seconds here (TIMERS_SEND_TIMEOUT)")
+    return value
+
+
 Amount = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
 Url = Annotated[str, StringConstraints(max_length=MAX_URL_CHARACTERS), After(_is_target)]
 
 
-class SetTimer(BaseModel):
-    """The body of ``POST /timers``. Amounts above 59 carry over."""
+class _Request(BaseModel):
+    """A JSON body: every fault is found, an unknown field is one of them."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @classmethod
+    def parse(cls, body: bytes, limits: Limits | None = None) -> Self:
+        """Read a request body.
+
+        Raises ``MalformedBody`` when it is not JSON and ``InvalidRequest`` with every fault when
+        it is JSON but no valid request.
+        """
+        try:
+            return cls.model_validate_json(body, context=limits)
+        except ValidationError as error:
+            raise cls.refusal(body, error) from error
+
+    @classmethod
+    def refusal(cls, body: bytes, error: ValidationError) -> MalformedBody | InvalidRequest:
+        """Return what is wrong with a body that pydantic does not take."""
+        details = error.errors(include_url=False, include_input=False)
+        if details[0]["type"] == "json_invalid":
+            reason = "the body is empty" if not body.strip() else details[0]["ctx"]["error"]
+            return MalformedBody(f"The body must be JSON: {reason}")
+        return InvalidRequest([_fault(detail) for detail in details])
+
+
+class MoveTimer(_Request):
+    """The body of ``PATCH /timers/{id}``: a new delay. Amounts above 59 carry over."""
 
     hours: Amount = 0
     minutes: Amount = 0
     seconds: Amount = 0
-    url: Url
 
     @property
     def delay_ms(self) -> int:
@@ -46,16 +107,9 @@ class SetTimer(BaseModel):
         return _delay_s(self.hours, self.minutes, self.seconds) * 1000
 
     @classmethod
-    def parse(cls, body: bytes) -> SetTimer:
-        """Read a request body.
-
-        Raises ``MalformedBody`` when it is not JSON and ``InvalidRequest`` with every fault when
-        it is JSON but no valid request.
-        """
-        try:
-            request = cls.model_validate_json(body)
-        except ValidationError as error:
-            raise _refusal(body, error) from error
+    def parse(cls, body: bytes, limits: Limits | None = None) -> Self:
+        """Read a request body; see ``_Request``. The amounts are checked together too."""
+        request = super().parse(body, limits)
         given = request.model_fields_set
         late = _delay_fault(
             {name: getattr(request, name) for name in _TIME_FIELDS if name in given}
@@ -63,6 +117,54 @@ class SetTimer(BaseModel):
         if late:
             raise InvalidRequest([late])
         return request
+
+    @classmethod
+    def refusal(cls, body: bytes, error: ValidationError) -> MalformedBody | InvalidRequest:
+        """Return what is wrong, the amounts taken together too."""
+        refusal = super().refusal(body, error)
+        amounts = _amounts(body)
+        if isinstance(refusal, MalformedBody) or amounts is None:
+            return refusal
+        together = _delay_fault(amounts)
+        if together and together.field not in {fault.field for fault in refusal.faults}:
+            return InvalidRequest([*refusal.faults, together])
+        return refusal
+
+
+class SetTimer(MoveTimer):
+    """The body of ``POST /timers``. ``timeout`` is in seconds."""
+
+    url: Url
+    max_attempts: Annotated[Positive, After(_within_attempts)] | None = None
+    timeout: Annotated[Positive, After(_within_timeout)] | None = None
+    on_failure_url: Url | None = None
+
+    def order(self) -> Order:
+        """Return what the client asks for."""
+        return Order(
+            url=self.url,
+            delay_ms=self.delay_ms,
+            max_attempts=self.max_attempts,
+            timeout_s=self.timeout,
+            on_failure_url=self.on_failure_url,
+        )
+
+
+class ReplayTimers(_Request):
+    """The body of ``POST /timers/replay``. Without ``dry_run: false`` it only counts."""
+
+    url_prefix: str = ""
+    failed_from: AwareDatetime | None = None
+    failed_until: AwareDatetime | None = None
+    dry_run: bool = True
+
+    def wanted(self) -> FailedTimers:
+        """Return which failed timers are meant."""
+        return FailedTimers(
+            url_prefix=self.url_prefix,
+            failed_from=self.failed_from.timestamp() * 1000 if self.failed_from else 0,
+            failed_until=self.failed_until.timestamp() * 1000 if self.failed_until else math.inf,
+        )
 
 
 def _delay_s(hours: int, minutes: int, seconds: int) -> int:
@@ -77,19 +179,6 @@ def _delay_fault(given: dict[str, Any]) -> Fault | None:
     if all(type(amount) is int for amount in amounts) and _delay_s(*amounts) > MAX_DELAY_S:
         return Fault(max(given, key=lambda name: given[name] * _SECONDS_IN[name]), _LIMIT)
     return None
-
-
-def _refusal(body: bytes, error: ValidationError) -> MalformedBody | InvalidRequest:
-    details = error.errors(include_url=False, include_input=False)
-    if details[0]["type"] == "json_invalid":
-        reason = "the body is empty" if not body.strip() else details[0]["ctx"]["error"]
-        return MalformedBody(f"The body must be JSON: {reason}")
-    faults = [_fault(detail) for detail in details]
-    amounts = _amounts(body)
-    together = None if amounts is None else _delay_fault(amounts)
-    if together and together.field not in {fault.field for fault in faults}:
-        faults.append(together)
-    return InvalidRequest(faults)
 
 
 def _amounts(body: bytes) -> dict[str, Any] | None:
@@ -108,16 +197,19 @@ def _fault(detail: Any) -> Fault:
     messages = {
         "extra_forbidden": "unknown field",
         "missing": "is required",
-        "greater_than_equal": "must be 0 or more",
+        "greater_than_equal": "must be {ge} or more",
+        "bool_type": "must be true or false",
+        "timezone_aware": "must carry its offset from UTC, or Z",
         "int_type": "must be a whole number, written without quotes or a fraction",
-        "int_parsing_size": _LIMIT,
+        "int_parsing_size": _LIMIT if field in _TIME_FIELDS else "is too large",
         "string_type": "must be a string",
         "string_too_long": f"must have at most {MAX_URL_CHARACTERS} characters",
         "model_type": "must be a JSON object",
     }
     if detail["type"] == "value_error":
         return Fault(field, str(detail["ctx"]["error"]))
-    return Fault(field, messages.get(detail["type"], detail["msg"]))
+    message = messages.get(detail["type"], detail["msg"])
+    return Fault(field, message.format(**detail.get("ctx", {})))
 
 
 def timer_status(timer: Timer, now: float) -> dict[str, Any]:
@@ -127,6 +219,7 @@ def timer_status(timer: Timer, now: float) -> dict[str, Any]:
 
 def timer_item(timer: Timer, now: float) -> dict[str, Any]:
     """Return a timer as it stands in a list."""
+    last = last_attempt(timer.log)
     return {
         "id": timer.id,
         "url": timer.url,
@@ -136,7 +229,28 @@ def timer_item(timer: Timer, now: float) -> dict[str, Any]:
         "created_at": rfc3339(timer.created_at),
         "attempts": timer.attempts,
         "next_attempt_at": rfc3339(timer.next_attempt_at),
+        "last_error": last.reason if last else None,
+        "max_attempts": timer.max_attempts,
+        "timeout": timer.timeout_s,
+        "on_failure_url": timer.on_failure_url,
     }
+
+
+def attempt_item(attempt: Attempt) -> dict[str, Any]:
+    """Return an attempt as it stands in the list of a timer's attempts."""
+    return {
+        "call": "on_failure" if attempt.notice else "webhook",
+        "at": rfc3339(attempt.at),
+        "lateness_ms": attempt.late_ms,
+        "duration_ms": attempt.took_ms,
+        "status": attempt.status,
+        "error": attempt.reason,
+    }
+
+
+def replayed(outcome: Replayed) -> dict[str, Any]:
+    """Return the answer to ``POST /timers/replay``."""
+    return dataclasses.asdict(outcome)
 
 
 def rfc3339(moment: int | None) -> str | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +19,12 @@ T = TypeVar("T")
 
 EMBEDDED = "embedded"
 AWS = "aws"
+OPEN = "none"
+KEYS = "keys"
 PRODUCTION = "prod"
+LOCAL = "local"
+"""The command of Chalice's that serves on this machine."""
+
 DEFAULT_DATA_DIR = "~/.local/share/webhook-timers"
 _MAX_SEND_TIMEOUT = 60.0
 _MAX_PORT = 65535
@@ -36,6 +42,7 @@ class Settings:
 
     engine: str
     stage: str
+    auth: str
     host: str
     port: int
     workers: int
@@ -57,16 +64,37 @@ class Settings:
         """How long a sender may hold a timer: longer than any call can take."""
         return int(self.send_timeout_s * 2000) + 10_000
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether a caller must show a key."""
+        return self.auth == KEYS
 
-def load(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings from ``environment``. Raises ``InvalidSettings`` naming the variable."""
+    def refuse_strangers(self, host: str) -> None:
+        """Raise ``InvalidSettings`` if ``host``, listened on, lets others in without a key."""
+        if not self.needs_key and not is_loopback(host):
+            raise InvalidSettings(
+                f"without keys only this machine may call, and {host} is not on loopback: "
+                "set TIMERS_AUTH=keys and make a key (make key), or leave HOST alone"
+            )
+
+
+def load(
+    environment: Mapping[str, str] = os.environ, arguments: Sequence[str] | None = None
+) -> Settings:
+    """Read the settings from ``environment``. Raises ``InvalidSettings`` naming the variable.
+
+    ``arguments`` is this process's command line, which tells whether it is one of Chalice's.
+    """
     in_lambda = bool(environment.get("AWS_LAMBDA_FUNCTION_NAME"))
+    builds = chalice_command(environment, arguments) not in (None, LOCAL)
     read = _Reader(environment)
     stage = read.text("TIMERS_STAGE", "dev")
     emulator = read.text("AWS_ENDPOINT_URL", "")
     return Settings(
         engine=read.choice("TIMERS_ENGINE", AWS if in_lambda else EMBEDDED, (EMBEDDED, AWS)),
         stage=stage,
+        # What Chalice builds on this machine runs in a Lambda: its routes must ask for a key.
+        auth=read.choice("TIMERS_AUTH", KEYS if in_lambda or builds else OPEN, (OPEN, KEYS)),
         host=read.text("HOST", "127.0.0.1"),
         port=read.whole("PORT", 8000, 1, _MAX_PORT),
         workers=read.whole("TIMERS_WORKERS", 2, 1, 64),
@@ -88,6 +116,29 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         in_lambda=in_lambda,
         max_in_flight=read.whole("TIMERS_MAX_IN_FLIGHT", 10_000, 1, 1_000_000),
     )
+
+
+def chalice_command(
+    environment: Mapping[str, str] = os.environ, arguments: Sequence[str] | None = None
+) -> str | None:
+    """Return the command of Chalice's that this process runs, None where it runs none.
+
+    Every one of them imports app.py: ``local`` to serve it, ``package`` and ``deploy`` to build
+    what a Lambda will serve. ``AWS_CHALICE_CLI_MODE`` does not tell them apart.
+    """
+    if not environment.get("AWS_CHALICE_CLI_MODE"):
+        return None
+    return "".join((sys.argv if arguments is None else arguments)[1:2])
+
+
+def is_loopback(name: str) -> bool:
+    """Tell whether ``name``, a host's name or address, is this machine seen from itself."""
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 class _Reader:

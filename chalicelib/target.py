@@ -85,14 +85,18 @@ def parse_target(url: str) -> Target:
     )
 
 
-def prepare(timer: Timer, store_id: str, now: int, keys: Sequence[bytes] = ()) -> Call:
+def prepare(
+    timer: Timer, store_id: str, now: int, keys: Sequence[bytes] = (), *, notice: bool = False
+) -> Call:
     """Return the call for an attempt at ``timer`` that starts at ``now`` (epoch ms).
 
-    ``webhook-id`` is the same on every attempt and differs between stores and tenants;
+    With ``notice`` it is the call that tells of the timer's failure. ``webhook-id`` is the same
+    on every attempt and differs between stores and tenants, and between a webhook and a notice;
     ``webhook-timestamp`` is the attempt's, in seconds; every key signs (Standard Webhooks 1.0).
+    Raises ``ValueError`` when the URL is none that can be called.
     """
-    target = parse_target(timer.url)
-    webhook_id = f"{store_id}.{timer.tenant}.{timer.id}"
+    target = parse_target((timer.on_failure_url or "") if notice else timer.url)
+    webhook_id = f"{store_id}.{timer.tenant}.{timer.id}" + (".failed" if notice else "")
     headers = {
         "User-Agent": USER_AGENT,
         "webhook-id": webhook_id,
@@ -103,7 +107,7 @@ def prepare(timer: Timer, store_id: str, now: int, keys: Sequence[bytes] = ()) -
     if target.credentials:
         user, password = target.credentials
         headers["Authorization"] = "Basic " + base64.b64encode(user + b":" + password).decode()
-    return Call(url=target.url(timer.id), headers=headers)
+    return Call(url=target.url(timer.id), headers=headers, timeout_s=timer.timeout_s)
 
 
 def _credentials(user: str | None, password: str | None) -> tuple[bytes, bytes] | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from chalicelib.record import Log
+
 DEFAULT_TENANT = "default"
 
 
@@ -21,12 +23,19 @@ class Status(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTimer:
-    """A timer that was asked for and has no id yet."""
+    """A timer that was asked for and has no id yet.
+
+    ``max_attempts`` and ``timeout_s`` narrow the service's own retry policy for this timer;
+    ``on_failure_url`` is called once when the timer fails for good.
+    """
 
     tenant: str
     url: str
     created_at: int
     due_at: int
+    max_attempts: int | None = None
+    timeout_s: int | None = None
+    on_failure_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +54,9 @@ class Timer:
 
     Outstanding ⇔ it has a ``next_attempt_at``. ``version`` rises with every retry and
     reschedule. A claim sets ``lease_until`` and a fresh ``token``; only the holder of that
-    token may settle. ``attempts`` counts answers that were recorded. ``armed`` says whether a
-    wake-up was registered when the row was written.
+    token may settle. ``attempts`` counts the recorded attempts since the timer was last
+    scheduled, ``log`` tells of the latest ones. ``armed`` says whether a wake-up was registered
+    when the row was written.
     """
 
     tenant: str
@@ -62,6 +72,10 @@ class Timer:
     token: str | None = None
     settled_at: int | None = None
     armed: bool = True
+    max_attempts: int | None = None
+    timeout_s: int | None = None
+    on_failure_url: str | None = None
+    log: Log = ()
 
     @classmethod
     def first(cls, new: NewTimer, timer_id: int, *, armed: bool = True) -> Timer:
@@ -74,6 +88,9 @@ class Timer:
             due_at=new.due_at,
             next_attempt_at=new.due_at,
             armed=armed,
+            max_attempts=new.max_attempts,
+            timeout_s=new.timeout_s,
+            on_failure_url=new.on_failure_url,
         )
 
     def wakeup(self) -> Wakeup:
@@ -93,8 +110,8 @@ class Timer:
         milliseconds when a timer is set, so the fraction is rounded up here too: a fresh timer
         of 30 s shows 30.
         """
-        fired_upon = self.status is not Status.PENDING or self.attempts or self.lease_until
-        if fired_upon or now >= self.due_at:
+        called = self.attempts or self.lease_until or self.log
+        if called or self.status is not Status.PENDING or now >= self.due_at:
             return 0
         whole = int(-(-now // 1))
         return max(1, -(-(self.due_at - whole) // 1000))

@@ -17,22 +17,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.attempt import Policy
 from chalicelib.aws.names import Names
-from chalicelib.delivery import Delivery, Policy, World
+from chalicelib.callers import Callers
+from chalicelib.delivery import Delivery, World
 from chalicelib.errors import StartupError
-from chalicelib.ports import Meter, TimerStore, unmetered
+from chalicelib.ports import KeyStore, Meter, TimerStore, unmetered
+from chalicelib.retry import attempts_allowed
 from chalicelib.scheduling import Scheduling
-from chalicelib.settings import AWS, Settings, load
+from chalicelib.settings import AWS, LOCAL, Settings, chalice_command, load
 from chalicelib.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from chalicelib.aws.telemetry import Telemetry
     from chalicelib.aws.waker import AwsWaker
+    from chalicelib.schemas import Limits
 
 log = logging.getLogger(__name__)
 
-PURGE_MS = 20_000
-"""How long one request may remove timers: API Gateway gives it 29 s."""
+REQUEST_MS = 20_000
+"""How long one request may remove or replay timers: API Gateway gives it 29 s."""
+
+REPLAY_THREADS = 16
+"""Timers replayed at once: on AWS each waits for two calls, on one machine they share a commit."""
 
 SWEEP_MS = 45_000
 """How long one sweep may take: its function has 60 s, and the next starts after a minute."""
@@ -69,7 +76,8 @@ def scheduling() -> Scheduling:
             _aws_waker(),
             wall_clock,
             allow_purge=current.allow_purge,
-            purge_ms=PURGE_MS,
+            budget_ms=REQUEST_MS,
+            replay_threads=REPLAY_THREADS,
             meter=meter(),
         )
     from chalicelib.embedded.client import RemoteTimerStore
@@ -77,7 +85,41 @@ def scheduling() -> Scheduling:
     from chalicelib.embedded.waker import ImpliedWaker
 
     store = RemoteTimerStore(DataFolder(current.data_dir))
-    return Scheduling(store, ImpliedWaker(), wall_clock, allow_purge=current.allow_purge)
+    return Scheduling(
+        store,
+        ImpliedWaker(),
+        wall_clock,
+        allow_purge=current.allow_purge,
+        replay_threads=REPLAY_THREADS,
+    )
+
+
+def limits() -> Limits:
+    """Return how far the policy of one timer may go."""
+    from chalicelib.schemas import Limits
+
+    current = settings()
+    return Limits(
+        max_attempts=attempts_allowed(current.retry_delays_s), timeout_s=current.send_timeout_s
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def callers() -> Callers:
+    """Return the use cases of keys on the engine that is set."""
+    return Callers(_key_store(), wall_clock, secrets.token_bytes)
+
+
+def _key_store() -> KeyStore:
+    if settings().engine == AWS:
+        from chalicelib.aws import clients
+        from chalicelib.aws.keys import DynamoDBKeyStore
+
+        return DynamoDBKeyStore(clients.dynamodb(), names().table)
+    from chalicelib.embedded.folder import DataFolder
+    from chalicelib.embedded.keys import SQLiteKeyStore
+
+    return SQLiteKeyStore(DataFolder(settings().data_dir))
 
 
 @functools.lru_cache(maxsize=1)
@@ -97,7 +139,7 @@ def _delivery(senders: int) -> Delivery:
         Policy(
             lease_ms=current.lease_ms,
             retry_delays_s=current.retry_delays_s,
-            signing_keys=current.signing_keys,
+            signing_keys=lambda: current.signing_keys,
         ),
         World(
             clock=wall_clock,
@@ -228,7 +270,7 @@ async def serve_embedded(stopped: asyncio.Event) -> None:
     policy = dispatcher.Policy(
         lease_ms=current.lease_ms,
         retry_delays_s=current.retry_delays_s,
-        signing_keys=current.signing_keys,
+        signing_keys=lambda: current.signing_keys,
         retention_days=current.retention_days,
         max_in_flight=raise_file_limit(current.max_in_flight),
     )
@@ -241,14 +283,31 @@ def start_under_chalice_local() -> None:
 
     ``chalice package`` and ``chalice deploy`` import app.py too, and must start nothing.
     """
-    local = os.environ.get("AWS_CHALICE_CLI_MODE") and sys.argv[1:2] == ["local"]
-    if not local:
+    if not under_chalice_local():
         return
+    _or_end(lambda: settings().refuse_strangers(_listening_host(sys.argv)))
     fire = _fire_embedded
     if settings().engine == AWS:
         _or_end(use_emulator)  # before anything is served: no request may reach AWS either
         fire = _fire_emulated
     threading.Thread(target=_serve_or_end, args=(fire,), name="dispatcher", daemon=True).start()
+
+
+def under_chalice_local() -> bool:
+    """Tell whether ``chalice local`` runs in this process."""
+    return chalice_command() == LOCAL
+
+
+def _listening_host(arguments: list[str]) -> str:
+    """Return where ``chalice local`` is told to listen: its ``--host``, the last one given."""
+    words = iter(arguments)
+    host = "127.0.0.1"
+    for word in words:
+        if word == "--host":
+            host = next(words, host)
+        elif word.startswith("--host="):
+            host = word.partition("=")[2]
+    return host
 
 
 def _fire_embedded() -> None:

@@ -125,6 +125,13 @@ class Deployment:
             return Way.PACKAGE
         return Way.CHALICE if self._made_by_chalice() else None
 
+    def address(self) -> str | None:
+        """Return the address of the stage's API, None if there is none."""
+        if self._stacks.exists(self.application):
+            return self._url(self._stacks.outputs(self.application)["RestAPIId"])
+        apis = [item for item in self._made_by_chalice() if item["name"] == "rest_api"]
+        return self._url(apis[0]["rest_api_id"]) if apis else None
+
     def _refuse(self, other: Way) -> None:
         if self.way() is other:
             raise DeployError(

@@ -5,6 +5,7 @@ Chalice's own local gateway matches routes slowly and answers unknown paths with
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +16,7 @@ from chalice.local import LocalChalice
 
 from chalicelib import rest
 from chalicelib.errors import MalformedBody, RouteNotFound, TimersError
+from local.authorizers import Authorizers
 
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
@@ -25,9 +27,10 @@ _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in H
 class Gateway:
     """Turns WSGI requests into Lambda proxy events, and the app's answers into responses."""
 
-    def __init__(self, app: Chalice) -> None:
+    def __init__(self, app: Chalice, clock: Callable[[], float] = time.monotonic) -> None:
         _make_thread_safe(app)
         self._app = app
+        self._authorizers = Authorizers(app, clock) or None
         self._fixed = {path: path for path in app.routes if "{" not in path}
         self._open = [(route.split("/"), route) for route in sorted(app.routes) if "{" in route]
 
@@ -48,10 +51,16 @@ class Gateway:
             missing = RouteNotFound(f"There is no {path[:100]}; GET / names the routes.")
             return rest.problem(missing).to_dict()
         try:
+            caller = self._authorizers and self._authorizers.context(
+                route, environ["REQUEST_METHOD"], environ.get("HTTP_AUTHORIZATION")
+            )
             body = _body(environ)
         except TimersError as error:
             return rest.problem(error).to_dict()
-        return self._app(_event(environ, path, route, parameters, body), None)
+        event = _event(environ, path, route, parameters, body)
+        if caller is not None:
+            event["requestContext"]["authorizer"] = caller
+        return self._app(event, None)
 
     def _match(self, path: str) -> tuple[str | None, dict[str, str]]:
         """Return the route of ``path`` and what its braces stand for."""

@@ -19,6 +19,7 @@ from chalicelib.embedded.folder import DataFolder
 from chalicelib.errors import StartupError
 from chalicelib.settings import AWS, Settings, load
 from chalicelib.wiring import use_emulator
+from local.address import reachable, url
 
 START_S = 15.0
 STOP_API_S = 4.0
@@ -119,6 +120,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve; return the exit code. Raises ``StartupError``."""
+        self._settings.refuse_strangers(self._settings.host)
         _wait_for_port(self._settings)
         self._engine.check()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -177,7 +179,7 @@ def main() -> int:
 
 
 def _healthy(settings: Settings) -> bool:
-    connection = http.client.HTTPConnection(_reachable(settings.host), settings.port, timeout=5)
+    connection = http.client.HTTPConnection(reachable(settings.host), settings.port, timeout=5)
     try:
         connection.request("GET", "/health", headers={"Host": "localhost"})
         return connection.getresponse().status == http.client.OK
@@ -207,18 +209,19 @@ def _wait_for_port(settings: Settings) -> None:
         time.sleep(_POLL_S)
 
 
-def _reachable(host: str) -> str:
-    """Return where a server that listens on ``host`` is reached from this machine."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound to
-
-
 def _banner(settings: Settings, place: str) -> str:
-    host = _reachable(settings.host)
-    url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    address = url(settings)
+    key, header = "", ""
+    if settings.needs_key:
+        key = (
+            "Every caller needs a key: make key TENANT=default, with the settings of this server\n"
+        )
+        header = " -H 'Authorization: Bearer wt_...'"
     return (
-        f"Webhook Timers listens on {url}\n"
+        f"Webhook Timers listens on {address}\n"
         f"Timers are kept {place}\n"
+        f"{key}"
         "Set one:\n"
-        f"  curl -X POST {url}/timers -H 'Content-Type: application/json' \\\n"
+        f"  curl -X POST {address}/timers{header} -H 'Content-Type: application/json' \\\n"
         '    -d \'{"seconds": 5, "url": "http://127.0.0.1:9000/hook"}\''
     )

@@ -22,13 +22,14 @@ from botocore.exceptions import EndpointConnectionError
 from moto import mock_aws
 from moto.sqs.models import sqs_backends
 
+from chalicelib.attempt import Policy
 from chalicelib.aws.emulator import create_missing
 from chalicelib.aws.message import decode_all
 from chalicelib.aws.missed import DueIndex
 from chalicelib.aws.names import Names
 from chalicelib.aws.store import DynamoDBTimerStore
 from chalicelib.aws.waker import AwsWaker
-from chalicelib.delivery import Delivery, Policy, World
+from chalicelib.delivery import Delivery, World
 from chalicelib.ports import Call, Metric, Outcome, TimerStore, Waker, unmetered
 from chalicelib.scheduling import Scheduling
 from chalicelib.settings import MAX_NEAR_S

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -16,6 +16,36 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 TABLE = "timers-test"
+
+
+class Meddler:
+    """A client through which a test meddles with calls, and which remembers them."""
+
+    def __init__(self, client: DynamoDBClient) -> None:
+        self.client = client
+        self.calls: list[str] = []
+        self.around: dict[str, Callable[..., Any]] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        real = getattr(self.client, name)
+
+        def call(**request: Any) -> Any:
+            self.calls.append(name)
+            around = self.around.get(name)
+            return around(real, request) if around else real(**request)
+
+        return call
+
+    def repeat(self, name: str, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Lose the answer of the next call, so that it is made again, as botocore does."""
+
+        def twice(real: Callable[..., Any], request: Any) -> Any:
+            del self.around[name]
+            real(**request)
+            meanwhile()
+            return real(**request)
+
+        self.around[name] = twice
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from chalicelib.ports import Claim, Settlement, TimerStore
+from chalicelib.ports import Claim, Reschedule, Settlement, TimerStore
+from chalicelib.record import Attempt, Log, extended
 from chalicelib.timer import NewTimer, Status, Timer, Wakeup
 from tests.clock import START
 
@@ -24,9 +26,14 @@ def unarmed(_timer: Timer) -> bool:
 
 
 def new_timer(
-    *, tenant: str = TENANT, url: str = URL, created_at: int = START, due_at: int = DUE
+    *,
+    tenant: str = TENANT,
+    url: str = URL,
+    created_at: int = START,
+    due_at: int = DUE,
+    **policy: Any,
 ) -> NewTimer:
-    return NewTimer(tenant=tenant, url=url, created_at=created_at, due_at=due_at)
+    return NewTimer(tenant=tenant, url=url, created_at=created_at, due_at=due_at, **policy)
 
 
 def set_timer(
@@ -36,8 +43,9 @@ def set_timer(
     url: str = URL,
     due_at: int = DUE,
     arm: Callable[[Timer], bool] = armed,
+    **policy: Any,
 ) -> Timer:
-    return store.create(new_timer(tenant=tenant, url=url, due_at=due_at), arm)
+    return store.create(new_timer(tenant=tenant, url=url, due_at=due_at, **policy), arm)
 
 
 def claim_of(
@@ -61,7 +69,11 @@ def settlement_of(
     status: Status = Status.FIRED,
     retry_at: int | None = None,
     armed: bool = True,
+    log: Log | None = None,
 ) -> Settlement:
+    """Return how ``timer`` is settled after one more attempt."""
+    failed = retry_at is not None or status is Status.FAILED
+    made = Attempt(at=now - 50, late_ms=50, took_ms=50, status=500 if failed else 204)
     return Settlement(
         tenant=timer.tenant,
         id=timer.id,
@@ -70,6 +82,20 @@ def settlement_of(
         status=Status.PENDING if retry_at is not None else status,
         next_attempt_at=retry_at,
         armed=armed,
+        log=extended(timer.log, made) if log is None else log,
+    )
+
+
+def change_of(timer: Timer, *, at: int = DUE + 60_000, now: int = START) -> Reschedule:
+    """Return a change of ``timer`` as it was seen."""
+    return Reschedule(
+        tenant=timer.tenant,
+        id=timer.id,
+        status=timer.status,
+        version=timer.version,
+        now=now,
+        at=at,
+        due_at=at,
     )
 
 

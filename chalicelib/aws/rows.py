@@ -15,6 +15,10 @@ attempts         recorded answers
 next_attempt_at  while outstanding; sort key of the index ``due``
 due_shard        while outstanding; partition key of ``due``: ``a<n>`` armed, ``u<n>`` not
 lease_until      while claimed
+max_attempts     only where the timer has a policy of its own
+timeout_s        likewise, in seconds
+on_failure_url   only where somebody is to be told of its failure
+log              once attempted: the record of the latest attempts, as ``record.encode`` writes it
 token            of the claim. Kept when the claim is settled, as its receipt: a settle that is
                  repeated because its answer was lost knows itself by it
 settled_at       once settled
@@ -34,7 +38,8 @@ import re
 import zlib
 from typing import TYPE_CHECKING, TypeAlias
 
-from chalicelib.ports import Settlement
+from chalicelib.ports import Reschedule, Settlement
+from chalicelib.record import decode, encode
 from chalicelib.timer import Status, Timer, Wakeup
 
 if TYPE_CHECKING:
@@ -121,7 +126,7 @@ def store_row(identity: str) -> Row:
 def new_row(timer: Timer) -> Row:
     """Return the item of an outstanding timer that was never claimed."""
     assert timer.next_attempt_at is not None
-    return {
+    row = {
         **timer_key(timer.tenant, timer.id),
         "f": number(FORMAT),
         "url": text(timer.url),
@@ -133,6 +138,13 @@ def new_row(timer: Timer) -> Row:
         "next_attempt_at": number(timer.next_attempt_at),
         "due_shard": text(due_shard(timer.tenant, timer.id, armed=timer.armed)),
     }
+    if timer.max_attempts is not None:
+        row["max_attempts"] = number(timer.max_attempts)
+    if timer.timeout_s is not None:
+        row["timeout_s"] = number(timer.timeout_s)
+    if timer.on_failure_url is not None:
+        row["on_failure_url"] = text(timer.on_failure_url)
+    return row
 
 
 def same_timer(row: Row, written: Row) -> bool:
@@ -158,6 +170,10 @@ def timer_of(row: Row) -> Timer:
         # Without a lease the token is only the receipt of a settled claim.
         token=None if lease_until is None else row["token"]["S"],
         settled_at=_number(row, "settled_at"),
+        max_attempts=_number(row, "max_attempts"),
+        timeout_s=_number(row, "timeout_s"),
+        on_failure_url=_text(row, "on_failure_url"),
+        log=decode(_text(row, "log")),
         armed=not row.get("due_shard", text(ARMED))["S"].startswith(UNARMED),
     )
 
@@ -177,12 +193,16 @@ def settling(settlement: Settlement, retention_s: int) -> tuple[str, Row]:
 
     A retry moves in the due index; what is settled leaves it, and expires ``retention_s`` later.
     """
-    values = {":status": text(settlement.status.value), ":one": number(1)}
+    values = {
+        ":status": text(settlement.status.value),
+        ":one": number(1),
+        ":log": text(encode(settlement.log)),
+    }
     if settlement.next_attempt_at is not None:
         shard = due_shard(settlement.tenant, settlement.id, armed=settlement.armed)
         values |= {":at": number(settlement.next_attempt_at), ":shard": text(shard)}
         return (
-            "SET #status = :status, #next_attempt_at = :at, #due_shard = :shard "
+            "SET #status = :status, #next_attempt_at = :at, #due_shard = :shard, #log = :log "
             "REMOVE #lease_until, #woken_at ADD #attempts :one, #version :one"
         ), values
     values |= {
@@ -194,9 +214,33 @@ def settling(settlement: Settlement, retention_s: int) -> tuple[str, Row]:
         failed = ", #failed_of = :tenant"
         values[":tenant"] = text(settlement.tenant)
     return (
-        f"SET #status = :status, #settled_at = :now, #expires_at = :expires_at{failed} "
+        "SET #status = :status, #settled_at = :now, #expires_at = :expires_at, "
+        f"#log = :log{failed} "
         "REMOVE #lease_until, #next_attempt_at, #due_shard, #woken_at ADD #attempts :one"
     ), values
+
+
+def rescheduling(change: Reschedule) -> tuple[str, str, Row]:
+    """Return the update that gives a timer another time, its condition, and their values."""
+    update = (
+        "SET #status = :pending, #next_attempt_at = :at, #due_at = :due_at, "
+        "#due_shard = :shard, #attempts = :none "
+        "REMOVE #token, #woken_at, #settled_at, #expires_at, #failed_of ADD #version :one"
+    )
+    return (
+        update,
+        "#status = :seen AND #version = :version AND attribute_not_exists(#lease_until)",
+        {
+            ":pending": text(Status.PENDING.value),
+            ":at": number(change.at),
+            ":due_at": number(change.due_at),
+            ":shard": text(due_shard(change.tenant, change.id, armed=change.armed)),
+            ":none": number(0),
+            ":one": number(1),
+            ":seen": text(change.status.value),
+            ":version": number(change.version),
+        },
+    )
 
 
 def receipt_of(row: Row | None, token: str) -> bool:
@@ -206,6 +250,10 @@ def receipt_of(row: Row | None, token: str) -> bool:
 
 def _tenant(row: Row) -> str:
     return row["pk"]["S"][2:].rpartition("#")[0]
+
+
+def _text(row: Row, name: str) -> str | None:
+    return row[name]["S"] if name in row else None
 
 
 def _number(row: Row, name: str) -> int | None:

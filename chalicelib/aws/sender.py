@@ -45,8 +45,9 @@ _DELTA_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 class _Line:
     """One call while it is on the wire: what is sent, and the socket it is sent on."""
 
-    def __init__(self, call: Call, guard: Guard) -> None:
+    def __init__(self, call: Call, guard: Guard, deadline_s: float) -> None:
         self.guard = guard
+        self.deadline_s = deadline_s
         parts = urlsplit(call.url)
         self.target = parts.path + (f"?{parts.query}" if parts.query else "")
         self.reused = False
@@ -170,16 +171,16 @@ class RequestsSender:
 
     def send(self, call: Call) -> Outcome:
         """Send an empty POST and return what came of it within the deadline."""
-        line = _Line(call, self._guard)
+        line = _Line(call, self._guard, call.deadline_s(self._deadline_s))
         sending: Future[Outcome] = self._threads.submit(self._send, call, line)
         try:
-            return sending.result(self._deadline_s)
+            return sending.result(line.deadline_s)
         except (DeadlinePassed, requests.Timeout):
             # Read before the cut: http.client takes headers that it cuts off for complete ones.
             outcome = line.outcome
             sending.cancel()
             line.cut()
-            return outcome or Outcome(error=f"timed out after {self._deadline_s:g} s")
+            return outcome or Outcome(error=f"timed out after {line.deadline_s:g} s")
         except Exception as error:  # noqa: BLE001 - whatever a receiver does is an outcome
             return Outcome(error=_reason(error))
 
@@ -198,7 +199,7 @@ class RequestsSender:
         response = session.post(
             call.url,
             headers=call.headers,
-            timeout=self._deadline_s,
+            timeout=line.deadline_s,
             allow_redirects=False,
             stream=True,
         )

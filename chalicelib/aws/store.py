@@ -22,8 +22,17 @@ from chalicelib.aws.failures import ConditionFailed
 from chalicelib.aws.ids import IdLeases
 from chalicelib.aws.items import Items
 from chalicelib.aws.rows import number, text
-from chalicelib.errors import TimerInFlight, TimerNotFound, Unavailable
-from chalicelib.ports import Arm, Claim, Clock, Page, Refusal, Refused, Settlement
+from chalicelib.errors import TimerChanged, TimerInFlight, TimerNotFound, Unavailable
+from chalicelib.ports import (
+    Arm,
+    Claim,
+    Clock,
+    Page,
+    Refusal,
+    Refused,
+    Reschedule,
+    Settlement,
+)
 from chalicelib.timer import NewTimer, Status, Timer, Wakeup
 
 if TYPE_CHECKING:
@@ -157,25 +166,18 @@ class DynamoDBTimerStore:
             return rows.receipt_of(failure.row, settlement.token)
         return True
 
-    def reschedule(self, tenant: str, timer_id: int, *, at: int, now: int) -> Timer:
-        """Make a timer outstanding at ``at``, under a new version. It is not armed yet."""
+    def reschedule(self, change: Reschedule) -> Timer:
+        """Make a timer outstanding at another time, under a new version.
+
+        A repeated change whose first try applied finds the timer as it wants it.
+        """
+        update, condition, values = rows.rescheduling(change)
         try:
             row = self._items.update(
-                rows.timer_key(tenant, timer_id),
-                "SET #status = :pending, #next_attempt_at = :at, #due_shard = :shard "
-                "REMOVE #lease_until, #token, #woken_at, #settled_at, #expires_at, #failed_of "
-                "ADD #version :one",
-                {
-                    ":pending": text(Status.PENDING.value),
-                    ":at": number(at),
-                    ":shard": text(rows.due_shard(tenant, timer_id, armed=False)),
-                    ":one": number(1),
-                    ":now": number(now),
-                },
-                condition=f"attribute_exists(#pk) AND {_FREE}",
+                rows.timer_key(change.tenant, change.id), update, values, condition=condition
             )
         except ConditionFailed as failure:
-            raise _not_free(timer_id, failure.row) from failure
+            return _rescheduled_before(change, failure)
         return rows.timer_of(row)
 
     def check(self) -> None:
@@ -243,6 +245,19 @@ def _refused(claim: Claim, row: Row | None) -> Timer | Refused:
     return Refused(refusal=Refusal.LATER, again_at=again_at)
 
 
+def _rescheduled_before(change: Reschedule, failure: ConditionFailed) -> Timer:
+    """Return the timer if this very change was written before; raise why it cannot be."""
+    if failure.row is None:
+        raise _not_found(change.id) from failure
+    timer = rows.timer_of(failure.row)
+    if timer.leased(change.now):
+        raise _in_flight(change.id) from failure
+    wanted = (change.version + 1, change.at, change.due_at, 0)
+    if (timer.version, timer.next_attempt_at, timer.due_at, timer.attempts) != wanted:
+        raise TimerChanged(f"Timer {change.id} has just changed; look at it again.") from failure
+    return timer
+
+
 def _not_found(timer_id: int) -> TimerNotFound:
     return TimerNotFound(f"There is no timer {timer_id}.")
 
@@ -250,4 +265,8 @@ def _not_found(timer_id: int) -> TimerNotFound:
 def _not_free(timer_id: int, row: Row | None) -> TimerNotFound | TimerInFlight:
     if row is None:
         return _not_found(timer_id)
+    return _in_flight(timer_id)
+
+
+def _in_flight(timer_id: int) -> TimerInFlight:
     return TimerInFlight(f"The webhook of timer {timer_id} is on the wire right now.")

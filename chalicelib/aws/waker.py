@@ -186,8 +186,12 @@ def _digest(wakeup: Wakeup) -> bytes:
 
 
 def _name(wakeup: Wakeup) -> str:
-    """Return the name of a timer's schedule, one a version (1 to 64 of ``[0-9a-zA-Z-_.]``)."""
-    return f"{_digest(wakeup).hex()[:40]}-{wakeup.version}"
+    """Return the name of a wake-up's schedule (1 to 64 of ``[0-9a-zA-Z-_.]``).
+
+    It holds the moment too: a change of a timer that failed half way may have left a schedule
+    under this version, and must not be taken for the one of the next try.
+    """
+    return f"{_digest(wakeup).hex()[:32]}-{wakeup.version}-{wakeup.at}"
 
 
 def _delay_s(left_s: float) -> int:

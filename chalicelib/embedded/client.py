@@ -14,7 +14,7 @@ from chalicelib.embedded.database import open_reader
 from chalicelib.embedded.folder import DataFolder
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.errors import Unavailable
-from chalicelib.ports import Arm, Claim, Page, Settlement, TimerStore
+from chalicelib.ports import Arm, Claim, Page, Reschedule, Settlement, TimerStore
 from chalicelib.timer import NewTimer, Status, Timer
 
 CONNECT_S = 5.0
@@ -47,13 +47,7 @@ class RemoteTimerStore(TimerStore):
 
     def create(self, new: NewTimer, arm: Arm) -> Timer:
         """Have ``new`` stored; ``arm`` is not asked, for who stores it also wakes it."""
-        fields = {
-            "tenant": new.tenant,
-            "url": new.url,
-            "created_at": new.created_at,
-            "due_at": new.due_at,
-        }
-        return Timer.first(new, self._write("create", fields))
+        return Timer.first(new, self._write("create", wire.fields(new)))
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""
@@ -86,10 +80,9 @@ class RemoteTimerStore(TimerStore):
         """Only the dispatcher settles, on the store itself."""
         self._refuse()
 
-    def reschedule(self, tenant: str, timer_id: int, *, at: int, now: int) -> Timer:
-        """Have one timer made outstanding at ``at``."""
-        fields = {"tenant": tenant, "timer_id": timer_id, "at": at, "now": now}
-        return wire.read_timer(self._write("reschedule", fields))
+    def reschedule(self, change: Reschedule) -> Timer:
+        """Have one timer made outstanding at another time."""
+        return wire.read_timer(self._write("reschedule", wire.fields(change)))
 
     def check(self) -> None:
         """Return if the store can be read and written; raise ``Unavailable`` otherwise."""

@@ -48,6 +48,13 @@ MIGRATIONS = (
     CREATE INDEX settled ON timers (settled_at) WHERE settled_at IS NOT NULL;
     CREATE INDEX failed ON timers (tenant, id) WHERE status = 'failed';
     """,
+    # 2: a timer's own retry policy, whom to tell of its failure, and the record of its attempts.
+    """
+    ALTER TABLE timers ADD COLUMN max_attempts INTEGER;
+    ALTER TABLE timers ADD COLUMN timeout_s INTEGER;
+    ALTER TABLE timers ADD COLUMN on_failure_url TEXT;
+    ALTER TABLE timers ADD COLUMN log TEXT;
+    """,
 )
 
 

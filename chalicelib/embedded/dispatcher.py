@@ -10,15 +10,15 @@ import logging
 import math
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from chalicelib.attempt import Policy as DeliveryPolicy
+from chalicelib.attempt import Signer, attempt
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
 from chalicelib.errors import Unavailable
-from chalicelib.ports import AsyncSender, Claim, Clock, Outcome
-from chalicelib.retry import conclude
-from chalicelib.target import prepare
+from chalicelib.ports import AsyncSender, Claim, Clock, Settlement
 from chalicelib.timer import Timer, Wakeup
 
 log = logging.getLogger(__name__)
@@ -39,14 +39,11 @@ _DAY_MS = 24 * 60 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Policy(DeliveryPolicy):
     """How the dispatcher works. Durations are in the unit their name ends in."""
 
-    lease_ms: int
-    retry_delays_s: Sequence[float]
     retention_days: float
     max_in_flight: int
-    signing_keys: Sequence[bytes] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,14 +189,7 @@ class Dispatcher:
 
     async def _fire(self, key: tuple[str, int], timer: Timer) -> None:
         try:
-            outcome = await self._send(timer)
-            settlement = conclude(
-                timer,
-                outcome,
-                now=int(self._clock()),
-                delays=self._policy.retry_delays_s,
-                random=self._random(),
-            )
+            settlement = await self._attempt(timer)
             await self._persist(lambda: self._writer.store.settle(settlement))
         finally:
             del self._in_flight[key]
@@ -208,13 +198,17 @@ class Dispatcher:
         if settlement.next_attempt_at is not None:
             self.wake_at(settlement.next_attempt_at)
 
-    async def _send(self, timer: Timer) -> Outcome:
+    async def _attempt(self, timer: Timer) -> Settlement:
+        policy = self._policy
+        signer = Signer(store_id=self._writer.store.identity(), keys=policy.signing_keys())
+        steps = attempt(timer, signer, policy.retry_delays_s, self._clock, self._random())
         try:
-            store_id = self._writer.store.identity()
-            call = prepare(timer, store_id, int(self._clock()), self._policy.signing_keys)
-        except ValueError as error:
-            return Outcome(error=f"the URL cannot be called: it {error}")
-        return await self._sender.send(call)
+            call = next(steps)
+            while True:
+                call = steps.send(await self._sender.send(call))
+        except StopIteration as end:
+            settlement: Settlement = end.value
+            return settlement
 
     async def _persist(self, write: Callable[[], object]) -> None:
         """Write what must not be forgotten, again and again until it is written.

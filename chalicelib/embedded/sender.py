@@ -61,13 +61,14 @@ class AiohttpSender:
         try:
             return await self._send(call)
         except Exception as error:  # noqa: BLE001 - whatever a receiver does is an outcome
-            return Outcome(error=self._reason(error))
+            return Outcome(error=_reason(error, call.deadline_s(self._deadline_s)))
 
     async def _send(self, call: Call) -> Outcome:
         clock = asyncio.get_running_loop().time
-        deadline = clock() + self._deadline_s
+        deadline_s = call.deadline_s(self._deadline_s)
+        deadline = clock() + deadline_s
         try:
-            return await self._post(self._session, call, self._deadline_s)
+            return await self._post(self._session, call, deadline_s)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             if not _reused.get():
                 raise
@@ -88,17 +89,6 @@ class AiohttpSender:
             if not response.content.at_eof():
                 await _read_rest(response.content)
         return Outcome(status=response.status, retry_after=_seconds(response))
-
-    def _reason(self, error: Exception) -> str:
-        """Say in words a person can act on why there was no answer."""
-        if isinstance(error, asyncio.TimeoutError):
-            return f"timed out after {self._deadline_s:g} s"
-        for kind, reason in _REASONS.items():
-            if isinstance(error, kind):
-                return reason.format(error)
-        if isinstance(error, OSError) and error.errno and error.errno > 0:
-            return os.strerror(error.errno).lower()
-        return f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS]
 
     @staticmethod
     def _open(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
@@ -148,3 +138,15 @@ def _seconds(response: aiohttp.ClientResponse) -> float | None:
     """Return what Retry-After asks for, where it is a number of seconds."""
     text = response.headers.get("Retry-After", "")
     return float(text) if _DELTA_SECONDS.fullmatch(text) else None
+
+
+def _reason(error: Exception, deadline_s: float) -> str:
+    """Say in words a person can act on why there was no answer."""
+    if isinstance(error, asyncio.TimeoutError):
+        return f"timed out after {deadline_s:g} s"
+    for kind, reason in _REASONS.items():
+        if isinstance(error, kind):
+            return reason.format(error)
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS]

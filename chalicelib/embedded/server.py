@@ -12,7 +12,8 @@ from typing import Any, cast
 from chalicelib.embedded import wire
 from chalicelib.embedded.writer import Writer
 from chalicelib.errors import TimersError
-from chalicelib.timer import NewTimer, Timer
+from chalicelib.ports import Reschedule
+from chalicelib.timer import NewTimer, Status, Timer
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class WriteServer:
             "create": self._create,
             "cancel": store.cancel,
             "purge": store.purge,
-            "reschedule": store.reschedule,
+            "reschedule": self._reschedule,
             "check": store.check,
         }
 
@@ -63,6 +64,9 @@ class WriteServer:
 
     def _create(self, **fields: Any) -> int:
         return self._writer.store.create(NewTimer(**fields), _armed).id
+
+    def _reschedule(self, *, status: str, **fields: Any) -> Timer:
+        return self._writer.store.reschedule(Reschedule(status=Status(status), **fields))
 
     def _open_session(self) -> _Session:
         session = _Session(self, self._sessions)

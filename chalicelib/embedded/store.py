@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib.embedded.database import MEMORY, open_store, unavailable_on_error
-from chalicelib.errors import TimerInFlight, TimerNotFound
-from chalicelib.ports import Arm, Claim, Page, Refusal, Refused, Settlement
+from chalicelib.errors import TimerChanged, TimerInFlight, TimerNotFound
+from chalicelib.ports import Arm, Claim, Page, Refusal, Refused, Reschedule, Settlement
+from chalicelib.record import decode, encode
 from chalicelib.timer import NewTimer, Status, Timer, Wakeup
 
 LIST_WINDOW = 20_000
@@ -18,7 +19,7 @@ LIST_WINDOW = 20_000
 
 _FIELDS = (
     "tenant, id, url, status, created_at, due_at, version, attempts, next_attempt_at, "
-    "lease_until, token, settled_at"
+    "lease_until, token, settled_at, max_attempts, timeout_s, on_failure_url, log"
 )
 
 
@@ -78,7 +79,8 @@ class SQLiteTimerStore:
                 timer = replace(timer, armed=False)
             self._connection.execute(
                 "INSERT INTO timers (tenant, id, url, status, created_at, due_at, version, "
-                "attempts, next_attempt_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "attempts, next_attempt_at, max_attempts, timeout_s, on_failure_url) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     timer.tenant,
                     timer.id,
@@ -89,6 +91,9 @@ class SQLiteTimerStore:
                     timer.version,
                     timer.attempts,
                     timer.next_attempt_at,
+                    timer.max_attempts,
+                    timer.timeout_s,
+                    timer.on_failure_url,
                 ),
             )
         return timer
@@ -202,13 +207,14 @@ class SQLiteTimerStore:
         with self.transaction():
             changed = self._connection.execute(
                 "UPDATE timers SET status = ?, next_attempt_at = ?, settled_at = ?, "
-                "version = version + ?, attempts = attempts + 1, lease_until = NULL, token = NULL "
-                "WHERE tenant = ? AND id = ? AND token = ?",
+                "version = version + ?, attempts = attempts + 1, lease_until = NULL, token = NULL, "
+                "log = ? WHERE tenant = ? AND id = ? AND token = ?",
                 (
                     settlement.status.value,
                     settlement.next_attempt_at,
                     None if retry else settlement.now,
                     retry,
+                    encode(settlement.log),
                     settlement.tenant,
                     settlement.id,
                     settlement.token,
@@ -216,15 +222,18 @@ class SQLiteTimerStore:
             ).rowcount
         return changed == 1
 
-    def reschedule(self, tenant: str, timer_id: int, *, at: int, now: int) -> Timer:
-        """Make a timer outstanding at ``at``, under a new version."""
+    def reschedule(self, change: Reschedule) -> Timer:
+        """Make a timer outstanding at another time, under a new version."""
         with self.transaction():
-            self._free(tenant, timer_id, now)
+            timer = self._free(change.tenant, change.id, change.now)
+            seen = (change.status, change.version, None)
+            if (timer.status, timer.version, timer.lease_until) != seen:
+                raise TimerChanged(f"Timer {change.id} has just changed; look at it again.")
             row = self._connection.execute(
-                "UPDATE timers SET status = ?, next_attempt_at = ?, settled_at = NULL, "
-                "version = version + 1, lease_until = NULL, token = NULL "
+                "UPDATE timers SET status = ?, next_attempt_at = ?, due_at = ?, "
+                "settled_at = NULL, version = version + 1, attempts = 0, token = NULL "
                 f"WHERE tenant = ? AND id = ? RETURNING {_FIELDS}",
-                (Status.PENDING.value, at, tenant, timer_id),
+                (Status.PENDING.value, change.at, change.due_at, change.tenant, change.id),
             ).fetchone()
         return _timer(row)
 
@@ -287,18 +296,39 @@ class SQLiteTimerStore:
 
 
 def _timer(row: tuple[Any, ...]) -> Timer:
-    tenant, id_, url, status, created, due, version, attempts, next_, lease, token, settled = row
+    (
+        tenant,
+        timer_id,
+        url,
+        status,
+        created_at,
+        due_at,
+        version,
+        attempts,
+        next_attempt_at,
+        lease_until,
+        token,
+        settled_at,
+        max_attempts,
+        timeout_s,
+        on_failure_url,
+        log,
+    ) = row
     return Timer(
         tenant=tenant,
-        id=id_,
+        id=timer_id,
         url=url,
         status=Status(status),
-        created_at=created,
-        due_at=due,
+        created_at=created_at,
+        due_at=due_at,
         version=version,
         attempts=attempts,
-        next_attempt_at=next_,
-        lease_until=lease,
+        next_attempt_at=next_attempt_at,
+        lease_until=lease_until,
         token=token,
-        settled_at=settled,
+        settled_at=settled_at,
+        max_attempts=max_attempts,
+        timeout_s=timeout_s,
+        on_failure_url=on_failure_url,
+        log=decode(log),
     )

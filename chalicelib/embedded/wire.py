@@ -9,11 +9,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chalicelib.errors import TimerInFlight, TimerNotFound, TimersError, Unavailable
-from chalicelib.timer import Status, Timer
+from chalicelib.errors import TimerChanged, TimerInFlight, TimerNotFound, TimersError, Unavailable
+from chalicelib.ports import Reschedule
+from chalicelib.record import decode, encode
+from chalicelib.timer import NewTimer, Status, Timer
 
 _ERRORS: Mapping[str, Callable[[str], TimersError]] = {
-    error.code: error for error in (TimerNotFound, TimerInFlight, Unavailable)
+    error.code: error for error in (TimerNotFound, TimerInFlight, TimerChanged, Unavailable)
 }
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -32,7 +34,7 @@ def read_request(line: bytes) -> tuple[str, dict[str, Any]]:
 def result(value: object) -> bytes:
     """Return an answer: a timer, a number, or nothing."""
     if isinstance(value, Timer):
-        value = [getattr(value, name) for name in _TIMER_FIELDS]
+        value = fields(value) | {"log": encode(value.log)}
     return _encode([None, value]).encode() + b"\n"
 
 
@@ -49,11 +51,17 @@ def read_answer(line: bytes) -> Any:
     return value
 
 
-def read_timer(value: list[Any]) -> Timer:
+def read_timer(value: dict[str, Any]) -> Timer:
     """Return the timer in a result."""
-    fields = dict(zip(_TIMER_FIELDS, value, strict=True))
-    fields["status"] = Status(fields["status"])
-    return Timer(**fields)
+    return Timer(**value | {"status": Status(value["status"]), "log": decode(value["log"])})
 
 
-_TIMER_FIELDS = tuple(field.name for field in dataclasses.fields(Timer))
+def fields(value: NewTimer | Reschedule | Timer) -> dict[str, Any]:
+    """Return the fields of ``value`` by name, as the arguments of a request."""
+    return {name: getattr(value, name) for name in _FIELDS[type(value)]}
+
+
+_FIELDS: dict[type, tuple[str, ...]] = {
+    kind: tuple(field.name for field in dataclasses.fields(kind))
+    for kind in (NewTimer, Reschedule, Timer)
+}

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
@@ -327,6 +328,20 @@ def test_a_hanging_receiver_is_left_at_the_deadline(start: Start, listen: Listen
     assert outcome == Outcome(error="timed out after 0.3 s")
     assert SHORT_S * 0.9 <= took_s < SOON_S
     assert len(receiver.requests) == 1
+
+
+def test_a_calls_own_timeout_shortens_the_deadline(sender: ClosableSender, listen: Listen) -> None:
+    receiver = listen(hang)
+    outcome, took_s = timed(sender, replace(call(receiver), timeout_s=SHORT_S))
+    assert outcome == Outcome(error="timed out after 0.3 s")
+    assert took_s < SOON_S
+
+
+def test_a_calls_own_timeout_does_not_lengthen_the_deadline(start: Start, listen: Listen) -> None:
+    receiver = listen(hang)
+    outcome, took_s = timed(start(SHORT_S), replace(call(receiver), timeout_s=AMPLE_S))
+    assert outcome == Outcome(error="timed out after 0.3 s")
+    assert took_s < SOON_S
 
 
 def test_headers_that_drip_do_not_put_off_the_deadline(start: Start, listen: Listen) -> None:

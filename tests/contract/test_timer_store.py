@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from chalicelib.errors import TimerInFlight, TimerNotFound
+from chalicelib.errors import TimerChanged, TimerInFlight, TimerNotFound
 from chalicelib.ports import Refusal, Refused, TimerStore
 from chalicelib.timer import Status, Timer
 from tests.clock import START
@@ -16,6 +16,7 @@ from tests.factories import (
     LEASE_MS,
     TENANT,
     armed,
+    change_of,
     claim_of,
     claimed,
     new_timer,
@@ -370,7 +371,7 @@ def test_a_timer_is_claimed_again_once_the_lease_is_over(store: TimerStore) -> N
 def test_a_wakeup_of_another_version_claims_nothing(store: TimerStore) -> None:
     timer = set_timer(store)
     old = timer.wakeup()
-    rescheduled = store.reschedule(TENANT, timer.id, at=DUE, now=START)
+    rescheduled = store.reschedule(change_of(timer, at=DUE, now=START))
 
     assert store.claim(claim_of(old)) == VOID
     assert store.claim(claim_of(replace(old, version=99))) == VOID
@@ -393,6 +394,51 @@ def test_a_claim_on_a_timer_that_never_was_is_void_and_makes_none(store: TimerSt
         store.get(TENANT, 7)
 
 
+# A policy of its own, and the record of attempts
+
+
+def test_a_timer_keeps_its_own_policy_in_every_state(store: TimerStore) -> None:
+    timer = set_timer(store, max_attempts=3, timeout_s=5, on_failure_url="https://a.example/x")
+
+    for seen in (
+        timer,
+        store.get(TENANT, timer.id),
+        *store.list(TENANT, before=None, status=None, limit=1).timers,
+        claimed(store, timer),
+        settled(
+            store,
+            set_timer(store, max_attempts=3, timeout_s=5, on_failure_url="https://a.example/x"),
+        ),
+    ):
+        policy = (seen.max_attempts, seen.timeout_s, seen.on_failure_url)
+        assert policy == (3, 5, "https://a.example/x")
+
+
+def test_every_settle_replaces_the_record_of_attempts(store: TimerStore) -> None:
+    timer = claimed(store, set_timer(store))
+    first = settlement_of(timer, retry_at=DUE + 5_000)
+    store.settle(first)
+    again = claimed(store, store.get(TENANT, timer.id), "again", now=DUE + 5_000)
+    assert again.log == first.log
+    second = settlement_of(again, "again", now=DUE + 5_100, status=Status.FAILED)
+    store.settle(second)
+
+    assert len(second.log) == 2
+    assert store.get(TENANT, timer.id).log == second.log
+    (failed,) = store.list(TENANT, before=None, status=Status.FAILED, limit=1).timers
+    assert failed.log == second.log
+
+
+def test_a_settle_of_a_stale_sender_records_nothing(store: TimerStore) -> None:
+    timer = claimed(store, set_timer(store), "first")
+    holder = claimed(store, timer, "second", now=DUE + LEASE_MS)
+
+    store.settle(settlement_of(timer, "first"))
+
+    assert store.get(TENANT, timer.id) == holder
+    assert holder.log == ()
+
+
 # Settling
 
 
@@ -400,7 +446,8 @@ def test_a_claim_on_a_timer_that_never_was_is_void_and_makes_none(store: TimerSt
 def test_a_settled_timer_keeps_what_came_of_it(store: TimerStore, status: Status) -> None:
     timer = claimed(store, set_timer(store))
 
-    assert store.settle(settlement_of(timer, now=DUE + 100, status=status))
+    settlement = settlement_of(timer, now=DUE + 100, status=status)
+    assert store.settle(settlement)
 
     assert store.get(TENANT, timer.id) == replace(
         timer,
@@ -410,13 +457,15 @@ def test_a_settled_timer_keeps_what_came_of_it(store: TimerStore, status: Status
         lease_until=None,
         token=None,
         settled_at=DUE + 100,
+        log=settlement.log,
     )
 
 
 def test_a_failed_attempt_is_tried_again_under_a_new_version(store: TimerStore) -> None:
     timer = claimed(store, set_timer(store))
 
-    assert store.settle(settlement_of(timer, retry_at=DUE + 5_000))
+    settlement = settlement_of(timer, retry_at=DUE + 5_000)
+    assert store.settle(settlement)
 
     retry = store.get(TENANT, timer.id)
     assert retry == replace(
@@ -426,6 +475,7 @@ def test_a_failed_attempt_is_tried_again_under_a_new_version(store: TimerStore) 
         next_attempt_at=DUE + 5_000,
         lease_until=None,
         token=None,
+        log=settlement.log,
     )
     assert store.claim(claim_of(timer.wakeup(), "old", now=NEVER)) == VOID
     assert store.claim(claim_of(retry.wakeup(), "early", now=DUE + 4_999)) == later(DUE + 5_000)
@@ -533,9 +583,9 @@ def test_a_retry_is_due_at_its_own_moment_only(store: TimerStore) -> None:
 def test_an_outstanding_timer_moves_under_a_new_version(store: TimerStore) -> None:
     timer = set_timer(store)
 
-    moved = store.reschedule(TENANT, timer.id, at=DUE + 60_000, now=START)
+    moved = store.reschedule(change_of(timer, at=DUE + 60_000, now=START))
 
-    expected = replace(timer, version=2, next_attempt_at=DUE + 60_000)
+    expected = replace(timer, version=2, next_attempt_at=DUE + 60_000, due_at=DUE + 60_000)
     assert replace(moved, armed=True) == expected
     assert store.get(TENANT, timer.id) == moved
     assert due_ids(store, DUE) == []
@@ -546,9 +596,10 @@ def test_an_outstanding_timer_moves_under_a_new_version(store: TimerStore) -> No
 def test_a_settled_timer_is_set_going_again(store: TimerStore, status: Status) -> None:
     timer = settled(store, set_timer(store), status)
 
-    again = store.reschedule(TENANT, timer.id, at=DUE + 60_000, now=DUE + 200)
+    again = store.reschedule(change_of(timer, at=DUE + 60_000, now=DUE + 200))
 
-    assert (again.status, again.version, again.attempts) == (Status.PENDING, 2, 1)
+    assert (again.status, again.version, again.attempts) == (Status.PENDING, 2, 0)
+    assert again.log == timer.log
     assert (again.next_attempt_at, again.settled_at, again.token) == (DUE + 60_000, None, None)
     assert listed(store, status=status) == []
     assert listed(store, status=Status.PENDING) == [timer.id]
@@ -560,23 +611,33 @@ def test_a_timer_in_flight_is_not_rescheduled(store: TimerStore) -> None:
     timer = claimed(store, set_timer(store))
 
     with pytest.raises(TimerInFlight):
-        store.reschedule(TENANT, timer.id, at=NEVER, now=DUE + LEASE_MS - 1)
+        store.reschedule(change_of(timer, at=NEVER, now=DUE + LEASE_MS - 1))
     assert store.get(TENANT, timer.id) == timer
 
 
-def test_a_reschedule_after_the_lease_takes_the_timer_from_its_sender(store: TimerStore) -> None:
+def test_a_timer_that_was_called_but_not_settled_is_not_rescheduled(store: TimerStore) -> None:
     timer = claimed(store, set_timer(store))
 
-    moved = store.reschedule(TENANT, timer.id, at=DUE + 60_000, now=DUE + LEASE_MS)
+    with pytest.raises(TimerChanged):
+        store.reschedule(change_of(timer, now=DUE + LEASE_MS))
+    assert store.get(TENANT, timer.id) == timer
 
-    assert moved.lease_until is None
-    assert not store.settle(settlement_of(timer))
-    assert store.get(TENANT, timer.id) == moved
+
+def test_a_timer_that_is_not_as_it_was_seen_is_not_rescheduled(store: TimerStore) -> None:
+    timer = set_timer(store)
+    fired = settled(store, timer)
+    moved = set_timer(store)
+    store.reschedule(change_of(moved, at=DUE + 1))
+
+    for seen in (timer, replace(fired, status=Status.FAILED), moved):
+        with pytest.raises(TimerChanged):
+            store.reschedule(change_of(seen, now=DUE + 200))
+    assert store.get(TENANT, timer.id) == fired
 
 
 def test_a_timer_that_never_was_is_not_rescheduled(store: TimerStore) -> None:
     with pytest.raises(TimerNotFound):
-        store.reschedule(TENANT, 7, at=DUE, now=START)
+        store.reschedule(change_of(Timer.first(new_timer(), 7)))
     with pytest.raises(TimerNotFound):
         store.get(TENANT, 7)
 

@@ -13,12 +13,13 @@ from chalicelib import rest, wiring
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.waker import ImpliedWaker
 from chalicelib.errors import Unavailable
-from chalicelib.ports import Claim, Settlement
+from chalicelib.ports import Claim
 from chalicelib.scheduling import Scheduling
 from chalicelib.schemas import rfc3339
 from chalicelib.settings import load
 from chalicelib.timer import DEFAULT_TENANT, Status, Timer
 from tests.clock import START, HandClock
+from tests.factories import settlement_of
 
 JSON = {"Content-Type": "application/json"}
 URL = "https://someserver.com"
@@ -98,15 +99,9 @@ class Service:
 
     def settle(self, timer_id: int, status: Status, next_attempt_at: int | None = None) -> None:
         """Let a timer's webhook come to an end."""
-        self.claim(timer_id)
-        settlement = Settlement(
-            tenant=DEFAULT_TENANT,
-            id=timer_id,
-            token="t",
-            now=int(self.clock.now),
-            status=status,
-            next_attempt_at=next_attempt_at,
-        )
+        timer = self.claim(timer_id)
+        now = int(self.clock.now)
+        settlement = settlement_of(timer, "t", now=now, status=status, retry_at=next_attempt_at)
         assert self.store.settle(settlement)
 
 
@@ -523,8 +518,12 @@ def test_the_index_names_the_routes(service: Service) -> None:
             "DELETE /timers",
             "GET /timers",
             "POST /timers",
+            "POST /timers/replay",
             "DELETE /timers/{timer_id}",
             "GET /timers/{timer_id}",
+            "PATCH /timers/{timer_id}",
+            "GET /timers/{timer_id}/attempts",
+            "POST /timers/{timer_id}/replay",
         ]
     }
 
@@ -563,10 +562,13 @@ def test_a_store_that_fails_makes_every_request_503(service: Service) -> None:
         ("/", "GET"),
         ("/health", "GET"),
         ("/timers", "DELETE, GET, POST"),
-        ("/timers/1", "DELETE, GET"),
+        ("/timers/1", "DELETE, GET, PATCH"),
+        ("/timers/1/attempts", "GET"),
+        ("/timers/1/replay", "POST"),
+        ("/timers/replay", "POST"),
     ],
 )
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "HEAD", "TRACE"])
+@pytest.mark.parametrize("method", ["PUT", "HEAD", "TRACE"])
 def test_a_wrong_method_is_405_with_the_right_ones(
     service: Service, path: str, allowed: str, method: str
 ) -> None:
@@ -607,3 +609,158 @@ def test_a_host_that_the_settings_name_is_admitted(start: Start) -> None:
 def test_an_accept_header_changes_nothing(service: Service, accept: str) -> None:
     response = service.ask("GET", "/timers", headers={"Accept": accept})
     assert (response.status_code, response.json_body) == (200, [])
+
+
+# A policy of its own
+
+
+def test_a_timer_may_have_a_policy_of_its_own(service: Service) -> None:
+    policy = {"max_attempts": 3, "timeout": 5, "on_failure_url": "https://alerts.example/x"}
+
+    assert service.post({"seconds": 30, "url": URL} | policy).json_body == {"id": 1}
+
+    (item,) = service.get("/timers").json_body
+    assert {name: item[name] for name in policy} == policy
+
+
+def test_a_timer_without_one_says_so(service: Service) -> None:
+    service.set()
+    (item,) = service.get("/timers").json_body
+    assert (item["max_attempts"], item["timeout"], item["on_failure_url"]) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("max_attempts", 0, "1 or more"),
+        ("max_attempts", 4, "at most 3"),
+        ("max_attempts", "2", "whole number"),
+        ("timeout", 0, "1 or more"),
+        ("timeout", 21, "at most 20 seconds"),
+        ("timeout", 1.5, "whole number"),
+        ("timeout", 10**30, "at most"),
+        ("on_failure_url", "ftp://h", "http or https"),
+        ("on_failure_url", 7, "string"),
+    ],
+)
+def test_a_policy_beyond_the_services_own_is_refused(
+    start: Start, field: str, value: object, says: str
+) -> None:
+    service = start(TIMERS_RETRY_DELAYS="5,60", TIMERS_SEND_TIMEOUT="20")
+    problem = assert_problem(service.post({"seconds": 1, "url": URL, field: value}), 422)
+    (fault,) = problem["errors"]
+    assert fault["field"] == field
+    assert says in fault["message"]
+    assert service.list() == []
+
+
+# Moving
+
+
+def test_a_timer_is_moved(service: Service) -> None:
+    timer_id = service.set(30)
+    response = service.ask("PATCH", f"/timers/{timer_id}", b'{"minutes": 2}', JSON)
+    assert (response.status_code, response.json_body) == (200, {"id": timer_id, "time_left": 120})
+    assert service.get(f"/timers/{timer_id}").json_body["time_left"] == 120
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"{", 400), (b"{}", 422), (b'{"seconds": -1}', 422), (b'{"seconds": 1, "url": "x"}', 422)],
+)
+def test_a_wrong_move_changes_nothing(service: Service, body: bytes, status: int) -> None:
+    timer_id = service.set(30)
+    assert_problem(service.ask("PATCH", f"/timers/{timer_id}", body, JSON), status)
+    assert service.get(f"/timers/{timer_id}").json_body["time_left"] == 30
+
+
+def test_a_timer_that_has_fired_is_not_moved(service: Service) -> None:
+    timer_id = service.set(30)
+    service.settle(timer_id, Status.FIRED)
+    response = service.ask("PATCH", f"/timers/{timer_id}", b'{"minutes": 2}', JSON)
+    assert assert_problem(response, 409)["type"].endswith("timer-expired")
+
+
+# Attempts and dead letters
+
+
+def test_the_attempts_of_a_timer_are_told_oldest_first(service: Service) -> None:
+    timer_id = service.set(30)
+    assert service.get(f"/timers/{timer_id}/attempts").json_body == []
+    service.settle(timer_id, Status.PENDING, next_attempt_at=START + 40_000)
+    service.settle(timer_id, Status.FIRED)
+
+    first, second = service.get(f"/timers/{timer_id}/attempts").json_body
+
+    assert first == {
+        "call": "webhook",
+        "at": rfc3339(START + 29_950),
+        "lateness_ms": 50,
+        "duration_ms": 50,
+        "status": 500,
+        "error": "HTTP 500",
+    }
+    assert (second["status"], second["error"]) == (204, None)
+
+
+def test_a_list_says_why_a_timer_failed(service: Service) -> None:
+    service.settle(service.set(30), Status.FAILED)
+    (item,) = service.get("/timers?status=failed").json_body
+    assert item["last_error"] == "HTTP 500"
+
+
+def test_a_failed_timer_is_replayed(service: Service) -> None:
+    timer_id = service.set(30)
+    service.settle(timer_id, Status.FAILED)
+
+    response = service.ask("POST", f"/timers/{timer_id}/replay")
+
+    assert (response.status_code, response.json_body) == (202, {"id": timer_id})
+    assert service.list("?status=pending") == [timer_id]
+    assert service.get(f"/timers/{timer_id}").json_body["time_left"] == 0
+    again = service.ask("POST", f"/timers/{timer_id}/replay")
+    assert assert_problem(again, 409)["type"].endswith("timer-not-failed")
+
+
+def test_failed_timers_are_counted_before_they_are_replayed(service: Service) -> None:
+    for url in ("https://a.example/1", "https://a.example/2", "https://b.example/"):
+        service.settle(service.set(30, url), Status.FAILED)
+
+    def replay(**body: object) -> Any:
+        response = service.ask("POST", "/timers/replay", json.dumps(body).encode(), JSON)
+        assert response.status_code == 200
+        return response.json_body
+
+    counted = {"matching": 2, "replayed": 0, "more": False}
+    assert replay(url_prefix="https://a.") == counted
+    assert service.list("?status=failed") == [3, 2, 1]
+    assert replay(url_prefix="https://a.", dry_run=False) == counted | {"replayed": 2}
+    assert service.list("?status=failed") == [3]
+    assert replay(failed_until=rfc3339(START))["matching"] == 0
+    assert replay(failed_from="2020-01-01T00:00:00+02:00", dry_run=False)["replayed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"dry_run": 0}, "dry_run"),
+        ({"failed_from": "yesterday"}, "failed_from"),
+        ({"failed_from": "2026-01-01T00:00:00"}, "failed_from"),
+        ({"status": "fired"}, "status"),
+    ],
+)
+def test_a_wrong_replay_replays_nothing(
+    service: Service, body: dict[str, object], field: str
+) -> None:
+    service.settle(service.set(30), Status.FAILED)
+    response = service.ask("POST", "/timers/replay", json.dumps(body).encode(), JSON)
+    assert [fault["field"] for fault in assert_problem(response, 422)["errors"]] == [field]
+    assert service.list("?status=failed") == [1]
+
+
+@pytest.mark.parametrize("timer_id", NO_IDS)
+@pytest.mark.parametrize(("method", "rest"), [("GET", "/attempts"), ("POST", "/replay")])
+def test_what_is_no_id_has_neither_attempts_nor_a_replay(
+    service: Service, timer_id: str, method: str, rest: str
+) -> None:
+    assert_problem(service.ask(method, f"/timers/{timer_id}{rest}"), 404)

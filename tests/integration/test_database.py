@@ -15,6 +15,7 @@ from chalicelib.embedded.folder import DataFolder
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.errors import DataFolderError, StoreFileError, Unavailable
 from chalicelib.timer import NewTimer
+from tests.factories import settled
 
 NEW = NewTimer(tenant="default", url="http://h", created_at=0, due_at=1_000)
 
@@ -94,6 +95,24 @@ def test_a_store_of_any_older_version_is_migrated(
     ):
         assert schema(migrated) == schema(fresh)
         assert pragma(migrated, "user_version") == len(MIGRATIONS)
+
+
+def test_a_timer_of_the_first_version_fires_under_this_one(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(database, "MIGRATIONS", MIGRATIONS[:1])
+        with closing(open_store(str(file))) as connection:
+            connection.execute(
+                "INSERT INTO timers (tenant, id, url, status, created_at, due_at, version, "
+                "attempts, next_attempt_at) "
+                "VALUES ('default', 1, 'http://h', 'pending', 1, 2, 1, 0, 2)"
+            )
+    with closing(open_store(str(file))) as connection:
+        store = SQLiteTimerStore(connection)
+        timer = store.get("default", 1)
+        assert (timer.log, timer.max_attempts, timer.on_failure_url) == ((), None, None)
+        assert settled(store, timer).log
 
 
 def test_a_migration_that_fails_leaves_the_old_version_whole(

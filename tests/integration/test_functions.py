@@ -19,10 +19,11 @@ from chalicelib import wiring
 from chalicelib.aws import message
 from chalicelib.functions import BATCH_SIZE, functions
 from chalicelib.ports import Metric
+from chalicelib.scheduling import Order
 from chalicelib.timer import Status, Timer, Wakeup
 from tests.clock import START, HandClock
 from tests.cloud import Cloud, HandSender, Meters
-from tests.factories import DUE, LEASE_MS, TENANT, set_timer
+from tests.factories import DUE, LEASE_MS, TENANT, change_of, set_timer
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -181,7 +182,7 @@ def test_a_schedule_of_what_is_no_more_does_nothing(
     if change == "gone":
         cloud.store.cancel(TENANT, timer.id, START)
     else:
-        cloud.store.reschedule(TENANT, timer.id, at=DUE + 1, now=START)
+        cloud.store.reschedule(change_of(timer, at=DUE + 1, now=START))
     clock.now = DUE + 1
 
     assert webhook(client, json.loads(body(timer))) == {}
@@ -236,8 +237,8 @@ def test_the_sweeper_queues_what_was_missed(
 def test_from_the_request_to_the_webhook(
     client: Client, cloud: Cloud, clock: HandClock, sender: HandSender
 ) -> None:
-    near = cloud.scheduling().set(TENANT, "http://h", 5_000)
-    far = cloud.scheduling().set(TENANT, "http://h", 3_600_000)
+    near = cloud.scheduling().set(TENANT, Order(url="http://h", delay_ms=5_000))
+    far = cloud.scheduling().set(TENANT, Order(url="http://h", delay_ms=3_600_000))
     (schedule,) = cloud.schedules()
 
     clock.now = near.due_at

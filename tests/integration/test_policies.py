@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib.ports import Outcome
+from chalicelib.scheduling import Order
 from tests.clock import HandClock
 from tests.cloud import NAMES, AwsCall, Cloud, HandSender
 from tests.factories import LEASE_MS, TENANT, URL
@@ -105,8 +106,10 @@ def test_the_api_may_do_what_it_does_and_nothing_else(
 ) -> None:
     fresh()
     scheduling = cloud.scheduling()
-    near, far = (scheduling.set(TENANT, URL, delay) for delay in (1_000, 5 * HOUR_MS))
-    scheduling.set(TENANT, URL, 60_000)
+    near, far = (
+        scheduling.set(TENANT, Order(url=URL, delay_ms=delay)) for delay in (1_000, 5 * HOUR_MS)
+    )
+    scheduling.set(TENANT, Order(url=URL, delay_ms=60_000))
     scheduling.get(TENANT, near.id)
     for status in (None, *type(near.status)):
         scheduling.list(TENANT, before=None, status=status, limit=10)
@@ -122,7 +125,7 @@ def test_the_api_may_do_what_it_does_and_nothing_else(
 def test_who_delivers_may_do_what_it_does_and_nothing_else(
     cloud: Cloud, clock: HandClock, fresh: Callable[[], None], function: str
 ) -> None:
-    timers = [cloud.scheduling().set(TENANT, URL, delay) for delay in DELAYS_MS]
+    timers = [cloud.scheduling().set(TENANT, Order(url=URL, delay_ms=delay)) for delay in DELAYS_MS]
     fresh()
     hour = Outcome(status=503, retry_after=3_600.0)
     delivery = cloud.delivery(HandSender(clock, Outcome(status=204), hour, Outcome(status=410)))
@@ -139,7 +142,7 @@ def test_who_delivers_may_do_what_it_does_and_nothing_else(
 def test_the_sweeper_may_do_what_it_does_and_nothing_else(
     cloud: Cloud, clock: HandClock, fresh: Callable[[], None]
 ) -> None:
-    timer = cloud.scheduling().set(TENANT, URL, 5_000)
+    timer = cloud.scheduling().set(TENANT, Order(url=URL, delay_ms=5_000))
     clock.now = timer.due_at
     cloud.drain()
     fresh()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app import app
 from chalicelib.aws.names import Names
 from chalicelib.functions import BATCH_SIZE
 from infra import record
@@ -19,6 +20,7 @@ from infra.package import RESOURCES_TEMPLATE, package
 from tests.e2e_aws.conftest import skip_offline
 from tests.templates import STAGES, config, policy, resolve
 
+ANY_METHOD = "x-amazon-apigateway-any-method"
 MAX_ZIP_BYTES = 6_000_000
 LOGICAL = {
     "api_handler": "APIHandler",
@@ -186,11 +188,14 @@ def test_what_the_gateway_says_itself_is_a_problem_document_too(
 
 def test_a_wrong_method_reaches_the_api_which_answers_405(api: dict[str, Any]) -> None:
     paths = api["DefinitionBody"]["paths"]
-    assert set(paths) == {"/", "/health", "/timers", "/timers/{timer_id}"}
+    assert set(paths) == set(app.routes)
     for operations in paths.values():
-        anything = operations["x-amazon-apigateway-any-method"]["x-amazon-apigateway-integration"]
-        named = operations["get"]["x-amazon-apigateway-integration"]
-        assert anything["uri"] == named["uri"]
+        anything, *named = (
+            operations[method]["x-amazon-apigateway-integration"]
+            for method in sorted(operations, key=lambda method: method != ANY_METHOD)
+        )
+        assert named
+        assert all(integration["uri"] == anything["uri"] for integration in named)
         assert anything["type"] == "aws_proxy"
 
 

@@ -21,16 +21,17 @@ from botocore.exceptions import (
 from chalicelib.aws import blocks, items, rows
 from chalicelib.aws.store import DynamoDBTimerStore
 from chalicelib.aws.table import table_definition
-from chalicelib.errors import TimerNotFound, Unavailable
+from chalicelib.errors import TimerChanged, TimerNotFound, Unavailable
 from chalicelib.ports import TimerStore
 from chalicelib.timer import Status, Timer
 from tests.clock import START, HandClock
-from tests.dynamodb import TABLE, dynamodb_on_moto, empty_table
+from tests.dynamodb import TABLE, Meddler, dynamodb_on_moto, empty_table
 from tests.factories import (
     DUE,
     LEASE_MS,
     TENANT,
     armed,
+    change_of,
     claim_of,
     claimed,
     new_timer,
@@ -48,36 +49,6 @@ if TYPE_CHECKING:
 UNIT = 1_024
 DAY_S = 86_400
 URL_OF_500 = "https://receiver.example/" + "x" * 475
-
-
-class Meddler:
-    """A client through which a test meddles with calls, and which remembers them."""
-
-    def __init__(self, client: DynamoDBClient) -> None:
-        self.client = client
-        self.calls: list[str] = []
-        self.around: dict[str, Callable[..., Any]] = {}
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        real = getattr(self.client, name)
-
-        def call(**request: Any) -> Any:
-            self.calls.append(name)
-            around = self.around.get(name)
-            return around(real, request) if around else real(**request)
-
-        return call
-
-    def repeat(self, name: str, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """Lose the answer of the next call, so that it is made again, as botocore does."""
-
-        def twice(real: Callable[..., Any], request: Any) -> Any:
-            del self.around[name]
-            real(**request)
-            meanwhile()
-            return real(**request)
-
-        self.around[name] = twice
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +240,7 @@ CALLS: list[Callable[[TimerStore], object]] = [
     lambda store: store.due(START, 1),
     lambda store: store.claim(claim_of(Timer.first(new_timer(), 1).wakeup())),
     lambda store: store.settle(settlement_of(Timer.first(new_timer(), 1))),
-    lambda store: store.reschedule(TENANT, 1, at=DUE, now=START),
+    lambda store: store.reschedule(change_of(Timer.first(new_timer(), 1))),
 ]
 
 
@@ -378,6 +349,25 @@ def test_a_delivered_timer_costs_five_write_units_and_no_read(
     assert [units(*pair) for pair in itertools.pairwise(states)] == [2, 1, 2]
 
 
+def test_ten_attempts_and_their_record_stay_within_one_unit(
+    store: DynamoDBTimerStore, client: Meddler
+) -> None:
+    timer = set_timer(store, url=URL_OF_500)
+    for attempt in range(10):
+        now = DUE + attempt * 60_000
+        timer = claimed(store, store.get(TENANT, timer.id), now=now)
+        last = attempt == 9
+        store.settle(
+            settlement_of(timer, now=now, status=Status.FAILED)
+            if last
+            else settlement_of(timer, now=now, retry_at=now + 60_000)
+        )
+
+    row = row_of(client, timer)
+    assert len(store.get(TENANT, timer.id).log) == 10
+    assert size(row) <= UNIT
+
+
 def test_a_retry_costs_three_write_units_and_a_failure_three(
     store: DynamoDBTimerStore, client: Meddler
 ) -> None:
@@ -467,11 +457,27 @@ def test_a_retry_is_armed_or_not_anew(
     assert store.get(TENANT, timer.id).armed is is_armed
 
 
-def test_a_rescheduled_timer_is_left_to_the_sweep_until_it_is_armed(
+@pytest.mark.parametrize("is_armed", [True, False])
+def test_a_rescheduled_timer_is_armed_or_not_anew(
+    store: DynamoDBTimerStore, *, is_armed: bool
+) -> None:
+    timer = set_timer(store, arm=unarmed if is_armed else armed)
+
+    moved = store.reschedule(replace(change_of(timer), armed=is_armed))
+
+    assert moved.armed is is_armed
+    assert store.get(TENANT, timer.id) == moved
+
+
+def test_a_reschedule_whose_answer_was_lost_finds_its_own_first_try(
     store: DynamoDBTimerStore,
 ) -> None:
-    timer = set_timer(store, arm=armed)
-    assert not store.reschedule(TENANT, timer.id, at=DUE, now=START).armed
+    timer = set_timer(store)
+    change = change_of(timer)
+
+    assert store.reschedule(change) == store.reschedule(change)
+    with pytest.raises(TimerChanged):
+        store.reschedule(replace(change, at=change.at + 1))
 
 
 def test_timers_spread_evenly_over_the_shards_of_the_due_index() -> None:
@@ -502,25 +508,14 @@ def test_a_timer_that_is_set_going_again_does_not_expire(
 ) -> None:
     timer = settled(store, set_timer(store), Status.FAILED)
 
-    store.reschedule(TENANT, timer.id, at=DUE + 60_000, now=DUE + 200)
+    store.reschedule(change_of(timer, at=DUE + 60_000, now=DUE + 200))
 
     left = {"expires_at", "settled_at", "failed_of", "token"} & row_of(client, timer).keys()
     assert not left
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda store, timer: store.settle(settlement_of(timer)),
-        lambda store, timer: store.settle(settlement_of(timer, retry_at=DUE + 5_000)),
-        lambda store, timer: store.reschedule(TENANT, timer.id, at=DUE, now=DUE + LEASE_MS),
-    ],
-    ids=["settled", "retried", "rescheduled"],
-)
-def test_the_mark_of_a_sweep_does_not_outlive_its_version(
-    store: DynamoDBTimerStore, client: Meddler, change: Callable[[TimerStore, Timer], object]
-) -> None:
-    timer = claimed(store, set_timer(store))
+def mark(client: Meddler, timer: Timer) -> None:
+    """Mark a timer as a sweep does that has sent its wake-up."""
     client.client.update_item(
         TableName=TABLE,
         Key=rows.timer_key(TENANT, timer.id),
@@ -528,7 +523,33 @@ def test_the_mark_of_a_sweep_does_not_outlive_its_version(
         ExpressionAttributeValues={":now": rows.number(DUE)},
     )
 
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda store, timer: store.settle(settlement_of(timer)),
+        lambda store, timer: store.settle(settlement_of(timer, retry_at=DUE + 5_000)),
+    ],
+    ids=["settled", "retried"],
+)
+def test_the_mark_of_a_sweep_does_not_outlive_its_version(
+    store: DynamoDBTimerStore, client: Meddler, change: Callable[[TimerStore, Timer], object]
+) -> None:
+    timer = claimed(store, set_timer(store))
+    mark(client, timer)
+
     change(store, timer)
+
+    assert "woken_at" not in row_of(client, timer)
+
+
+def test_the_mark_of_a_sweep_does_not_outlive_a_reschedule(
+    store: DynamoDBTimerStore, client: Meddler
+) -> None:
+    timer = set_timer(store)
+    mark(client, timer)
+
+    store.reschedule(change_of(timer))
 
     assert "woken_at" not in row_of(client, timer)
 

@@ -1,29 +1,14 @@
 from __future__ import annotations
 
 import io
-import json
-from dataclasses import dataclass
 from typing import Any
-from wsgiref.util import setup_testing_defaults
 
 import pytest
 from chalice.app import Chalice, Request, Response
 
 from chalicelib import rest
 from local.gateway import Environ, Gateway
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the gateway handed to its WSGI server."""
-
-    status: str
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.body)
+from tests.wsgi import Answer, ask, with_body
 
 
 def small_app() -> Chalice:
@@ -70,26 +55,8 @@ def gateway() -> Gateway:
     return Gateway(small_app())
 
 
-def ask(gateway: Gateway, method: str, path: str, **environment: Any) -> Answer:
-    environ: Environ = {
-        "REQUEST_METHOD": method,
-        "PATH_INFO": path,
-        "wsgi.input": io.BytesIO(),
-    } | environment
-    setup_testing_defaults(environ)
-    started: list[tuple[str, list[tuple[str, str]]]] = []
-    parts = gateway(environ, lambda status, headers: started.append((status, headers)))
-    ((status, headers),) = started
-    return Answer(status, dict(headers), b"".join(parts))
-
-
 def post(gateway: Gateway, body: bytes, **environment: Any) -> Answer:
-    return ask(
-        gateway,
-        "POST",
-        "/things",
-        **{"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))} | environment,
-    )
+    return ask(gateway, "POST", "/things", **with_body(body) | environment)
 
 
 def chunked(gateway: Gateway, body: bytes) -> Answer:

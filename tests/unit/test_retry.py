@@ -8,6 +8,7 @@ from chalicelib.retry import (
     JITTER,
     LONGEST_WISH_S,
     Decision,
+    attempts_allowed,
     decide,
     succeeded,
 )
@@ -33,6 +34,13 @@ def decision(
         attempts=attempts,
     )
     return decide(timer, outcome, now=NOW, delays=delays, random=random)
+
+
+@pytest.mark.parametrize(("wish", "allowed"), [(None, 3), (1, 1), (2, 2), (3, 3), (9, 3)])
+def test_a_timer_gets_the_attempts_it_wished_for_but_no_more_than_any(
+    wish: int | None, allowed: int
+) -> None:
+    assert attempts_allowed((5, 60), wish) == allowed
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 226, 299])

@@ -1,0 +1,94 @@
+"""One attempt at a claimed timer: which calls are made, and what is written when they are over.
+
+No I/O: a generator that yields each call and is sent what came of it, so that a thread and an
+event loop carry out the very same attempt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+
+from chalicelib.ports import Call, Clock, Outcome, Settlement
+from chalicelib.record import Attempt, extended
+from chalicelib.retry import decide
+from chalicelib.target import prepare
+from chalicelib.timer import Status, Timer
+
+Attempting = Generator[Call, Outcome, Settlement]
+
+SigningKeys = Callable[[], Sequence[bytes]]
+"""Return the keys that sign webhooks now. Raises ``Unavailable``."""
+
+
+def unsigned() -> Sequence[bytes]:
+    """Return no keys: webhooks are not signed."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How timers are delivered. Durations are in the unit their name ends in."""
+
+    lease_ms: int
+    retry_delays_s: Sequence[float]
+    signing_keys: SigningKeys = unsigned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signer:
+    """Who calls, as a receiver sees it: the store that the webhook's id names, and the keys."""
+
+    store_id: str
+    keys: Sequence[bytes] = field(default=(), repr=False)
+
+
+def attempt(
+    timer: Timer, signer: Signer, delays: Sequence[float], clock: Clock, random: float
+) -> Attempting:
+    """Call a claimed ``timer``, and return how it is to be settled.
+
+    When it fails for good, its ``on_failure_url`` is called first, once and whatever comes of
+    that: a failure that is recorded has been told. ``delays`` and ``random`` as in ``decide``.
+    """
+    outcome, made = yield from _call(timer, signer, clock)
+    now = math.floor(clock())
+    decision = decide(timer, outcome, now=now, delays=delays, random=random)
+    log = extended(timer.log, made)
+    if decision.status is Status.FAILED and timer.on_failure_url is not None:
+        _, told = yield from _call(timer, signer, clock, notice=True)
+        now = math.floor(clock())
+        log = extended(log, told)
+    return Settlement(
+        tenant=timer.tenant,
+        id=timer.id,
+        token=timer.token or "",
+        now=now,
+        status=decision.status,
+        next_attempt_at=decision.next_attempt_at,
+        log=log,
+    )
+
+
+def _call(
+    timer: Timer, signer: Signer, clock: Clock, *, notice: bool = False
+) -> Generator[Call, Outcome, tuple[Outcome, Attempt]]:
+    """Make one call; a URL that cannot be called any more is an outcome too."""
+    started = clock()
+    due = timer.next_attempt_at if timer.next_attempt_at is not None else started
+    try:
+        call = prepare(timer, signer.store_id, math.floor(started), signer.keys, notice=notice)
+    except ValueError as error:
+        outcome = Outcome(error=f"the URL cannot be called: it {error}")
+    else:
+        outcome = yield call
+    made = Attempt(
+        at=math.floor(started),
+        late_ms=math.floor(started - due),
+        took_ms=round(clock() - started),
+        status=outcome.status,
+        error=outcome.error,
+        notice=notice,
+    )
+    return outcome, made

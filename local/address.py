@@ -1,0 +1,16 @@
+"""Where the offline server is reached from this machine."""
+
+from __future__ import annotations
+
+from chalicelib.settings import Settings
+
+
+def reachable(host: str) -> str:
+    """Return the host at which a server that listens on ``host`` is reached."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound to
+
+
+def url(settings: Settings) -> str:
+    """Return the URL of the server, without a slash at its end."""
+    host = reachable(settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from chalicelib.attempt import Signer, attempt
+from chalicelib.ports import Call, Outcome, Settlement
+from chalicelib.record import LONGEST, Attempt
+from chalicelib.timer import Status, Timer
+from tests.clock import HandClock
+from tests.factories import DUE, new_timer
+
+DELAYS = (5.0, 60.0)
+TOOK_MS = 40
+LATE_MS = 7
+ALERT = "https://alerts.example/failed?team=a"
+OK = Outcome(status=204)
+REFUSED = Outcome(error="connection refused")
+SERVER_ERROR = Outcome(status=500)
+SIGNER = Signer(store_id="f00")
+
+
+def claimed(**fields: object) -> Timer:
+    timer = replace(Timer.first(new_timer(), 7), token="mine", lease_until=DUE + 30_000)
+    return replace(timer, **fields)  # type: ignore[arg-type]
+
+
+def carried_out(timer: Timer, *outcomes: Outcome) -> tuple[list[Call], Settlement]:
+    """Make an attempt that is answered so, each answer taking ``TOOK_MS``."""
+    clock = HandClock(DUE + LATE_MS + 0.9)
+    steps = attempt(timer, SIGNER, DELAYS, clock, random=0.0)
+    answers, calls = list(outcomes), []
+    try:
+        calls.append(next(steps))
+        while True:
+            clock.advance(TOOK_MS)
+            calls.append(steps.send(answers.pop(0)))
+    except StopIteration as end:
+        assert not answers
+        return calls, end.value
+
+
+def test_an_attempt_is_recorded_with_its_lateness_and_duration() -> None:
+    (call,), settlement = carried_out(claimed(), OK)
+
+    assert call.url == "https://receiver.example/hooks/7"
+    assert settlement.status is Status.FIRED
+    assert settlement.now == DUE + LATE_MS + TOOK_MS
+    assert settlement.log == (
+        Attempt(at=DUE + LATE_MS, late_ms=LATE_MS, took_ms=TOOK_MS, status=204),
+    )
+
+
+@pytest.mark.parametrize("outcome", [REFUSED, SERVER_ERROR])
+def test_a_failed_attempt_is_recorded_and_tried_again(outcome: Outcome) -> None:
+    _, settlement = carried_out(claimed(), outcome)
+
+    (made,) = settlement.log
+    assert (made.status, made.error) == (outcome.status, outcome.error)
+    assert settlement.status is Status.PENDING
+    assert settlement.next_attempt_at == settlement.now + 5_000
+
+
+def test_an_attempt_follows_the_earlier_ones_and_is_as_late_as_it_is_itself() -> None:
+    earlier = Attempt(at=DUE - 5_000, late_ms=1, took_ms=2, status=503)
+    timer = claimed(attempts=1, log=(earlier,), due_at=DUE - 5_000)
+
+    _, settlement = carried_out(timer, OK)
+
+    assert settlement.log[0] == earlier
+    assert settlement.log[1].late_ms == LATE_MS
+
+
+def test_the_record_of_attempts_is_bounded() -> None:
+    full = tuple(Attempt(at=at, late_ms=0, took_ms=0, status=500) for at in range(LONGEST))
+    _, settlement = carried_out(claimed(log=full), OK)
+    assert len(settlement.log) == LONGEST
+    assert settlement.log[-1].status == 204
+
+
+def test_a_timers_own_timeout_goes_with_the_call() -> None:
+    (call,), _ = carried_out(claimed(timeout_s=3), OK)
+    assert (call.timeout_s, call.deadline_s(10.0), call.deadline_s(2.0)) == (3, 3, 2.0)
+
+    (call,), _ = carried_out(claimed(), OK)
+    assert call.deadline_s(10.0) == 10.0
+
+
+@pytest.mark.parametrize(("attempts", "status"), [(0, Status.PENDING), (1, Status.FAILED)])
+def test_a_timer_gets_no_more_attempts_than_it_asked_for(attempts: int, status: Status) -> None:
+    timer = claimed(max_attempts=2, attempts=attempts)
+    _, settlement = carried_out(timer, SERVER_ERROR)
+    assert settlement.status is status
+
+
+def test_a_timer_that_fails_for_good_tells_of_it_once() -> None:
+    timer = claimed(attempts=2, on_failure_url=ALERT)
+
+    calls, settlement = carried_out(timer, SERVER_ERROR, REFUSED)
+
+    assert [call.url for call in calls] == [
+        "https://receiver.example/hooks/7",
+        "https://alerts.example/failed/7?team=a",
+    ]
+    assert [call.headers["webhook-id"] for call in calls] == [
+        "f00.default.7",
+        "f00.default.7.failed",
+    ]
+    assert settlement.status is Status.FAILED
+    webhook, told = settlement.log
+    assert (webhook.notice, webhook.status) == (False, 500)
+    assert (told.notice, told.error) == (True, "connection refused")
+    assert told.at == webhook.at + TOOK_MS
+
+
+@pytest.mark.parametrize("outcome", [OK, REFUSED])
+def test_a_timer_that_has_not_failed_for_good_tells_nobody(outcome: Outcome) -> None:
+    (call,), _ = carried_out(claimed(on_failure_url=ALERT), outcome)
+    assert "alerts" not in call.url
+
+
+def test_a_receiver_that_is_gone_is_told_of_at_once() -> None:
+    calls, settlement = carried_out(claimed(on_failure_url=ALERT), Outcome(status=410), OK)
+    assert len(calls) == 2
+    assert settlement.status is Status.FAILED
+
+
+def test_a_url_that_cannot_be_called_any_more_is_an_outcome() -> None:
+    calls, settlement = carried_out(claimed(url="ftp://old.example"))
+
+    assert calls == []
+    (made,) = settlement.log
+    assert made.error is not None
+    assert "cannot be called" in made.error
+    assert settlement.status is Status.PENDING
+
+
+def test_keys_are_not_shown() -> None:
+    assert "sesame" not in repr(Signer(store_id="f00", keys=[b"sesame"]))
