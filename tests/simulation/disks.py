@@ -27,8 +27,8 @@ from chalicelib.ports import (
     Missed,
     Moments,
     Page,
-    Refusal,
     Refused,
+    Reschedule,
     Settlement,
     TimerStore,
 )
@@ -149,9 +149,8 @@ class _FaultySQLite:
     def settle(self, settlement: Settlement) -> bool:
         return self._call("store.settle", lambda: self._settle(settlement), settlement)
 
-    def reschedule(self, tenant: str, timer_id: int, *, at: int, now: int) -> Timer:
-        reschedule = partial(self._store.reschedule, tenant, timer_id, at=at, now=now)
-        return self._call("store.reschedule", reschedule, tenant, timer_id, at)
+    def reschedule(self, change: Reschedule) -> Timer:
+        return self._call("store.reschedule", lambda: self._reschedule(change), change)
 
     def check(self) -> None:
         self._call("store.check", self._store.check)
@@ -171,9 +170,14 @@ class _FaultySQLite:
         result = self._store.claim(claim)
         if isinstance(result, Timer):
             self._ledger.claimed(claim, result)
-        elif before and before.version > wakeup.version and result.refusal is not Refusal.VOID:
-            raise Broken("a wake-up of an old version does nothing", claim, result)
+        else:
+            self._ledger.refused(claim, result, before)
         return result
+
+    def _reschedule(self, change: Reschedule) -> Timer:
+        timer = self._store.reschedule(change)
+        self._ledger.rescheduled(change)
+        return timer
 
     def _settle(self, settlement: Settlement) -> bool:
         granted = self._store.settle(settlement)
@@ -270,6 +274,8 @@ class _Watched:
                 task.operation = None
             if name == "settle" and not result:
                 self._ledger.too_late()
+            if name == "claim" and isinstance(result, Refused):
+                self._ledger.refused(arguments[0], result)
             return result
 
         return call
@@ -325,6 +331,8 @@ class _FaultyDynamoDB:
             self._ledger.claimed(about[0], rows.timer_of(response["Attributes"]))
         elif (what, name) == ("settle", "update_item"):
             self._ledger.settled(about[0])
+        elif (what, name) == ("reschedule", "update_item"):
+            self._ledger.rescheduled(about[0])
 
 
 class _Response(dict[str, Any]):

@@ -10,15 +10,23 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from chalicelib.delivery import Policy
-from chalicelib.errors import TimerInFlight, TimerNotFound, Unavailable
+from chalicelib.errors import (
+    TimerChanged,
+    TimerExpired,
+    TimerInFlight,
+    TimerNotFailed,
+    TimerNotFound,
+    TimersError,
+    Unavailable,
+)
+from chalicelib.scheduling import FailedTimers, Order
 from tests.clock import START
 from tests.simulation import weather as weathers
 from tests.simulation.disks import Disk
 from tests.simulation.faults import LATE_MS, Faults
 from tests.simulation.hub import Event, Hub
 from tests.simulation.ledger import Broken, Ledger, Promise
-from tests.simulation.machines import LEASE_MS, Machine, Surroundings
+from tests.simulation.machines import Machine, Surroundings
 from tests.simulation.platform import Invocation, Platform
 from tests.simulation.receivers import Receivers
 
@@ -73,7 +81,7 @@ class History:
             ledger=self._ledger,
             disk=disk,
             receivers=Receivers(chance, weather, faults),
-            policy=Policy(lease_ms=LEASE_MS, retry_delays_s=delays_s),
+            retry_delays_s=delays_s,
             tokens=itertools.count(1),
         )
         self._platform = platform = Platform(hub, chance, weather, faults, self._invoke)
@@ -118,7 +126,8 @@ class History:
     def _make_peace(self) -> None:
         for _ in range(PEACE_MIN):
             self._hub.run(self._hub.now + MINUTE_MS)
-            if all(row.next_attempt_at is None for row in self._disk.rows()):
+            outstanding = any(row.next_attempt_at is not None for row in self._disk.rows())
+            if not outstanding and not any(machine.process.busy for machine in self._machines):
                 return
 
     def _drawn(self) -> Callable[[], None]:
@@ -129,7 +138,10 @@ class History:
             self._set: 40,
             self._ask: 15,
             self._list: 6,
-            self._cancel: 15,
+            self._cancel: 12,
+            self._move: 8,
+            self._replay: 5,
+            self._replay_all: 2,
             self._purge: 1,
             self._poke: 4,
             self._sweep: 4,
@@ -154,15 +166,25 @@ class History:
             self._hub.note("answers 503", error.detail)
 
     def _set(self) -> None:
-        tenant = self._chance.choice(TENANTS)
-        longest_ms = self._chance.choice((0, 2_000, 5_000, 30_000, 120_000, 1_500_000))
-        delay_ms = int(self._chance.random() * longest_ms)
-        self._request(lambda machine: self._set_at(machine, tenant, delay_ms))
+        chance = self._chance
+        tenant = chance.choice(TENANTS)
+        wish = Order(
+            url="",
+            delay_ms=self._delay_ms(),
+            max_attempts=chance.choice((None, None, 1, 2)),
+            timeout_s=chance.choice((None, None, 1, 5)),
+            on_failure_url=chance.choice((None, "wanted")),
+        )
+        self._request(lambda machine: self._set_at(machine, tenant, wish))
 
-    def _set_at(self, machine: Machine, tenant: str, delay_ms: int) -> None:
-        promise = self._ledger.asked(tenant, delay_ms, machine.process.clock())
-        self._hub.note("POST /timers", tenant, promise.url, delay_ms)
-        timer = machine.scheduling.set(tenant, promise.url, delay_ms)
+    def _delay_ms(self) -> int:
+        longest_ms = self._chance.choice((0, 2_000, 5_000, 30_000, 120_000, 1_500_000))
+        return int(self._chance.random() * longest_ms)
+
+    def _set_at(self, machine: Machine, tenant: str, wish: Order) -> None:
+        promise = self._ledger.asked(tenant, wish, machine.process.clock())
+        self._hub.note("POST /timers", tenant, promise.order)
+        timer = machine.scheduling.set(tenant, promise.order)
         self._ledger.acknowledged(promise, timer)
         self._hub.note("answers 201", promise)
 
@@ -218,6 +240,50 @@ class History:
             self._hub.note("answers 404", promise)
         removal.acknowledged_at = self._hub.now
         self._hub.note("answers 204", promise)
+
+    def _move(self) -> None:
+        promise, delay_ms = self._pick(), self._delay_ms()
+        if promise is not None:
+            self._request(lambda machine: self._move_at(machine, promise, delay_ms))
+
+    def _move_at(self, machine: Machine, promise: Promise, delay_ms: int) -> None:
+        asked = machine.process.clock()
+        self._hub.note("PATCH", promise, delay_ms)
+        try:
+            timer = machine.scheduling.move(promise.tenant, promise.id or 0, delay_ms)
+        except (TimerExpired, TimerChanged, TimerInFlight, TimerNotFound) as refusal:
+            self._refused(promise, refusal)
+            return
+        self._ledger.moved(promise, timer, delay_ms, asked, machine.process.clock())
+        self._hub.note("answers 200", promise, timer.due_at)
+
+    def _replay(self) -> None:
+        promise = self._pick()
+        if promise is not None:
+            self._request(lambda machine: self._replay_at(machine, promise))
+
+    def _replay_at(self, machine: Machine, promise: Promise) -> None:
+        self._hub.note("POST replay", promise)
+        try:
+            machine.scheduling.replay(promise.tenant, promise.id or 0)
+        except (TimerNotFailed, TimerChanged, TimerInFlight, TimerNotFound) as refusal:
+            self._refused(promise, refusal)
+            return
+        self._hub.note("answers 202", promise)
+
+    def _replay_all(self) -> None:
+        tenant = self._chance.choice(TENANTS)
+        self._request(lambda machine: self._replay_all_at(machine, tenant))
+
+    def _replay_all_at(self, machine: Machine, tenant: str) -> None:
+        self._hub.note("POST /timers/replay", tenant)
+        replayed = machine.scheduling.replay_all(tenant, FailedTimers(), dry_run=False)
+        self._hub.note("answers 200", replayed)
+
+    def _refused(self, promise: Promise, refusal: TimersError) -> None:
+        self._hub.note("answers", refusal.code, promise)
+        if isinstance(refusal, TimerNotFound) and promise.kept:
+            raise Broken("an acknowledged timer is there", promise)
 
     def _purge(self) -> None:
         tenant = self._chance.choice(TENANTS)

@@ -151,6 +151,11 @@ class Process:
         self._skew_ms = skew_ms
         self._tasks: dict[int, Task] = {}
 
+    @property
+    def busy(self) -> bool:
+        """Tell whether a task is not over."""
+        return bool(self._tasks)
+
     def clock(self) -> float:
         """Return what this process takes for now."""
         return self._hub.now + self._skew_ms

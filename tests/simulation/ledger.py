@@ -9,14 +9,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from chalicelib.ports import Call, Claim, Outcome, Settlement
-from chalicelib.retry import GONE, succeeded
+from chalicelib.ports import Call, Claim, Outcome, Refusal, Refused, Reschedule, Settlement
+from chalicelib.record import GONE
+from chalicelib.retry import succeeded
+from chalicelib.scheduling import Order
 from chalicelib.timer import Status, Timer
 from tests.simulation.hub import Hub, Task
 
 HOST = "https://receiver.example/"
+FAILED = "https://receiver.example/failed/"
+
+CALM_LATE_MS = 1_500.0
+"""How late a webhook may be when nothing goes wrong."""
 
 
 class Broken(BaseException):
@@ -65,7 +71,9 @@ class Promise:
     tenant: str
     url: str
     asked_at: float
-    due_at: int
+    order: Order
+    dues: list[tuple[float, int]]
+    """When it was due, and from which moment on."""
     wanted_at: int
     """Before this, no call may start: the due time at first, then that of each retry."""
 
@@ -73,12 +81,21 @@ class Promise:
     acknowledged_at: float | None = None
     concluded: bool = False
     """An outcome that ends the timer was recorded."""
-    recorded: int = 0
+    recorded: list[Sent] = field(default_factory=list)
+    """The attempts whose outcome was recorded, all of them."""
+    recorded_before: int = 0
+    """How many of them were made before it was last replayed."""
+    noticed: int = 0
     expired: bool = False
     """Somebody was told that no time is left."""
     removals: list[Removal] = field(default_factory=list)
     leases: list[Lease] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
+
+    @property
+    def due_at(self) -> int:
+        """Return when it is due, as far as anything was written."""
+        return self.dues[-1][1]
 
     @property
     def received(self) -> int:
@@ -105,6 +122,8 @@ class Doing:
     """What one task is doing: the delivery of a wake-up, and how far it got."""
 
     lease: Lease | None = None
+    void: bool = False
+    """There was nothing to do for its wake-up."""
     superseded: bool = False
     """Its settle came too late: another sender had claimed the timer."""
 
@@ -114,6 +133,10 @@ def doing(task: Task) -> Doing:
     if not isinstance(task.context, Doing):
         task.context = Doing()
     return task.context
+
+
+UNSEEN = object()
+VERSIONS = "a wake-up of another version does nothing, and one of this version is not dropped"
 
 
 class Ledger:
@@ -131,22 +154,31 @@ class Ledger:
 
     # What callers ask for, and what they are told.
 
-    def asked(self, tenant: str, delay_ms: int, now: float) -> Promise:
-        """Note that a timer is asked for; its url is new, so that it is known for ever."""
-        url = f"{HOST}{len(self.promises)}"
-        due_at = math.ceil(now) + delay_ms
+    def asked(self, tenant: str, wish: Order, now: float) -> Promise:
+        """Note that a timer is asked for; its url is made new, so that it is known for ever."""
+        number = len(self.promises)
+        told = f"{FAILED}{number}" if wish.on_failure_url else None
+        order = replace(wish, url=f"{HOST}{number}", on_failure_url=told)
+        due_at = math.ceil(now) + order.delay_ms
         promise = Promise(
-            tenant=tenant, url=url, asked_at=self._hub.now, due_at=due_at, wanted_at=due_at
+            tenant=tenant,
+            url=order.url,
+            order=order,
+            asked_at=self._hub.now,
+            dues=[(self._hub.now, due_at)],
+            wanted_at=due_at,
         )
         promise.removals += [purge for of, purge in self._purges if of == tenant]
         self.promises.append(promise)
-        self._by_url[url] = promise
+        self._by_url[order.url] = promise
+        if told is not None:
+            self._by_url[told] = promise
         self.counted["asked"] += 1
         return promise
 
     def acknowledged(self, promise: Promise, timer: Timer) -> None:
         """Note the answer to ``asked``."""
-        if (timer.id, timer.due_at) != (promise.id, promise.due_at):
+        if (timer.id, timer.due_at) != (promise.id, promise.dues[0][1]):
             raise Broken("what is acknowledged is what was stored", promise, timer)
         promise.acknowledged_at = self._hub.now
         self.counted["acknowledged"] += 1
@@ -179,6 +211,11 @@ class Ledger:
         """Note that a purge cannot take anything any more."""
         self._purges.remove((tenant, removal))
 
+    def moved(self, promise: Promise, timer: Timer, delay_ms: int, asked: float, now: float) -> None:
+        """Check the answer to a request, made at ``asked``, to be due in ``delay_ms`` instead."""
+        if not asked <= timer.due_at - delay_ms <= math.ceil(now):
+            raise Broken("what was moved is due when it was asked for", promise, timer, delay_ms)
+
     def told(self, promise: Promise, timer: Timer | None, now: float, since: float) -> None:
         """Check what a reader was told at ``now`` (by its clock) who had asked at ``since``."""
         if timer is None:
@@ -188,7 +225,7 @@ class Ledger:
         removal = promise.removed(since)
         if removal is not None:
             raise Broken("what was removed is gone", promise, removal)
-        self._check_time_left(promise, timer, now)
+        self._check_time_left(promise, timer, now, since)
 
     def listed(self, tenant: str, timers: Sequence[Timer], now: float, since: float) -> None:
         """Check a whole list."""
@@ -208,16 +245,19 @@ class Ledger:
         if by_url:
             raise Broken("only what was set is listed", by_url)
 
-    def _check_time_left(self, promise: Promise, timer: Timer, now: float) -> None:
+    def _check_time_left(
+        self, promise: Promise, timer: Timer, now: float, since: float
+    ) -> None:
         told = timer.time_left(now)
-        left_ms = promise.due_at - math.ceil(now)
-        right = max(1, -(-left_ms // 1000)) if now < promise.due_at else 0
+        before = [due_at for at, due_at in promise.dues if at <= since]
+        meanwhile = [due_at for at, due_at in promise.dues if at > since]
+        right = [_time_left(due_at, now) for due_at in (*before[-1:], *meanwhile)]
         # The clock of whoever calls may be ahead of the reader's: then it has expired already.
-        if told != right and not (told == 0 and (promise.leases or promise.expired)):
+        if told not in right and not (told == 0 and (promise.leases or promise.expired)):
             raise Broken("the time left is right", promise, f"told {told}, is {right}")
         if promise.expired and told and not self._skewed:
             raise Broken("what has expired stays so", promise, told)
-        promise.expired = promise.expired or told == 0
+        promise.expired = promise.expired or (told == 0 and not meanwhile)
 
     # What the store does, at the moment it does it.
 
@@ -233,11 +273,22 @@ class Ledger:
     def claimed(self, claim: Claim, timer: Timer) -> None:
         """Note a claim that was granted."""
         if timer.version != claim.wakeup.version:
-            raise Broken("a wake-up of an old version does nothing", claim, timer)
+            raise Broken(VERSIONS, claim, timer)
         lease = Lease(token=claim.token, until=claim.lease_until, taken_at=self._hub.now)
         self._promise(timer.tenant, timer.id).leases.append(lease)
         if self._hub.current is not None:
             doing(self._hub.current).lease = lease
+
+    def refused(self, claim: Claim, refused: Refused, row: Timer | None | object = UNSEEN) -> None:
+        """Note a claim that was refused, and check it where the ``row`` was seen just before."""
+        void = refused.refusal is Refusal.VOID
+        if self._hub.current is not None:
+            doing(self._hub.current).void = void
+        if row is UNSEEN:
+            return
+        outstanding = isinstance(row, Timer) and row.next_attempt_at is not None
+        if void == (outstanding and row.version == claim.wakeup.version):
+            raise Broken(VERSIONS, claim, refused, row)
 
     def settled(self, settlement: Settlement) -> None:
         """Note a settlement that was granted."""
@@ -245,11 +296,22 @@ class Ledger:
         lease = next(each for each in promise.leases if each.token == settlement.token)
         self._check_settlement(settlement, lease)
         lease.settled = True
-        promise.recorded += 1
+        if lease.sent is not None:
+            promise.recorded.append(lease.sent)
         if settlement.next_attempt_at is None:
             promise.concluded = True
         else:
             promise.wanted_at = max(promise.wanted_at, settlement.next_attempt_at)
+
+    def rescheduled(self, change: Reschedule) -> None:
+        """Note another time for a timer, or another chance."""
+        promise = self._promise(change.tenant, change.id)
+        promise.concluded = False
+        promise.wanted_at = change.at
+        promise.recorded_before = len(promise.recorded)
+        if change.due_at != promise.due_at:
+            promise.dues.append((self._hub.now, change.due_at))
+            promise.expired = False
 
     @staticmethod
     def _check_settlement(settlement: Settlement, lease: Lease) -> None:
@@ -274,6 +336,10 @@ class Ledger:
         mine = doing(self._hub.task)
         self._check_start(promise, mine, now)
         sent = Sent(started_at=now, lateness=now - promise.wanted_at)
+        if url == promise.order.on_failure_url:
+            promise.noticed += 1
+            self.counted["noticed"] += 1
+            return promise, sent
         promise.sent.append(sent)
         if mine.lease is not None:
             mine.lease.sent = sent
@@ -301,7 +367,6 @@ class Ledger:
         """Note that a webhook arrived."""
         sent.received = True
         self.counted["received"] += 1
-        self.counted["repeated"] += promise.received > 1
 
     # What is left in the end.
 
@@ -325,20 +390,38 @@ class Ledger:
             raise Broken("what was removed is gone", promise, removal)
         if row.next_attempt_at is not None or row.status is Status.PENDING:
             raise Broken("every timer is called or given up in the end", promise, row)
-        if row.attempts != promise.recorded:
-            raise Broken("every recorded answer counts", promise, row, promise.recorded)
+        self._check_record(promise, row)
         outcomes = [sent.outcome for sent in promise.sent if sent.outcome is not None]
         if row.status is Status.FIRED and not any(map(succeeded, outcomes)):
             raise Broken("what has fired was received", promise, row)
         if row.status is Status.FAILED:
-            gone = any(outcome.status == GONE for outcome in outcomes)
-            if not gone and row.attempts < self._attempts:
-                raise Broken("no timer fails before its attempts are spent", promise, row)
-            self.counted["failed"] += 1
+            self._check_failed(promise, row, outcomes)
+
+    @staticmethod
+    def _check_record(promise: Promise, row: Timer) -> None:
+        if row.attempts != len(promise.recorded) - promise.recorded_before:
+            raise Broken("every recorded answer counts", promise, row, len(promise.recorded))
+        log = [(made.at, made.status, made.error) for made in row.log if not made.notice]
+        seen = [
+            (math.floor(sent.started_at), sent.outcome.status, sent.outcome.error)
+            for sent in promise.recorded
+            if sent.outcome is not None
+        ]
+        if log != seen[-len(log) :] or (seen and not log):
+            raise Broken("the record is what happened", promise, row.log, seen)
+
+    def _check_failed(self, promise: Promise, row: Timer, outcomes: Sequence[Outcome]) -> None:
+        gone = any(outcome.status == GONE for outcome in outcomes)
+        allowed = min(self._attempts, promise.order.max_attempts or self._attempts)
+        if not gone and row.attempts < allowed:
+            raise Broken("no timer fails before its attempts are spent", promise, row)
+        if promise.order.on_failure_url and not promise.noticed:
+            raise Broken("who wants to be told of a failure is told", promise)
+        self.counted["failed"] += 1
 
     def _check_calm(self, promise: Promise) -> None:
         accepted = sum(succeeded(sent.outcome) for sent in promise.sent if sent.outcome)
-        if accepted > 1 or len(promise.sent) != promise.recorded:
+        if accepted > 1 or len(promise.sent) != len(promise.recorded):
             raise Broken("in calm weather every attempt is made once", promise)
         late = max((sent.lateness for sent in promise.sent), default=0.0)
         if late > CALM_LATE_MS:
@@ -348,4 +431,6 @@ class Ledger:
         return self._by_key[(tenant, timer_id)]
 
 
-CALM_LATE_MS = 1_500.0
+def _time_left(due_at: int, now: float) -> int:
+    """Return whole seconds, rounded up, and 0 only once expired."""
+    return max(1, -(-(due_at - math.ceil(now)) // 1000)) if now < due_at else 0

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.aws.message import decode_all
 from chalicelib.aws.names import Names
 from chalicelib.aws.waker import AwsWaker
-from chalicelib.delivery import Delivery, Policy, World
+from chalicelib.attempt import Policy
+from chalicelib.delivery import Delivery, World
 from chalicelib.errors import Unavailable
-from chalicelib.ports import Outcome, unmetered
+from chalicelib.ports import unmetered
+from chalicelib.record import Attempt
 from chalicelib.scheduling import Scheduling
 from chalicelib.sweeper import Sweeper
 from chalicelib.timer import Wakeup
@@ -43,7 +46,7 @@ class Surroundings:
     ledger: Ledger
     disk: Disk
     receivers: Receivers
-    policy: Policy
+    retry_delays_s: Sequence[float]
     tokens: itertools.count[int]
 
 
@@ -77,7 +80,7 @@ class Machine:
         def crew(_count: int) -> Crew:
             return Crew(around.hub)
 
-        self.scheduling = Scheduling(store, waker, process.clock)
+        self.scheduling = Scheduling(store, waker, process.clock, replay_threads=4, threads=crew)
         self.sweeper = Sweeper(
             missed, waker, process.clock, grace_ms=LEASE_MS, budget_ms=45_000, threads=crew
         )
@@ -89,6 +92,11 @@ class Machine:
             around.receivers,
             process.clock,
         )
+        policy = Policy(
+            lease_ms=LEASE_MS,
+            retry_delays_s=around.retry_delays_s,
+            signing_keys=lambda: around.faults.call("signing keys", tuple, lost=no_keys),
+        )
         world = World(
             clock=process.clock,
             sleep=lambda seconds: around.hub.pause(seconds * 1000),
@@ -96,7 +104,7 @@ class Machine:
             token=lambda: f"token-{next(around.tokens)}",
             threads=crew,
         )
-        self.delivery = WatchedDelivery(store, waker, sender, around.policy, world)
+        self.delivery = WatchedDelivery(store, waker, sender, policy, world)
         self.delivery.watch(self, around, self._platform)
         process.dies = self.kill
 
@@ -142,6 +150,11 @@ class Machine:
             self.kill()
 
 
+def no_keys() -> Exception:
+    """Return what is raised where no key can be read."""
+    return Unavailable("No signing key can be read.")
+
+
 class WatchedDelivery(Delivery):
     """The delivery under test, held to what it promises for when it returns."""
 
@@ -151,14 +164,14 @@ class WatchedDelivery(Delivery):
         self._around = around
         self._platform = platform
 
-    def deliver(self, wakeup: Wakeup) -> Outcome | None:
+    def deliver(self, wakeup: Wakeup) -> Attempt | None:
         """Deliver; then the timer is settled, void for this wake-up, or woken by another."""
         hub, invocation = self._around.hub, self._machine.invocation
         mine = hub.task.context = Doing()
         hint = invocation.take(wakeup) if invocation else None
         since = hub.now
         outcome = super().deliver(wakeup)
-        if not mine.superseded:
+        if not (mine.void or mine.superseded):
             self._check(wakeup, hint, since)
         if hint is not None:
             hint.spent = True

@@ -11,7 +11,7 @@ from tests.simulation.hub import Hub
 from tests.simulation.ledger import Ledger
 from tests.simulation.weather import Weather
 
-DEADLINE_MS = 10_000.0
+DEADLINE_S = 10.0
 
 BROKEN = 0.1
 GONE = 0.05
@@ -79,6 +79,8 @@ class SimulatedSender:
         self._hub.note("has sent", call.url, outcome)
         if self._faults.happens(self._weather.killed / 2, "killed after"):
             self._faults.kill("sends", call.url)
-        self._hub.pause(DEADLINE_MS if arrived and outcome.error else self._faults.delay())
+        silent = arrived and outcome.error is not None
+        longest_ms = call.deadline_s(DEADLINE_S) * 1000
+        self._hub.pause(longest_ms if silent else self._faults.delay())
         sent.outcome = outcome
         return outcome
