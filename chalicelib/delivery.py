@@ -133,9 +133,7 @@ class Delivery:
         )
 
     def _attempt(self, timer: Timer, signer: Signer) -> Attempt | None:
-        steps = attempt(
-            timer, signer, self._policy.retry_delays_s, self._world.clock, self._world.random()
-        )
+        steps = attempt(timer, signer, self._policy, self._world.clock, self._world.random())
         settlement = self._carry_out(steps)
         made = last_attempt(settlement.log)
         if made is not None:
