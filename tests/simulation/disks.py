@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
@@ -40,6 +40,8 @@ from tests.simulation.ledger import Broken, Ledger
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+T = TypeVar("T")
 
 PAGE = 100
 
@@ -155,7 +157,7 @@ class _FaultySQLite:
     def check(self) -> None:
         self._call("store.check", self._store.check)
 
-    def _call(self, name: str, work: Callable[[], Any], *about: object) -> Any:
+    def _call(self, name: str, work: Callable[[], T], *about: object) -> T:
         return self._faults.call(name, work, *about, lost=_away)
 
     def _insert(self, new: NewTimer, reserved: int, armed: bool) -> Timer:  # noqa: FBT001
@@ -310,7 +312,12 @@ class _FaultyDynamoDB:
                 return _Response(response)
 
             return self._faults.call(
-                f"dynamodb.{name}", work, _key(request), lost=self._lost, repeats=True
+                f"dynamodb.{name}",
+                work,
+                _key(request),
+                lost=self._lost,
+                repeats=True,
+                instant=_leases_ids(operation, name),
             )
 
         return call
@@ -333,6 +340,11 @@ class _FaultyDynamoDB:
             self._ledger.settled(about[0])
         elif (what, name) == ("reschedule", "update_item"):
             self._ledger.rescheduled(about[0])
+
+
+def _leases_ids(operation: Any, name: str) -> bool:
+    """Tell whether this call is made under the lock of the process's id leases."""
+    return operation is not None and (operation[0], name) == ("create", "update_item")
 
 
 class _Response(dict[str, Any]):

@@ -58,15 +58,17 @@ class Faults:
         *about: object,
         lost: Callable[[], Exception],
         repeats: bool = False,
+        instant: bool = False,
     ) -> T:
         """Carry ``work`` out at one moment of the time that the call takes, or do not.
 
         Raises what ``lost`` makes when the caller hears nothing. ``repeats``: the caller is a
-        client that tries again by itself.
+        client that tries again by itself. ``instant``: the caller holds a lock of its process,
+        for which other tasks of this thread could not wait.
         """
         hub = self._hub
         fate = self._fate(repeats=repeats)
-        hub.pause(self.delay())
+        self._pause(instant=instant)
         if fate is Fate.KILLED_BEFORE:
             self.kill(name, *about)
         if fate is Fate.REFUSED:
@@ -78,15 +80,15 @@ class Faults:
             raise lost()
         if fate is Fate.REPEATED:
             self._first_try(name, work, about)
-            hub.pause(self.delay())
+            self._pause(instant=instant)
         try:
             result = work()
         except Exception as error:
             hub.note(name, *about, "->", type(error).__name__, fate.value)
-            self._end(name, fate, lost)
+            self._end(name, fate, lost, instant=instant)
             raise
         hub.note(name, *about, "->", result, fate.value)
-        self._end(name, fate, lost)
+        self._end(name, fate, lost, instant=instant)
         return result
 
     def delay(self) -> float:
@@ -127,10 +129,16 @@ class Faults:
             draw -= likely
         return Fate.ANSWERED
 
-    def _end(self, name: str, fate: Fate, lost: Callable[[], Exception]) -> None:
+    def _pause(self, *, instant: bool) -> None:
+        if not instant:
+            self._hub.pause(self.delay())
+
+    def _end(
+        self, name: str, fate: Fate, lost: Callable[[], Exception], *, instant: bool
+    ) -> None:
         if fate is Fate.KILLED_AFTER:
             self.kill(name)
-        self._hub.pause(self.delay())
+        self._pause(instant=instant)
         if fate is Fate.UNANSWERED:
             raise lost()
 

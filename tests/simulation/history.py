@@ -20,6 +20,7 @@ from chalicelib.errors import (
     Unavailable,
 )
 from chalicelib.scheduling import FailedTimers, Order
+from chalicelib.timer import Timer
 from tests.clock import START
 from tests.simulation import weather as weathers
 from tests.simulation.disks import Disk
@@ -134,7 +135,7 @@ class History:
         """Return something for a caller, or fate, to do."""
         calm = self._weather.calm
         crash = 0 if calm else 3
-        actions: dict[Callable[[], None], int] = {
+        actions: dict[Callable[[], None], float] = {
             self._set: 40,
             self._ask: 15,
             self._list: 6,
@@ -210,7 +211,9 @@ class History:
         self._request(lambda machine: self._list_at(machine, tenant, limit))
 
     def _list_at(self, machine: Machine, tenant: str, limit: int) -> None:
-        since, timers, before = self._hub.now, [], None
+        since = self._hub.now
+        timers: list[Timer] = []
+        before: int | None = None
         while True:
             page = machine.scheduling.list(tenant, before=before, status=None, limit=limit)
             timers += page.timers

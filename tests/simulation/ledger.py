@@ -135,7 +135,11 @@ def doing(task: Task) -> Doing:
     return task.context
 
 
-UNSEEN = object()
+class _Unseen:
+    """A row that was not looked at."""
+
+
+UNSEEN = _Unseen()
 VERSIONS = "a wake-up of another version does nothing, and one of this version is not dropped"
 
 
@@ -279,15 +283,16 @@ class Ledger:
         if self._hub.current is not None:
             doing(self._hub.current).lease = lease
 
-    def refused(self, claim: Claim, refused: Refused, row: Timer | None | object = UNSEEN) -> None:
+    def refused(self, claim: Claim, refused: Refused, row: Timer | None | _Unseen = UNSEEN) -> None:
         """Note a claim that was refused, and check it where the ``row`` was seen just before."""
         void = refused.refusal is Refusal.VOID
         if self._hub.current is not None:
             doing(self._hub.current).void = void
-        if row is UNSEEN:
+        if isinstance(row, _Unseen):
             return
-        outstanding = isinstance(row, Timer) and row.next_attempt_at is not None
-        if void == (outstanding and row.version == claim.wakeup.version):
+        outstanding = row is not None and row.next_attempt_at is not None
+        meant = row is not None and row.version == claim.wakeup.version
+        if void == (outstanding and meant):
             raise Broken(VERSIONS, claim, refused, row)
 
     def settled(self, settlement: Settlement) -> None:

@@ -34,7 +34,7 @@ RETRIES_MS = (60_000.0, 120_000.0)
 SCHEDULE_LATE_MS = 60_000.0
 LATE_MS = 180_000.0
 
-EARLY = 1 - LONGEST_LEAD
+EARLY = 0.8 * (1 - LONGEST_LEAD)
 """How much earlier schedules may come, as a part of the near limit. Were it more, what is left
 would be another schedule of the same name, which is not there only once this one is gone."""
 
