@@ -135,8 +135,9 @@ class _FaultySQLite:
         return self._call("store.list", read, tenant, before)
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
-        cancel = partial(self._store.cancel, tenant, timer_id, now)
-        return self._call("store.cancel", cancel, tenant, timer_id)
+        return self._call(
+            "store.cancel", partial(self._cancel, tenant, timer_id, now), tenant, timer_id
+        )
 
     def purge(self, tenant: str, *, before: int | None, limit: int) -> int | None:
         purge = partial(self._store.purge, tenant, before=before, limit=limit)
@@ -175,6 +176,11 @@ class _FaultySQLite:
         else:
             self._ledger.refused(claim, result, before)
         return result
+
+    def _cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
+        timer = self._store.cancel(tenant, timer_id, now)
+        self._ledger.cancelled(tenant, timer_id, now)
+        return timer
 
     def _reschedule(self, change: Reschedule) -> Timer:
         timer = self._store.reschedule(change)
@@ -338,6 +344,8 @@ class _FaultyDynamoDB:
             self._ledger.claimed(about[0], rows.timer_of(response["Attributes"]))
         elif (what, name) == ("settle", "update_item"):
             self._ledger.settled(about[0])
+        elif (what, name) == ("cancel", "delete_item"):
+            self._ledger.cancelled(*about)
         elif (what, name) == ("reschedule", "update_item"):
             self._ledger.rescheduled(about[0])
 

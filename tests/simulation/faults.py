@@ -38,6 +38,8 @@ class Faults:
 
     def __init__(self, hub: Hub, chance: random.Random, weather: Weather) -> None:
         self.on = True
+        self.pending = 0
+        """Calls that were given up, and are yet to be carried out."""
         self.drawn: Counter[str] = Counter()
         self._hub = hub
         self._chance = chance
@@ -76,6 +78,7 @@ class Faults:
             raise lost()
         if fate is Fate.APPLIED_LATE:
             hub.note(name, *about, "given up")
+            self.pending += 1
             hub.after(self._chance.random() * LATE_MS, lambda: self._too_late(name, work, about))
             raise lost()
         if fate is Fate.REPEATED:
@@ -98,7 +101,7 @@ class Faults:
             draw = self._chance.random()
             if draw < self._weather.stalled:
                 self.drawn["stalled"] += 1
-                return STALL_MS * share
+                return STALL_MS * (1 + share) / 2
             if draw < self._weather.stalled + self._weather.slow:
                 self.drawn["slow"] += 1
                 return SLOW_MS * share
@@ -150,6 +153,7 @@ class Faults:
         self._hub.note(name, *about, "->", result, "first try")
 
     def _too_late(self, name: str, work: Callable[[], object], about: tuple[object, ...]) -> None:
+        self.pending -= 1
         try:
             result = work()
         except Exception as error:  # noqa: BLE001 - nobody waits for it any more

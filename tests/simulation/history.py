@@ -42,6 +42,9 @@ PEACE_MIN = 300
 REST_MS = 180_000.0
 """How long after that whatever still stalls goes on: it must do no harm."""
 
+CLAIMED = 0.5
+"""How often callers turn to a timer that a sender has claimed, if there is one."""
+
 Disks = Callable[[random.Random], AbstractContextManager[Disk]]
 
 
@@ -127,9 +130,14 @@ class History:
     def _make_peace(self) -> None:
         for _ in range(PEACE_MIN):
             self._hub.run(self._hub.now + MINUTE_MS)
-            outstanding = any(row.next_attempt_at is not None for row in self._disk.rows())
-            if not outstanding and not any(machine.process.busy for machine in self._machines):
+            if self._at_rest:
                 return
+
+    @property
+    def _at_rest(self) -> bool:
+        outstanding = any(row.next_attempt_at is not None for row in self._disk.rows())
+        at_work = any(machine.process.busy for machine in self._machines)
+        return not (outstanding or at_work or self._faults.pending)
 
     def _drawn(self) -> Callable[[], None]:
         """Return something for a caller, or fate, to do."""
@@ -190,7 +198,11 @@ class History:
         self._hub.note("answers 201", promise)
 
     def _pick(self) -> Promise | None:
+        """Return a timer to ask for something, often one that is being called just now."""
         known = [each for each in self._ledger.promises if each.acknowledged_at is not None]
+        claimed = [each for each in known if each.leases and not each.leases[-1].settled]
+        if claimed and self._chance.random() < CLAIMED:
+            return self._chance.choice(claimed)
         return self._chance.choice(known) if known else None
 
     def _ask(self) -> None:

@@ -299,6 +299,8 @@ class Ledger:
         """Note a settlement that was granted."""
         promise = self._promise(settlement.tenant, settlement.id)
         lease = next(each for each in promise.leases if each.token == settlement.token)
+        if lease is not promise.leases[-1] or promise.concluded:
+            raise Broken("a sender whose timer another has claimed settles nothing", settlement)
         self._check_settlement(settlement, lease)
         lease.settled = True
         if lease.sent is not None:
@@ -308,9 +310,20 @@ class Ledger:
         else:
             promise.wanted_at = max(promise.wanted_at, settlement.next_attempt_at)
 
+    def cancelled(self, tenant: str, timer_id: int, now: int) -> None:
+        """Note a cancel that was granted."""
+        self._check_free(self._promise(tenant, timer_id), now)
+
+    @staticmethod
+    def _check_free(promise: Promise, now: int) -> None:
+        held = [lease for lease in promise.leases if not lease.settled and now < lease.until]
+        if held:
+            raise Broken("nobody takes a timer from its sender", promise, held)
+
     def rescheduled(self, change: Reschedule) -> None:
         """Note another time for a timer, or another chance."""
         promise = self._promise(change.tenant, change.id)
+        self._check_free(promise, change.now)
         promise.concluded = False
         promise.wanted_at = change.at
         promise.recorded_before = len(promise.recorded)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from chalicelib.aws.waker import AwsWaker
 from chalicelib.attempt import Policy
 from chalicelib.delivery import Delivery, World
 from chalicelib.errors import Unavailable
-from chalicelib.ports import unmetered
+from chalicelib.ports import Missed, Moments, unmetered
 from chalicelib.record import Attempt
 from chalicelib.scheduling import Scheduling
 from chalicelib.sweeper import Sweeper
@@ -82,7 +82,7 @@ class Machine:
 
         self.scheduling = Scheduling(store, waker, process.clock, replay_threads=4, threads=crew)
         self.sweeper = Sweeper(
-            missed, waker, process.clock, grace_ms=LEASE_MS, budget_ms=45_000, threads=crew
+            WatchedMissed(missed, self._platform), waker, process.clock, grace_ms=LEASE_MS, budget_ms=45_000, threads=crew
         )
         sender = SimulatedSender(
             around.hub,
@@ -131,6 +131,7 @@ class Machine:
             if invocation.hints[0].name is None:
                 bodies = [hint.body for hint in invocation.hints]
                 self.delivery.deliver_all(decode_all(bodies, unmetered))
+                self.delivery.check_put_back(invocation)
             else:
                 self.delivery.deliver(invocation.hints[0].wakeup)
             well = True
@@ -170,15 +171,44 @@ class WatchedDelivery(Delivery):
         mine = hub.task.context = Doing()
         hint = invocation.take(wakeup) if invocation else None
         since = hub.now
-        outcome = super().deliver(wakeup)
+        try:
+            made = super().deliver(wakeup)
+        except Unavailable:
+            if invocation is not None and hint is not None:
+                invocation.undelivered.append((hint, since))
+            raise
         if not (mine.void or mine.superseded):
             self._check(wakeup, hint, since)
         if hint is not None:
             hint.spent = True
-        return outcome
+        return made
+
+    def check_put_back(self, invocation: Invocation) -> None:
+        """Check, where a batch has ended well, what could not be delivered."""
+        for hint, since in invocation.undelivered:
+            self._check(hint.wakeup, hint, since)
 
     def _check(self, wakeup: Wakeup, hint: Hint | None, since: float) -> None:
         row = self._around.disk.row(wakeup.tenant, wakeup.id)
         void = row is None or row.next_attempt_at is None or row.version != wakeup.version
         if not void and not self._platform.registered(wakeup, but=hint, since=since):
             raise Broken("a delivery leaves no timer without a wake-up", wakeup, row)
+
+
+class WatchedMissed:
+    """An index for sweeps in which nothing may be marked that was not sent."""
+
+    def __init__(self, missed: Missed, platform: Platform) -> None:
+        self._missed = missed
+        self._platform = platform
+
+    def shards(self) -> Sequence[int]:
+        return self._missed.shards()
+
+    def find(self, shard: int, moments: Moments) -> Iterator[Sequence[Wakeup]]:
+        return self._missed.find(shard, moments)
+
+    def mark(self, wakeup: Wakeup, moments: Moments, now: int) -> bool:
+        if not self._platform.was_registered(wakeup):
+            raise Broken("a wake-up is marked once it is sent", wakeup)
+        return self._missed.mark(wakeup, moments, now)

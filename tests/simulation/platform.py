@@ -7,6 +7,7 @@ Schedules come up to a minute late. All of them may come twice, late, early, or 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from chalicelib.aws.message import decode
 from chalicelib.aws.waker import LONGEST_LEAD
+from chalicelib.sweeper import MARK_MS
 from chalicelib.timer import Wakeup
 from tests.simulation.faults import Faults
 from tests.simulation.hub import Hub
@@ -84,6 +86,8 @@ class Invocation:
     ended: Callable[[bool], None]
     over: bool = False
     delivering: list[Hint] = field(default_factory=list)
+    undelivered: list[tuple[Hint, float]] = field(default_factory=list)
+    """What could not be delivered, and from which moment on that was tried."""
 
     def take(self, wakeup: Wakeup) -> Hint:
         """Return the hint that is being delivered, one after the other if some are equal."""
@@ -112,6 +116,7 @@ class Platform:
         self.refusal = weather.refused
         self._numbers = 0
         self._hints: list[Hint] = []
+        self._sent: dict[Wakeup, float] = {}
         self._waiting: list[Hint] = []
         """Schedules that came, whose function could not be invoked yet."""
 
@@ -127,6 +132,10 @@ class Platform:
             and (hint.registered_at >= since if hint.lost else not (hint.gone or hint.spent))
             for hint in self._hints
         )
+
+    def was_registered(self, wakeup: Wakeup) -> bool:
+        """Tell whether this very wake-up was put on the queue in the last ten minutes."""
+        return self._sent.get(wakeup, -math.inf) > self._hub.now - MARK_MS
 
     def backlog(self) -> int:
         """Return how many messages could be received now."""
@@ -188,6 +197,7 @@ class Platform:
         hint = Hint(self._numbers, body, decode(body), now, now + delay_ms, name)
         hint.lost = self._faults.happens(self._weather.lost, "lost")
         self._hints.append(hint)
+        self._sent[hint.wakeup] = now
         return hint
 
     def _visible(self) -> list[Hint]:
