@@ -316,9 +316,9 @@ class Ledger:
 
     @staticmethod
     def _check_free(promise: Promise, now: int) -> None:
-        held = [lease for lease in promise.leases if not lease.settled and now < lease.until]
-        if held:
-            raise Broken("nobody takes a timer from its sender", promise, held)
+        latest = promise.leases[-1] if promise.leases else None
+        if latest is not None and not latest.settled and now < latest.until:
+            raise Broken("nobody takes a timer from its sender", promise, latest)
 
     def rescheduled(self, change: Reschedule) -> None:
         """Note another time for a timer, or another chance."""
