@@ -13,8 +13,8 @@ STAGE ?= dev
 KEYS := $(PYTHON) -m $(if $(filter command,$(origin STAGE)),infra.keys $(STAGE),local.keys)
 TENANT ?= default
 
-.PHONY: help run receiver key keys revoke emulator infra deploy package release destroy test check \
-	format bench clean
+.PHONY: help run receiver key keys revoke emulator infra deploy package release destroy secret test \
+	check format bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ release: .venv ## infra, then package and deploy that with CloudFormation (STAGE
 
 destroy: .venv ## Remove a stage from AWS; only the table of prod is kept (STAGE=dev)
 	@$(PYTHON) -m infra destroy $(STAGE)
+
+secret: .venv ## Print a new signing secret; with STAGE=dev put it into that stage too (FINISH=1: drop the old)
+	@$(PYTHON) -m infra secret $(if $(filter command,$(origin STAGE)),$(STAGE)) $(if $(FINISH),--finish)
 
 test: .venv ## Run all tests
 	$(PYTHON) -m pytest

@@ -23,6 +23,9 @@ STARTS = {
     "app_until_first_event": (
         "import app; from chalicelib import wiring; wiring.scheduling(); wiring.meter()"
     ),
+    "authorizer_until_first_event": (
+        "import chalicelib.functions; from chalicelib import wiring; wiring.callers()"
+    ),
     "webhook_until_first_event": (
         "import chalicelib.functions; from chalicelib import wiring; "
         "wiring.delivery(); wiring.meter()"

@@ -73,14 +73,15 @@ class Delivery:
         registered. Raises ``Unavailable`` when none of these could be brought about: then
         whoever delivered the wake-up must deliver it again.
         """
-        early_ms = wakeup.at - self._world.clock()
-        if early_ms > WAIT_MS:
+        if wakeup.at - self._world.clock() > WAIT_MS:
             self._waker.wake_at(wakeup)
             return None
+        # What the call needs is fetched before the claim: a failure here leaves the timer free. And
+        # before the wait, which then covers the time it takes.
+        signer = Signer(store_id=self._store.identity(), keys=self._policy.signing_keys())
+        early_ms = wakeup.at - self._world.clock()
         if early_ms > 0:
             self._world.sleep(early_ms / 1000)
-        # What the call needs is fetched before the claim: a failure here leaves the timer free.
-        signer = Signer(store_id=self._store.identity(), keys=self._policy.signing_keys())
         claimed = self._claim(wakeup)
         if isinstance(claimed, Timer):
             return self._attempt(claimed, signer)

@@ -15,6 +15,7 @@ TimersError
 │   ├── TimerExpired        too late to move it
 │   ├── TimerNotFailed      there is nothing to replay
 │   ├── TimerChanged        something happened to it in this very moment
+│   ├── RateLimited         the tenant sets timers faster than it may
 │   └── PurgeDisabled
 ├── KeyNotFound             the key to revoke: never issued, or revoked before
 ├── InvalidTenant           the name of a tenant to issue a key for
@@ -141,6 +142,16 @@ class TimerChanged(RequestError):
     """The timer was changed between the look at it and the write."""
 
     code = "timer-changed"
+
+
+class RateLimited(RequestError):
+    """The tenant sets timers faster than it may. ``retry_after`` is in seconds."""
+
+    code = "rate-limited"
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class PurgeDisabled(RequestError):

@@ -18,7 +18,7 @@ from chalicelib import errors
 from chalicelib.errors import Fault, InvalidRequest, TimersError
 from chalicelib.ports import Page
 from chalicelib.schemas import timer_item
-from chalicelib.settings import EMBEDDED, Settings, is_loopback
+from chalicelib.settings import Settings, is_loopback
 from chalicelib.timer import DEFAULT_TENANT, Status
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ _STATUSES: dict[type[TimersError], int] = {
     errors.BodyTooLarge: 413,
     errors.UnsupportedMediaType: 415,
     errors.InvalidRequest: 422,
+    errors.RateLimited: 429,
     errors.Unavailable: _UNAVAILABLE,
     errors.StartupError: _UNAVAILABLE,
 }
@@ -142,7 +143,7 @@ def problem(error: TimersError) -> Response:
         headers["Allow"] = error.allowed
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, errors.Unavailable):
+    if isinstance(error, (errors.Unavailable, errors.RateLimited)):
         headers["Retry-After"] = str(error.retry_after)
     return Response(json.dumps(document), headers, status)
 
@@ -227,11 +228,11 @@ def listing(request: Request, page: Page, query: dict[str, Any], now: float) -> 
 def admitted(
     request: Request, get_response: Callable[[Any], Response], settings: Settings
 ) -> Response:
-    """Answer ``request`` unless, offline and without keys, it is foreign (a middleware).
+    """Answer ``request`` unless, on this machine and without keys, it is foreign (a middleware).
 
     Where a key is needed nothing is foreign: no web page has one, whatever it calls itself.
     """
-    if settings.engine == EMBEDDED and not settings.needs_key:
+    if not (settings.in_lambda or settings.needs_key):
         try:
             _refuse_foreign(request, settings.allowed_hosts)
         except errors.ForeignCaller as error:

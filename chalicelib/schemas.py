@@ -22,6 +22,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from chalicelib.errors import Fault, InvalidRequest, MalformedBody
+from chalicelib.guard import Guard
 from chalicelib.record import Attempt, last_attempt
 from chalicelib.scheduling import FailedTimers, Order, Replayed
 from chalicelib.target import MAX_URL_CHARACTERS, parse_target
@@ -37,14 +38,17 @@ _TIME_FIELDS = tuple(_SECONDS_IN)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How far one timer's own policy may go in this service."""
+    """How far one timer's own policy may go in this service, and where it may lead."""
 
     max_attempts: int
     timeout_s: float
+    guard: Guard
 
 
-def _is_target(url: str) -> str:
-    parse_target(url)
+def _is_target(url: str, info: ValidationInfo) -> str:
+    target = parse_target(url)
+    if info.context:
+        info.context.guard.check_literal(target.host)
     return url
 
 

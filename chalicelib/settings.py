@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from chalicelib.errors import InvalidSettings
 from chalicelib.guard import Guard, Network
+from chalicelib.rate import Rate
 from chalicelib.retry import DEFAULT_DELAYS
-from chalicelib.signing import read_secret
+from chalicelib.signing import read_secrets
 
 T = TypeVar("T")
 
@@ -28,6 +29,9 @@ LOCAL = "local"
 DEFAULT_DATA_DIR = "~/.local/share/webhook-timers"
 _MAX_SEND_TIMEOUT = 60.0
 _MAX_PORT = 65535
+
+DEFAULT_RATE = 100.0
+"""Timers that each tenant may set a second where callers have keys."""
 
 MAX_NEAR_S = 900
 """The longest ``DelaySeconds`` of an SQS message: what is further away gets a schedule."""
@@ -48,6 +52,7 @@ class Settings:
     workers: int
     data_dir: Path
     allow_purge: bool
+    rate: Rate | None
     allowed_hosts: frozenset[str]
     send_timeout_s: float
     retry_delays_s: tuple[float, ...]
@@ -90,16 +95,18 @@ def load(
     read = _Reader(environment)
     stage = read.text("TIMERS_STAGE", "dev")
     emulator = read.text("AWS_ENDPOINT_URL", "")
+    # What Chalice builds on this machine runs in a Lambda: its routes must ask for a key.
+    auth = read.choice("TIMERS_AUTH", KEYS if in_lambda or builds else OPEN, (OPEN, KEYS))
     return Settings(
         engine=read.choice("TIMERS_ENGINE", AWS if in_lambda else EMBEDDED, (EMBEDDED, AWS)),
         stage=stage,
-        # What Chalice builds on this machine runs in a Lambda: its routes must ask for a key.
-        auth=read.choice("TIMERS_AUTH", KEYS if in_lambda or builds else OPEN, (OPEN, KEYS)),
+        auth=auth,
         host=read.text("HOST", "127.0.0.1"),
         port=read.whole("PORT", 8000, 1, _MAX_PORT),
         workers=read.whole("TIMERS_WORKERS", 2, 1, 64),
         data_dir=read.folder("DATA_DIR", DEFAULT_DATA_DIR),
         allow_purge=read.switch("TIMERS_ALLOW_PURGE", default=stage != PRODUCTION),
+        rate=read.rate("TIMERS_CREATES_PER_SECOND", DEFAULT_RATE if auth == KEYS else 0.0),
         allowed_hosts=frozenset(read.words("TIMERS_ALLOWED_HOSTS")),
         send_timeout_s=read.number("TIMERS_SEND_TIMEOUT", 10.0, 0.1, _MAX_SEND_TIMEOUT),
         retry_delays_s=read.numbers("TIMERS_RETRY_DELAYS", DEFAULT_DELAYS),
@@ -111,7 +118,7 @@ def load(
             ),
             allowed=read.networks("TIMERS_ALLOWED_NETWORKS"),
         ),
-        signing_keys=read.keys("TIMERS_SIGNING_SECRETS"),
+        signing_keys=read.keys("TIMERS_SIGNING_SECRETS", "TIMERS_SIGNING_SECRETS_FILE"),
         emulator=emulator,
         in_lambda=in_lambda,
         max_in_flight=read.whole("TIMERS_MAX_IN_FLIGHT", 10_000, 1, 1_000_000),
@@ -175,11 +182,22 @@ class _Reader:
     def number(self, name: str, default: float, least: float, most: float) -> float:
         return self._between(name, self.text(name, str(default)), float, least, most)
 
-    def keys(self, name: str) -> tuple[bytes, ...]:
+    def rate(self, name: str, default: float) -> Rate | None:
+        per_s = self.number(name, default, 0.0, 1_000_000.0)
+        return Rate(per_s) if per_s else None
+
+    def keys(self, name: str, file_name: str) -> tuple[bytes, ...]:
+        """Return the keys in ``name``, or in the file that ``file_name`` names; shows neither."""
+        text, path = self.text(name, ""), self.text(file_name, "")
+        if text and path:
+            raise InvalidSettings(f"{name} and {file_name}: set one of them, not both")
         try:
-            return tuple(read_secret(word) for word in self.text(name, "").split())
+            keys = read_secrets(_uncommented(path) if path else text)
         except ValueError as error:
-            raise InvalidSettings(f"{name}: {error}") from None
+            raise InvalidSettings(f"{f'{file_name}={path}' if path else name}: {error}") from None
+        if path and not keys:
+            raise InvalidSettings(f"{file_name}={path}: has no signing secret")
+        return keys
 
     def networks(self, name: str) -> tuple[Network, ...]:
         try:
@@ -200,3 +218,19 @@ class _Reader:
         if value is None or not least <= value <= most:  # type: ignore[operator]
             raise InvalidSettings(f"{name}={text}: must be a number from {least} to {most}")
         return value
+
+
+def _uncommented(path: str) -> str:
+    """Return the lines of a file that are no comments.
+
+    Raises ``ValueError``, which never shows what is in it.
+    """
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError("must be text in UTF-8") from None
+    except RuntimeError:
+        raise ValueError("must begin at a home that exists") from None
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from None
+    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))

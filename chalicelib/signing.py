@@ -7,7 +7,6 @@ The signature is HMAC-SHA256 over ``id.timestamp.body`` and goes, as base64, int
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Sequence
@@ -15,6 +14,14 @@ from collections.abc import Sequence
 PREFIX = "whsec_"
 LEAST_BYTES = 24
 MOST_BYTES = 64
+
+
+def read_secrets(text: str) -> tuple[bytes, ...]:
+    """Return the keys of secrets that stand between blanks, in their order.
+
+    Raises ``ValueError``, which never shows a secret, unless each is one.
+    """
+    return tuple(read_secret(word) for word in text.split())
 
 
 def read_secret(text: str) -> bytes:
@@ -26,11 +33,16 @@ def read_secret(text: str) -> bytes:
         raise ValueError(f"a signing secret starts with {PREFIX}")
     try:
         key = base64.b64decode(text[len(PREFIX) :], validate=True)
-    except binascii.Error:
+    except ValueError:
         raise ValueError(f"a signing secret is {PREFIX} and base64") from None
     if not LEAST_BYTES <= len(key) <= MOST_BYTES:
         raise ValueError(f"a signing secret has {LEAST_BYTES} to {MOST_BYTES} bytes")
     return key
+
+
+def write_secret(key: bytes) -> str:
+    """Return the secret of ``key``, as receivers and ``read_secret`` take it."""
+    return PREFIX + base64.b64encode(key).decode()
 
 
 def signature(keys: Sequence[bytes], webhook_id: str, timestamp: int, body: bytes = b"") -> str:

@@ -26,6 +26,7 @@ _MAX_PORT = 65535
 _MAX_HOST_CHARACTERS = 253
 _MAX_LABEL_CHARACTERS = 63
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?", re.ASCII)
+_NUMBER = re.compile(r"0[xX][0-9A-Fa-f]*|[0-9]+", re.ASCII)
 _BRACKETED = re.compile(r"\[[^\[\]]*\](:[0-9]*)?", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _KEPT_IN_PATH = "!$%&'()*+,/:;=@~[]"
@@ -128,7 +129,29 @@ def _host(netloc: str, host: str | None) -> str:
     )
     if long or not all(_LABEL.fullmatch(label) for label in labels):
         raise ValueError("must have a valid host name")
-    return name
+    return _ipv4(labels) if _NUMBER.fullmatch(labels[-1]) else name
+
+
+def _ipv4(parts: Sequence[str]) -> str:
+    """Return the dotted form of an IPv4 address in any notation: decimal, octal, short, …
+
+    A host that ends in a number is an address or nothing (WHATWG URL, host parsing): resolvers
+    read ``127.1`` and ``2130706433`` as one, and not all of them alike.
+    """
+    try:
+        *first, last = (_number(part) for part in parts)
+        rest = last.to_bytes(max(4 - len(first), 1), "big")
+        return str(ipaddress.IPv4Address(bytes(first) + rest))
+    except (ValueError, OverflowError) as error:
+        raise ValueError("must have a valid host name or IPv4 address") from error
+
+
+def _number(part: str) -> int:
+    if not _NUMBER.fullmatch(part):
+        raise ValueError
+    if part[:2] in {"0x", "0X"}:
+        return int(part[2:] or "0", 16)
+    return int(part, 8 if part[0] == "0" else 10)
 
 
 def _ipv6(netloc: str, host: str) -> str:

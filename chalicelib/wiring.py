@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +100,9 @@ def limits() -> Limits:
 
     current = settings()
     return Limits(
-        max_attempts=attempts_allowed(current.retry_delays_s), timeout_s=current.send_timeout_s
+        max_attempts=attempts_allowed(current.retry_delays_s),
+        timeout_s=current.send_timeout_s,
+        guard=current.guard,
     )
 
 
@@ -139,7 +141,7 @@ def _delivery(senders: int) -> Delivery:
         Policy(
             lease_ms=current.lease_ms,
             retry_delays_s=current.retry_delays_s,
-            signing_keys=lambda: current.signing_keys,
+            signing_keys=_signing_keys(current),
         ),
         World(
             clock=wall_clock,
@@ -149,6 +151,16 @@ def _delivery(senders: int) -> Delivery:
             meter=meter(),
         ),
     )
+
+
+def _signing_keys(current: Settings) -> Callable[[], Sequence[bytes]]:
+    """Return where keys come from: what is set, or in a Lambda the stage's parameter."""
+    if current.signing_keys or not current.in_lambda:
+        return lambda: current.signing_keys
+    from chalicelib.aws import clients
+    from chalicelib.aws.secrets import SigningSecrets
+
+    return SigningSecrets(clients.ssm, names().signing_secrets, wall_clock)
 
 
 @functools.lru_cache(maxsize=1)
@@ -206,6 +218,7 @@ def _aws_store() -> TimerStore:
         names().table,
         wall_clock,
         retention_days=settings().retention_days,
+        rate=settings().rate,
     )
 
 
@@ -270,12 +283,14 @@ async def serve_embedded(stopped: asyncio.Event) -> None:
     policy = dispatcher.Policy(
         lease_ms=current.lease_ms,
         retry_delays_s=current.retry_delays_s,
-        signing_keys=lambda: current.signing_keys,
+        signing_keys=_signing_keys(current),
         retention_days=current.retention_days,
         max_in_flight=raise_file_limit(current.max_in_flight),
     )
     make_sender = functools.partial(AiohttpSender, current.send_timeout_s, current.guard)
-    await serve(DataFolder(current.data_dir), make_sender, policy, wall_clock, stopped)
+    await serve(
+        DataFolder(current.data_dir), make_sender, policy, wall_clock, stopped, rate=current.rate
+    )
 
 
 def start_under_chalice_local() -> None:

@@ -7,26 +7,70 @@ import sys
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from chalicelib.errors import TimersError
+from chalicelib.timer import DEFAULT_TENANT
 from infra.account import Account
 from infra.deploy import Deployment
 from infra.errors import DeployError
-from infra.package import ROOT, package
+from infra.keys import first_key
+from infra.package import ROOT, is_open, package
+from infra.signing import new_secret
+from local.keys import shown
+
+ACTIONS = ("infra", "deploy", "package", "release", "destroy")
 
 
 def main() -> int:
     """Do what the command line asks for; return 1, with one line, when it cannot be done."""
     parser = argparse.ArgumentParser(prog="python -m infra", description=__doc__)
-    parser.add_argument("action", choices=["infra", "deploy", "package", "release", "destroy"])
-    parser.add_argument("stage", help="a stage of .chalice/config.json: dev, prod")
+    parser.add_argument("action", choices=[*ACTIONS, "secret"])
+    parser.add_argument("stage", nargs="?", help="a stage of .chalice/config.json: dev, prod")
     parser.add_argument("--alarm-topic", help="ARN of the SNS topic that hears of alarms")
+    parser.add_argument("--finish", action="store_true", help="secret: drop the old one")
     arguments = parser.parse_args()
+    stage: str | None = arguments.stage
+    if stage is None and (arguments.action != "secret" or arguments.finish):
+        parser.error("name a stage (STAGE=dev)")
     try:
-        _run(arguments.action, arguments.stage, arguments.alarm_topic)
+        if stage is None:
+            _new_secret()
+        elif arguments.action == "secret":
+            _rotate(stage, finish=arguments.finish)
+        else:
+            _run(arguments.action, stage, arguments.alarm_topic)
     except DeployError as error:
         return _failed(str(error))
+    except TimersError as error:
+        return _failed(f"{error.detail} Everything else is done: make key STAGE={stage} goes on.")
     except (BotoCoreError, ClientError) as error:
         return _failed(f"AWS refuses: {error}")
     return 0
+
+
+def _new_secret() -> None:
+    """Print a secret for the offline server, alone on the standard output."""
+    _say(new_secret())
+    _note(
+        "Keep it in a file that only you can read, for the server and for the receivers:\n"
+        "  TIMERS_SIGNING_SECRETS_FILE=that-file make run\n"
+        "To rotate, put a new one on a line above it and restart the server; remove the old line "
+        "when every receiver has the new one."
+    )
+
+
+def _rotate(stage: str, *, finish: bool) -> None:
+    """Put a new secret into a stage, or drop the old one; print only the secret itself."""
+    account = Account.current()
+    _note(f"AWS account {account.id}, {account.region}, stage {stage}")
+    parameter = Deployment(account, stage, _note).secrets
+    if finish:
+        parameter.finish()
+        return
+    parameter.rotate(show=_say)
+    _note(
+        "Give it to the receivers after those five minutes; when all have it:\n"
+        f"  make secret STAGE={stage} FINISH=1"
+    )
 
 
 def _run(action: str, stage: str, alarm_topic: str | None) -> None:
@@ -34,6 +78,8 @@ def _run(action: str, stage: str, alarm_topic: str | None) -> None:
     if action == "package":
         package(stage, folder)
         _say(f"{folder} has the template and the code")
+        if is_open(stage):
+            _say(_warning(stage))
         return
     account = Account.current()
     _say(f"AWS account {account.id}, {account.region}, stage {stage}")
@@ -41,23 +87,51 @@ def _run(action: str, stage: str, alarm_topic: str | None) -> None:
     if action == "infra":
         deployment.make_resources(alarm_topic)
     elif action == "deploy":
-        _show(deployment.deploy())
+        _show(deployment, deployment.deploy())
     elif action == "release":
-        _show(deployment.release(folder))
+        _show(deployment, deployment.release(folder))
     else:
         deployment.destroy()
 
 
-def _show(url: str) -> None:
+def _show(deployment: Deployment, url: str) -> None:
+    """Tell how to call what was deployed; a stage without a key gets its first one."""
     _say(f"\nThe API answers at {url}\n")
+    if deployment.is_open:
+        _say(f"{_warning(deployment.stage)}\n\n{_curl(url)}")
+        return
+    issued = first_key(deployment.account, deployment.stage)
+    if issued is not None:
+        _say(shown(issued, url))
+        return
     _say(
-        f"curl -X POST {url}/timers -H 'Content-Type: application/json' "
+        f"It has keys already, which cannot be shown again. With one of them in KEY:\n"
+        f"""  {_curl(url, ' -H "Authorization: Bearer $KEY"')}\n"""
+        f"Another is made by `make key STAGE={deployment.stage} TENANT={DEFAULT_TENANT}`."
+    )
+
+
+def _curl(url: str, header: str = "") -> str:
+    return (
+        f"curl -X POST {url}/timers{header} -H 'Content-Type: application/json' "
         """-d '{"seconds": 10, "url": "https://example.com/webhook"}'"""
+    )
+
+
+def _warning(stage: str) -> str:
+    return (
+        f"WARNING: {stage} asks for no key (TIMERS_AUTH=none in .chalice/config.json): whoever "
+        "knows its URL can set timers, and see and remove everybody's."
     )
 
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _note(line: str) -> None:
+    """Print what is not for a file that the output goes to."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _failed(reason: str) -> int:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_ssm import SSMClient
     from mypy_boto3_sts import STSClient
 
 _CONFIG = Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 4})
@@ -80,6 +81,8 @@ class Account:
     def client(self, name: Literal["lambda"]) -> LambdaClient: ...
     @overload
     def client(self, name: Literal["s3"]) -> S3Client: ...
+    @overload
+    def client(self, name: Literal["ssm"]) -> SSMClient: ...
     @overload
     def client(self, name: Literal["events", "iam"]) -> Any: ...
     def client(self, name: Any) -> Any:

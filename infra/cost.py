@@ -30,30 +30,44 @@ QUERY_UNITS = 0.5
 
 # Assumed, as nothing was run on AWS: seconds a function takes.
 API_S = 0.05
+AUTHORIZER_S = 0.02
 ANSWER_S = 0.2
 WAIT_S = 0.5
 """A delay is rounded down to the second, so a single message waits half a second on average."""
 BATCH_WAIT_S = 1.0
+BUSY_ASKED = 1 / 100
+"""A hundred timers of one key within the minute for which the gateway knows it."""
 HAND_OVER_S = 0.1
 SWEEP_S = 1.0
 
 
 @dataclass(frozen=True)
 class Load:
-    """How timers come: one by one, or so many that batches fill."""
+    """How timers come: one by one, or so many that batches fill.
+
+    ``asked`` is how often the authorizer is asked for a timer: the gateway keeps its answer.
+    """
 
     name: str
     batch: int
     wait_s: float
     far: bool = False
     lease: float = 1.0
+    asked: float = 1.0
 
 
 LOADS = (
     Load("near, one by one", batch=1, wait_s=WAIT_S),
-    Load("near, busy", batch=10, wait_s=BATCH_WAIT_S, lease=1 / 1024),
+    Load("near, busy", batch=10, wait_s=BATCH_WAIT_S, lease=1 / 1024, asked=BUSY_ASKED),
     Load("far, one by one", batch=1, wait_s=WAIT_S, far=True),
-    Load("far, busy", batch=10, wait_s=BATCH_WAIT_S, far=True, lease=1 / 1024),
+    Load(
+        "far, busy",
+        batch=10,
+        wait_s=BATCH_WAIT_S,
+        far=True,
+        lease=1 / 1024,
+        asked=BUSY_ASKED,
+    ),
 )
 
 
@@ -62,6 +76,9 @@ def rows(load: Load) -> dict[str, float]:
     per_batch = 1 / load.batch
     return {
         "API Gateway, 1 request": API_REQUEST,
+        "authorizer function and its look-up": (
+            _function(load.asked, AUTHORIZER_S, 512) + load.asked * READ_UNIT
+        ),
         "API function": _function(1, API_S, 512),
         "DynamoDB, 5 write units and the id": (5 + load.lease) * WRITE_UNIT,
         "Scheduler, 1 schedule": SCHEDULE if load.far else 0.0,

@@ -22,7 +22,8 @@ from chalicelib.settings import PRODUCTION
 from infra import record
 from infra.account import Account
 from infra.errors import DeployError
-from infra.package import ROOT, known_stage, package, resources_template, run_chalice
+from infra.package import ROOT, is_open, known_stage, package, resources_template, run_chalice
+from infra.signing import SigningParameter
 from infra.stacks import Say, Stacks
 
 _BATCH = 1_000
@@ -63,6 +64,16 @@ class Deployment:
     def bucket(self) -> str:
         """The bucket of the packages. Bucket names are shared by all the world's accounts."""
         return f"{self.names.stack}-packages-{self.account.id}-{self.account.region}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the stage asks its callers for no key."""
+        return is_open(self.stage, self.root)
+
+    @property
+    def secrets(self) -> SigningParameter:
+        """The secrets that sign this stage's webhooks."""
+        return SigningParameter(self.account.client("ssm"), self.names.signing_secrets, self.say)
 
     def make_resources(self, alarm_topic: str | None = None) -> None:
         """Make, or bring up to date, what Chalice does not make."""
@@ -112,6 +123,8 @@ class Deployment:
             self._run_chalice("delete")
         self._empty_bucket()
         found = self._stacks.delete(self.names.stack)
+        # After the functions: without it they would send what is due unsigned.
+        self.secrets.remove()
         if not found and way is None:
             self.say(f"{self.stage}: nothing is deployed")
         if self.stage == PRODUCTION:
@@ -128,9 +141,11 @@ class Deployment:
     def address(self) -> str | None:
         """Return the address of the stage's API, None if there is none."""
         if self._stacks.exists(self.application):
-            return self._url(self._stacks.outputs(self.application)["RestAPIId"])
-        apis = [item for item in self._made_by_chalice() if item["name"] == "rest_api"]
-        return self._url(apis[0]["rest_api_id"]) if apis else None
+            found = [self._stacks.outputs(self.application).get("RestAPIId")]
+        else:
+            made = self._made_by_chalice()
+            found = [item["rest_api_id"] for item in made if item["name"] == "rest_api"]
+        return self._url(found[0]) if found and found[0] else None
 
     def _refuse(self, other: Way) -> None:
         if self.way() is other:

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from chalicelib.settings import OPEN
 from infra.errors import DeployError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +25,7 @@ MERGE_TEMPLATE = ROOT / "infra" / "package.json"
 
 TEMPLATE_FILE = "sam.json"
 ZIP_FILE = "deployment.zip"
+ANY_METHOD = "x-amazon-apigateway-any-method"
 
 _REQUIREMENT = re.compile(r"^([\w.-]+)==([\w.]+)", re.MULTILINE)
 
@@ -47,6 +49,16 @@ def known_stage(stage: str, root: Path = ROOT) -> None:
             f"There is no stage {stage!r} in .chalice/config.json: "
             f"STAGE is one of {', '.join(sorted(config['stages']))}."
         )
+
+
+def is_open(stage: str, root: Path = ROOT) -> bool:
+    """Tell whether a stage asks its callers for no key, which only the configuration can say."""
+    config = json.loads((root / ".chalice" / "config.json").read_text(encoding="utf-8"))
+    variables: dict[str, str] = {
+        **config.get("environment_variables", {}),
+        **config["stages"][stage].get("environment_variables", {}),
+    }
+    return variables.get("TIMERS_AUTH") == OPEN
 
 
 def package(stage: str, out: Path, root: Path = ROOT, *, for_this_machine: bool = False) -> None:
@@ -74,16 +86,25 @@ def package(stage: str, out: Path, root: Path = ROOT, *, for_this_machine: bool 
         missing = _missing(root / "requirements.txt", made / ZIP_FILE)
         if missing:
             raise DeployError(f"The package lacks {', '.join(missing)}: can pip reach its index?")
+        template = json.loads((made / TEMPLATE_FILE).read_text(encoding="utf-8"))
+        _take_any_method(template)
         out.mkdir(parents=True, exist_ok=True)
-        for name in (TEMPLATE_FILE, ZIP_FILE):
-            shutil.copyfile(made / name, out / name)
+        (out / TEMPLATE_FILE).write_text(json.dumps(template, indent=2), encoding="utf-8")
+        shutil.copyfile(made / ZIP_FILE, out / ZIP_FILE)
 
 
 def run_chalice(arguments: list[str], region: str, folder: Path = ROOT) -> None:
-    """Run a command of Chalice on the project in ``folder``. Raises ``DeployError``."""
+    """Run a command of Chalice on the project in ``folder``. Raises ``DeployError``.
+
+    What this shell sets for the offline server, that it asks for no keys above all, is not meant
+    for a stage: the settings of those are in the configuration.
+    """
     chalice = Path(sys.executable).parent / "chalice"
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("TIMERS_")
+    }
     # Compiled files of this machine would only make the package larger.
-    environment = os.environ | {"AWS_DEFAULT_REGION": region, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"AWS_DEFAULT_REGION": region, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         subprocess.run([str(chalice), *arguments], cwd=folder, env=environment, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -95,6 +116,23 @@ def _merged_in(stage: str) -> dict[str, Any]:
     merge: dict[str, Any] = json.loads(MERGE_TEMPLATE.read_text(encoding="utf-8"))
     merge["Parameters"]["Stage"] |= {"Default": stage, "AllowedValues": [stage]}
     return merge
+
+
+def _take_any_method(template: dict[str, Any]) -> None:
+    """Let every path hand methods that it does not know to the API, which answers 405.
+
+    Without a key: the answer tells no more than the documentation does.
+    """
+    paths = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]["paths"]
+    for operations in paths.values():
+        named = next(iter(operations.values()))
+        kept = {
+            key: value for key, value in named.items() if key not in ("security", "description")
+        }
+        operations[ANY_METHOD] = kept | {
+            "consumes": ["*/*"],
+            "summary": "Any other method: 405, with Allow.",
+        }
 
 
 def _missing(requirements: Path, code: Path) -> list[str]:

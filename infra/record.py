@@ -21,6 +21,7 @@ from infra.account import Account
 
 FUNCTIONS = {
     "api_handler": "",
+    "authorizer": "-authorizer",
     "webhook": "-webhook",
     "webhook_queue": "-webhook_queue",
     "sweeper": "-sweeper",

@@ -27,10 +27,11 @@ from chalicelib.aws.emulator import create_missing
 from chalicelib.aws.message import decode_all
 from chalicelib.aws.missed import DueIndex
 from chalicelib.aws.names import Names
+from chalicelib.aws.secrets import SigningSecrets
 from chalicelib.aws.store import DynamoDBTimerStore
 from chalicelib.aws.waker import AwsWaker
 from chalicelib.delivery import Delivery, World
-from chalicelib.ports import Call, Metric, Outcome, TimerStore, Waker, unmetered
+from chalicelib.ports import Call, Metric, Outcome, Sender, TimerStore, Waker, unmetered
 from chalicelib.scheduling import Scheduling
 from chalicelib.settings import MAX_NEAR_S
 from chalicelib.sweeper import Sweeper
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
 
 NAMES = Names("test")
 RETRY_DELAYS_S = (5.0, 300.0)
@@ -96,9 +98,11 @@ class Meters:
 def delivery_of(
     store: TimerStore,
     waker: Waker,
-    sender: HandSender,
+    sender: Sender,
     clock: HandClock,
     meter: Callable[[Metric, float], None] = unmetered,
+    *,
+    signing_keys: Callable[[], Sequence[bytes]] = tuple,
 ) -> Delivery:
     """Return a delivery whose sleep moves the clock, and whose tokens are 1, 2, 3."""
     tokens = iter(range(1, 1_000_000))
@@ -106,7 +110,7 @@ def delivery_of(
         store,
         waker,
         sender,
-        Policy(lease_ms=LEASE_MS, retry_delays_s=RETRY_DELAYS_S),
+        Policy(lease_ms=LEASE_MS, retry_delays_s=RETRY_DELAYS_S, signing_keys=signing_keys),
         World(
             clock=clock,
             sleep=lambda seconds: clock.advance(seconds * 1000),
@@ -122,7 +126,7 @@ class Cloud:
 
     def __init__(self, clock: HandClock, near_s: int = MAX_NEAR_S) -> None:
         self.clock = clock
-        self.dynamodb, self.sqs, self.scheduler = _clients()
+        self.dynamodb, self.sqs, self.scheduler, self.ssm = _clients()
         create_missing(self.dynamodb, self.sqs, self.scheduler, NAMES, visibility_s=VISIBILITY_S)
         self.queue_url = self.sqs.get_queue_url(QueueName=NAMES.queue)["QueueUrl"]
         self.calls: list[AwsCall] = []
@@ -130,13 +134,13 @@ class Cloud:
         self.watched = True
         self.near_s = near_s
         self.waker = self.another_waker()
-        for client in (self.dynamodb, self.sqs, self.scheduler):
+        for client in (self.dynamodb, self.sqs, self.scheduler, self.ssm):
             client.meta.events.register("provide-client-params", self._on_call)
         self.store = self.another_store()
 
     def close(self) -> None:
         """Leave the clients, which are kept for the next stage, as they were."""
-        for client in (self.dynamodb, self.sqs, self.scheduler):
+        for client in (self.dynamodb, self.sqs, self.scheduler, self.ssm):
             client.meta.events.unregister("provide-client-params", self._on_call)
 
     def another_store(self) -> DynamoDBTimerStore:
@@ -152,8 +156,31 @@ class Cloud:
     def scheduling(self) -> Scheduling:
         return Scheduling(self.store, self.waker, self.clock)
 
-    def delivery(self, sender: HandSender, meter: Meters | None = None) -> Delivery:
-        return delivery_of(self.store, self.waker, sender, self.clock, meter or unmetered)
+    def signing_secrets(self) -> SigningSecrets:
+        """Return the secrets of the stage as a process has them that has not asked yet."""
+        return SigningSecrets(lambda: self.ssm, NAMES.signing_secrets, self.clock)
+
+    def keep_secrets(self, text: str) -> None:
+        """Make ``text`` what the stage's parameter holds."""
+        with self._unwatched():
+            self.ssm.put_parameter(
+                Name=NAMES.signing_secrets, Value=text, Type="SecureString", Overwrite=True
+            )
+
+    def delivery(
+        self,
+        sender: HandSender,
+        meter: Meters | None = None,
+        signing_keys: Callable[[], Sequence[bytes]] = tuple,
+    ) -> Delivery:
+        return delivery_of(
+            self.store,
+            self.waker,
+            sender,
+            self.clock,
+            meter or unmetered,
+            signing_keys=signing_keys,
+        )
 
     def sweeper(self, grace_ms: int = LEASE_MS, **options: Any) -> Sweeper:
         index = DueIndex(self.dynamodb, NAMES.table)
@@ -263,7 +290,7 @@ def cloud_on_moto(clock: HandClock, near_s: int = MAX_NEAR_S) -> Iterator[Cloud]
 
 
 @functools.lru_cache(maxsize=1)
-def _clients() -> tuple[DynamoDBClient, SQSClient, EventBridgeSchedulerClient]:
+def _clients() -> tuple[DynamoDBClient, SQSClient, EventBridgeSchedulerClient, SSMClient]:
     """Return clients that call once. Made once: that takes longer than most tests."""
     once = Config(retries={"total_max_attempts": 1}, max_pool_connections=32)
     session = boto3.Session("testing", "testing", region_name="eu-central-1")
@@ -271,4 +298,5 @@ def _clients() -> tuple[DynamoDBClient, SQSClient, EventBridgeSchedulerClient]:
         session.client("dynamodb", config=once),
         session.client("sqs", config=once),
         session.client("scheduler", config=once),
+        session.client("ssm", config=once),
     )

@@ -11,7 +11,7 @@ from infra.package import ROOT, resources_template
 STAGES = ("dev", "prod")
 ACCOUNT = "111122223333"
 REGION = "eu-central-1"
-FUNCTIONS = ("api_handler", "webhook", "webhook_queue", "sweeper")
+FUNCTIONS = ("api_handler", "authorizer", "webhook", "webhook_queue", "sweeper")
 
 _PSEUDO = {
     "AWS::AccountId": ACCOUNT,

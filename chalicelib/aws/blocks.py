@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chalicelib.aws import rows
+from chalicelib.aws.counter import last_id
 from chalicelib.aws.ids import LARGEST_BLOCK
 from chalicelib.aws.items import Items
 from chalicelib.aws.rows import number, text
@@ -29,11 +30,6 @@ PURGE_GOES_ON_MS = 5 * 60 * 1000
 
 OPEN_IDS = 64 * LARGEST_BLOCK
 """How far below the counter a process may still hold leased ids, and set timers under them."""
-
-
-def last_id(counter: Row | None) -> int:
-    """Return the highest id leased so far, 0 if none was."""
-    return int(counter["last_id"]["N"]) if counter and "last_id" in counter else 0
 
 
 class Blocks:

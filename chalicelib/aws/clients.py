@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
 
 CONFIG = Config(
     connect_timeout=1,
@@ -20,6 +21,9 @@ CONFIG = Config(
     max_pool_connections=50,
 )
 """Three tries of at most 4 s each: a call ends well within any function's timeout."""
+
+ONCE = CONFIG.merge(Config(read_timeout=2, retries={"mode": "standard", "total_max_attempts": 1}))
+"""One try of at most 3 s, for what a delivery waits for before it may take all of its time."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -38,3 +42,9 @@ def sqs() -> SQSClient:
 def scheduler() -> EventBridgeSchedulerClient:
     """Return this process's EventBridge Scheduler client."""
     return boto3.client("scheduler", config=CONFIG)
+
+
+@functools.lru_cache(maxsize=1)
+def ssm() -> SSMClient:
+    """Return this process's SSM client."""
+    return boto3.client("ssm", config=ONCE)

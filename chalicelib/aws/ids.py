@@ -35,9 +35,10 @@ class _Block:
 class IdLeases:
     """Hands out ids, leasing another block whenever one is used up. Thread-safe."""
 
-    def __init__(self, lease: LeaseIds, clock: Clock) -> None:
+    def __init__(self, lease: LeaseIds, clock: Clock, largest: int = LARGEST_BLOCK) -> None:
         self._lease = lease
         self._clock = clock
+        self._largest = largest
         self._blocks: dict[str, _Block] = {}
         self._lock = threading.Lock()
 
@@ -53,7 +54,7 @@ class IdLeases:
 
     def _renew(self, tenant: str, block: _Block) -> None:
         now = self._clock()
-        size = next_size(block.size, block.leased_at, now)
+        size = min(next_size(block.size, block.leased_at, now), self._largest)
         block.last = self._lease(tenant, size)
         block.used = block.last - size
         block.size, block.leased_at = size, now

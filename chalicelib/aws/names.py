@@ -39,6 +39,11 @@ class Names:
         return self.stack
 
     @property
+    def signing_secrets(self) -> str:
+        """The SSM parameter with the secrets that sign webhooks."""
+        return f"/{self.stack}/signing-secrets"
+
+    @property
     def scheduler_role(self) -> str:
         """The role with which EventBridge Scheduler invokes the webhook function."""
         return f"{self.stack}-scheduler"

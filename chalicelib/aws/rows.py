@@ -28,8 +28,10 @@ woken_at         when a sweep last sent a wake-up; void under another version
 ===============  ==================================================================================
 
 Two other kinds of item have ``id`` 0: ``C#<tenant>`` with ``last_id``, the highest id leased so
-far, and ``STORE`` with ``identity``. While a purge is cut off, the counter also has ``purge_top``,
-``purge_to`` and ``purged_at``: from where, down to where and when it removed everything.
+far, and ``STORE`` with ``identity``. Where tenants are held to a rate, the counter also has
+``paid_until`` (``counter.py``); while a purge is cut off, ``purge_top``, ``purge_to`` and
+``purged_at``: from where, down to where and when it removed everything. Keys lie under ``KEYS``
+(``keys.py``).
 """
 
 from __future__ import annotations

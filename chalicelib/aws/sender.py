@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import errno
+import io
 import os
-import re
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as DeadlinePassed
+from concurrent.futures import ThreadPoolExecutor, wait
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse, RemoteDisconnected
 from http.cookiejar import Cookie, CookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,53 +31,136 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ProtocolError
 from urllib3.poolmanager import PoolManager
 
-from chalicelib.guard import ForbiddenTarget, Guard
+from chalicelib.answer import (
+    KEPT_BODY_BYTES,
+    KEPT_BODY_S,
+    MAX_ANSWER_BYTES,
+    MAX_REASON_CHARACTERS,
+    AnswerTooLong,
+    retry_after,
+)
+from chalicelib.guard import MAX_ADDRESSES, ForbiddenTarget, Guard
 from chalicelib.ports import Call, Outcome
 
-KEPT_BODY_BYTES = 65_536
-"""How much of an answer's body is read, so that its connection can be used again."""
-
-KEPT_BODY_S = 1.0
-MAX_REASON_CHARACTERS = 200
 POOL_SIZE = 16
-_DELTA_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class _Line:
-    """One call while it is on the wire: what is sent, and the socket it is sent on."""
+    """One call while it is on the wire: its end, its socket, and what is known of its outcome.
 
-    def __init__(self, call: Call, guard: Guard, deadline_s: float) -> None:
+    One thread sends; the one that waits for it may cut the line at any moment.
+    """
+
+    def __init__(self, guard: Guard, deadline_s: float) -> None:
         self.guard = guard
         self.deadline_s = deadline_s
-        parts = urlsplit(call.url)
-        self.target = parts.path + (f"?{parts.query}" if parts.query else "")
+        self.target = ""
         self.reused = False
-        self.outcome: Outcome | None = None
-        self._socket: socket.socket | None = None
+        self.heard = False
+        self._outcome: Outcome | None = None
+        self.decided = threading.Event()
+        self._ends = time.monotonic() + deadline_s
+        self._handle: socket.socket | None = None
         self._cut = False
         self._lock = threading.Lock()
 
-    def opened(self, connection: HTTPConnection, *, reused: bool) -> None:
-        """Note the connection the call goes out on."""
-        self.reused = reused
+    def left_s(self) -> float:
+        """Return how many seconds of the call's time are left; ``TimeoutError`` if none are."""
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def hold(self, connection: socket.socket) -> None:
+        """Note what the call goes out on; raise ``TimeoutError`` if it has been cut.
+
+        Noted is a handle of the line's own: what shuts down an ``SSLSocket`` ends its encryption
+        first, while the other thread may be sending.
+        """
         with self._lock:
-            self._socket = connection.sock
             if self._cut:
-                self._close()
+                raise TimeoutError
+            self._release()
+            fd, family, kind = connection.fileno(), connection.family, connection.type
+            self._handle = socket.fromfd(fd, family, kind)
+
+    def decide(self, outcome: Outcome) -> Outcome:
+        """Note what came of the call unless that is known already; return what is known."""
+        with self._lock:
+            self._outcome = self._outcome or outcome
+        self.decided.set()
+        return self._outcome
+
+    def end(self) -> None:
+        """Let go of the connection: it may be kept for others."""
+        with self._lock:
+            self._release()
 
     def cut(self) -> None:
         """End the call now, wherever it is."""
         with self._lock:
             self._cut = True
-            self._close()
+            if self._handle is not None:
+                with contextlib.suppress(OSError):
+                    self._handle.shutdown(socket.SHUT_RDWR)
 
-    def _close(self) -> None:
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+    def _release(self) -> None:
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
 
 
 _line: contextvars.ContextVar[_Line] = contextvars.ContextVar("line")
+
+
+class _TooLong(AnswerTooLong, HTTPException):
+    """Known to ``http.client``'s callers as a broken answer."""
+
+
+class _Ear(io.RawIOBase):
+    """Reads the bytes of one answer, only so many, and tells the line that there are some."""
+
+    def __init__(self, raw: io.RawIOBase, line: _Line) -> None:
+        self._raw = raw
+        self._line = line
+        self._left = MAX_ANSWER_BYTES
+        self.in_head = True
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._raw.readinto(buffer) or 0
+        self._left -= count
+        if self._left < 0:
+            raise _TooLong
+        if not count and self._line.heard and self.in_head:
+            raise HTTPException("closed in the middle of its headers")
+        self._line.heard = self._line.heard or count > 0
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answer(HTTPResponse):
+    """An answer that comes after all interim ones, with headers that are complete.
+
+    ``http.client`` passes over 100 alone, and takes headers that break off for all there are.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._ear = _Ear(self.fp.detach(), _line.get())
+        self.fp = io.BufferedReader(self._ear)
+
+    def begin(self, *arguments: Any, **options: Any) -> None:
+        super().begin(*arguments, **options)
+        while HTTPStatus.SWITCHING_PROTOCOLS < self.status < HTTPStatus.OK:
+            self.headers = self.msg = None  # type: ignore[assignment]
+            super().begin(*arguments, **options)
+        self._ear.in_head = False
 
 
 class _Sending:
@@ -86,11 +170,11 @@ class _Sending:
 
     def request(self, method: str, url: str, *arguments: Any, **options: Any) -> None:
         line = _line.get()
-        reused = self.calls > 0 and self.sock is not None  # type: ignore[attr-defined]
+        line.reused = self.calls > 0 and self.sock is not None  # type: ignore[attr-defined]
         self.calls += 1
         if self.sock is None:  # type: ignore[attr-defined]
             self.connect()  # type: ignore[attr-defined]
-        line.opened(self, reused=reused)  # type: ignore[arg-type]
+        line.hold(self.sock)  # type: ignore[attr-defined]
         super().request(method, line.target, *arguments, **options)  # type: ignore[misc]
 
     def _new_conn(self) -> socket.socket:
@@ -103,17 +187,17 @@ class _Sending:
             raise NameResolutionError(host, self, failure) from error  # type: ignore[arg-type]
         _line.get().guard.check(host, [str(address[0]) for *_, address in found])
         try:
-            return _connect(found, self.timeout)  # type: ignore[attr-defined]
+            return _connect(found[:MAX_ADDRESSES], _line.get())
         except OSError as error:
             raise NewConnectionError(self, str(error)) from error  # type: ignore[arg-type]
 
 
 class _HTTPConnection(_Sending, HTTPConnection):
-    pass
+    response_class = _Answer
 
 
 class _HTTPSConnection(_Sending, HTTPSConnection):
-    pass
+    response_class = _Answer
 
 
 class _HTTPPool(HTTPConnectionPool):
@@ -124,13 +208,13 @@ class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
 
 
-def _connect(found: Sequence[Any], timeout: float) -> socket.socket:
+def _connect(found: Sequence[Any], line: _Line) -> socket.socket:
     """Connect to the first of the resolved addresses that answers."""
     failure: OSError = OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
     for family, kind, proto, _, address in found:
         connection = socket.socket(family, kind, proto)
         try:
-            connection.settimeout(timeout)
+            connection.settimeout(line.left_s())
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.connect(address)
         except OSError as error:
@@ -161,8 +245,8 @@ class RequestsSender:
     def __init__(self, deadline_s: float, guard: Guard, threads: int = POOL_SIZE) -> None:
         self._deadline_s = deadline_s
         self._guard = guard
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="send")
         self._session = _session()
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="send")
 
     def close(self) -> None:
         """Close every connection."""
@@ -171,45 +255,48 @@ class RequestsSender:
 
     def send(self, call: Call) -> Outcome:
         """Send an empty POST and return what came of it within the deadline."""
-        line = _Line(call, self._guard, call.deadline_s(self._deadline_s))
-        sending: Future[Outcome] = self._threads.submit(self._send, call, line)
-        try:
-            return sending.result(line.deadline_s)
-        except (DeadlinePassed, requests.Timeout):
-            # Read before the cut: http.client takes headers that it cuts off for complete ones.
-            outcome = line.outcome
-            sending.cancel()
-            line.cut()
-            return outcome or Outcome(error=f"timed out after {line.deadline_s:g} s")
-        except Exception as error:  # noqa: BLE001 - whatever a receiver does is an outcome
-            return Outcome(error=_reason(error))
+        line = _Line(self._guard, call.deadline_s(self._deadline_s))
+        sending = self._threads.submit(self._send, call, line)
+        if line.decided.wait(line.deadline_s):
+            with contextlib.suppress(TimeoutError):
+                wait([sending], min(KEPT_BODY_S, line.left_s()))
+        outcome = line.decide(Outcome(error=_timed_out(line.deadline_s)))
+        sending.cancel()
+        line.cut()
+        return outcome
 
-    def _send(self, call: Call, line: _Line) -> Outcome:
+    def _send(self, call: Call, line: _Line) -> None:
         _line.set(line)
         try:
-            return self._post(call, line, self._session)
+            self._exchange(call, line)
+        except Exception as error:  # noqa: BLE001 - whatever a receiver does is an outcome
+            line.decide(Outcome(error=_reason(error, line.deadline_s)))
+        finally:
+            line.end()
+
+    def _exchange(self, call: Call, line: _Line) -> None:
+        try:
+            _post(self._session, call, line)
         except requests.ConnectionError as error:
-            if not (line.reused and _unanswered(error)):
+            if line.heard or not (line.reused and _unanswered(error)):
                 raise
+        else:
+            return
         # The receiver had closed a kept-alive connection: not a failure of this attempt.
         with _session() as fresh:
-            return self._post(call, line, fresh)
+            _post(fresh, call, line)
 
-    def _post(self, call: Call, line: _Line, session: requests.Session) -> Outcome:
-        response = session.post(
-            call.url,
-            headers=call.headers,
-            timeout=line.deadline_s,
-            allow_redirects=False,
-            stream=True,
-        )
-        line.outcome = Outcome(
-            status=response.status_code,
-            retry_after=_seconds(response.headers.get("Retry-After", "")),
-        )
-        with response:
-            _read_rest(response)
-        return line.outcome
+
+def _post(session: requests.Session, call: Call, line: _Line) -> None:
+    parts = urlsplit(call.url)
+    line.target = parts.path + (f"?{parts.query}" if parts.query else "")
+    response = session.post(
+        call.url, headers=call.headers, timeout=line.left_s(), allow_redirects=False, stream=True
+    )
+    asked = retry_after(response.headers.get("Retry-After", ""))
+    line.decide(Outcome(status=response.status_code, retry_after=asked))
+    with response:
+        _read_rest(response)
 
 
 class _NoCookies(CookiePolicy):
@@ -246,50 +333,55 @@ def _read_rest(response: requests.Response) -> None:
 
     The status has already decided: a body that is long, slow or broken only costs its connection.
     """
-    deadline = time.monotonic() + KEPT_BODY_S
     left = KEPT_BODY_BYTES
-    try:
-        while left > 0 and time.monotonic() < deadline:
+    with contextlib.suppress(HTTPError, OSError):
+        while left > 0:
             chunk = response.raw.read1(left)
             if not chunk:
                 response.raw.release_conn()
                 return
             left -= len(chunk)
-    except (HTTPError, OSError):
-        return
-
-
-def _seconds(text: str) -> float | None:
-    """Return what Retry-After asks for, where it is a number of seconds."""
-    return float(text) if _DELTA_SECONDS.fullmatch(text) else None
 
 
 def _unanswered(error: BaseException) -> bool:
-    """Tell whether a connection ended before the first byte of an answer."""
+    """Tell whether a connection ended before its answer did."""
     return any(isinstance(cause, ProtocolError) for cause in _causes(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield ``error`` and everything it wraps, outermost first."""
-    cause: object = error
-    while isinstance(cause, BaseException):
+    cause: BaseException | None = error
+    while cause is not None:
         yield cause
-        inner = getattr(cause, "reason", None) or next(iter(cause.args), None)
-        cause = inner if isinstance(inner, BaseException) else cause.__cause__
+        wrapped = (getattr(cause, "reason", None), *cause.args, cause.__cause__)
+        cause = next((inner for inner in wrapped if isinstance(inner, BaseException)), None)
 
 
-def _reason(error: BaseException) -> str:
+def _timed_out(deadline_s: float) -> str:
+    return f"timed out after {deadline_s:g} s"
+
+
+def _reason(error: BaseException, deadline_s: float) -> str:
     """Say in words a person can act on why there was no answer."""
-    if isinstance(error, ForbiddenTarget):
-        return str(error)
     causes = list(_causes(error))
-    if any(isinstance(cause, NameResolutionError) for cause in causes):
-        return "host name not found"
-    if any(isinstance(cause, ssl.SSLError) for cause in causes):
-        return f"TLS failed: {causes[-1]}"
+    for cause in causes:
+        if isinstance(cause, (TimeoutError, requests.Timeout)):
+            return _timed_out(deadline_s)
+        if isinstance(cause, (ForbiddenTarget, AnswerTooLong)):
+            return str(cause)
+        if isinstance(cause, NameResolutionError):
+            return "host name not found"
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS failed: {causes[-1]}"[:MAX_REASON_CHARACTERS]
+    return _broken(causes)
+
+
+def _broken(causes: Sequence[BaseException]) -> str:
     for cause in reversed(causes):
         if isinstance(cause, OSError) and cause.errno and cause.errno > 0:
             return os.strerror(cause.errno).lower()
-    if _unanswered(error):
+        if isinstance(cause, HTTPException) and not isinstance(cause, RemoteDisconnected):
+            return f"not an HTTP answer: {cause}"[:MAX_REASON_CHARACTERS]
+    if _unanswered(causes[0]):
         return "connection closed without an answer"
-    return f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS]
+    return f"{type(causes[0]).__name__}: {causes[0]}"[:MAX_REASON_CHARACTERS]

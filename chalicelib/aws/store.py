@@ -17,7 +17,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chalicelib.aws import rows
-from chalicelib.aws.blocks import Blocks, last_id
+from chalicelib.aws.blocks import Blocks
+from chalicelib.aws.counter import Counter
 from chalicelib.aws.failures import ConditionFailed
 from chalicelib.aws.ids import IdLeases
 from chalicelib.aws.items import Items
@@ -33,6 +34,7 @@ from chalicelib.ports import (
     Reschedule,
     Settlement,
 )
+from chalicelib.rate import Rate
 from chalicelib.timer import NewTimer, Status, Timer, Wakeup
 
 if TYPE_CHECKING:
@@ -54,11 +56,13 @@ class DynamoDBTimerStore:
         clock: Clock,
         *,
         retention_days: float = 7.0,
+        rate: Rate | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._items = Items(client, table, sleep)
         self._blocks = Blocks(self._items, clock)
-        self._ids = IdLeases(self._lease_ids, clock)
+        self._counter = Counter(self._items, clock, rate)
+        self._ids = IdLeases(self._counter.lease, clock, self._counter.largest_lease)
         self._retention_s = int(retention_days * _DAY_S)
         self._identity: str | None = None
 
@@ -192,15 +196,6 @@ class DynamoDBTimerStore:
         except ConditionFailed as failure:
             return failure.row or row
         return row
-
-    def _lease_ids(self, tenant: str, count: int) -> int:
-        """Raise a tenant's counter and return where it stands. A repeated raise leaves a gap."""
-        counter = self._items.update(
-            rows.counter_key(tenant),
-            "SET #f = :format ADD #last_id :count",
-            {":format": number(rows.FORMAT), ":count": number(count)},
-        )
-        return last_id(counter)
 
     def _failed(
         self, tenant: str, before: int | None, limit: int

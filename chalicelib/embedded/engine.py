@@ -14,6 +14,7 @@ from chalicelib.embedded.sender import AiohttpSender
 from chalicelib.embedded.server import WriteServer
 from chalicelib.embedded.writer import Writer
 from chalicelib.ports import Clock
+from chalicelib.rate import Rate
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +29,12 @@ async def serve(
     policy: Policy,
     clock: Clock,
     stopped: asyncio.Event,
+    *,
+    rate: Rate | None = None,
 ) -> None:
     """Own ``folder`` and fire its timers until ``stopped``. Raises ``StartupError``."""
     with folder.locked():
-        writer = Writer(str(folder.store))
+        writer = Writer(str(folder.store), rate)
         sender = make_sender()
         dispatcher = Dispatcher(writer, sender, policy, clock, random.random)
         server = WriteServer(writer, dispatcher.wake_at)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from chalicelib.guard import Guard
+from chalicelib.guard import MAX_ADDRESSES, Guard
 
 THREADS = 128
 """Look-ups at once. A name server that does not answer holds a thread for seconds, and must not
@@ -30,11 +30,13 @@ class GuardedResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Return the addresses of ``host``. Raises ``OSError`` and ``ForbiddenTarget``."""
-        look_up = functools.partial(
-            socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM
-        )
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
-        results = [
+        look_up = functools.partial(self._look_up, host, port, family)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+
+    def _look_up(self, host: str, port: int, family: int) -> list[ResolveResult]:
+        found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        self._guard.check(host, [str(address[0]) for *_, address in found])
+        return [
             ResolveResult(
                 hostname=host,
                 host=str(address[0]),
@@ -43,10 +45,8 @@ class GuardedResolver(AbstractResolver):
                 proto=proto,
                 flags=_NUMERIC,
             )
-            for kind, _, proto, _, address in found
+            for kind, _, proto, _, address in found[:MAX_ADDRESSES]
         ]
-        self._guard.check(host, [result["host"] for result in results])
-        return results
 
     async def close(self) -> None:
         """Let the threads go; a look-up that hangs ends by itself."""

@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import os
-import re
+import socket
 import ssl
 from contextvars import ContextVar
 from typing import Any
-from weakref import WeakSet
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
+from chalicelib.answer import (
+    KEPT_BODY_BYTES,
+    KEPT_BODY_S,
+    MAX_ANSWER_BYTES,
+    MAX_REASON_CHARACTERS,
+    AnswerTooLong,
+    retry_after,
+)
 from chalicelib.embedded.resolver import GuardedResolver
 from chalicelib.guard import ForbiddenTarget, Guard
 from chalicelib.ports import Call, Outcome
 
-KEPT_BODY_BYTES = 65_536
-"""How much of an answer's body is read, so that its connection can be used again."""
-
-KEPT_BODY_S = 1.0
-MAX_REASON_CHARACTERS = 200
 KEEPALIVE_S = 15.0
 _REASONS: dict[type[Exception], str] = {
     ForbiddenTarget: "{}",
+    AnswerTooLong: "{}",
+    aiohttp.ClientResponseError: "not an HTTP answer: {0.message}",
     aiohttp.ClientConnectorDNSError: "host name not found",
     aiohttp.ServerDisconnectedError: "connection closed without an answer",
     aiohttp.ClientSSLError: "TLS failed: {}",
     ssl.SSLError: "TLS failed: {}",
 }
-_reused: ContextVar[bool] = ContextVar("reused", default=False)
-_DELTA_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class AiohttpSender:
@@ -45,10 +49,10 @@ class AiohttpSender:
 
     def __init__(self, deadline_s: float, guard: Guard) -> None:
         self._deadline_s = deadline_s
-        self._guard = guard
         self._resolver = GuardedResolver(guard)
-        self._session = self._open(_Connector(self._resolver, keepalive_timeout=KEEPALIVE_S))
-        self._fresh = self._open(_Connector(self._resolver, force_close=True))
+        connector = functools.partial(_Connector, guard, self._resolver)
+        self._session = self._open(connector(keepalive_timeout=KEEPALIVE_S))
+        self._fresh = self._open(connector(force_close=True))
 
     async def close(self) -> None:
         """Close every connection."""
@@ -70,17 +74,16 @@ class AiohttpSender:
         try:
             return await self._post(self._session, call, deadline_s)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            if not _reused.get():
+            used = _protocol.get()
+            if used is None or not used.reused or used.heard:
                 raise
         # The receiver had closed a kept-alive connection: not a failure of this attempt.
         return await self._post(self._fresh, call, max(deadline - clock(), 0.001))
 
     async def _post(self, session: aiohttp.ClientSession, call: Call, left_s: float) -> Outcome:
-        _reused.set(False)
-        url = URL(call.url, encoded=True)
-        self._guard.check_literal(url.host or "")
+        _protocol.set(None)
         response = await session.post(
-            url,
+            URL(call.url, encoded=True),
             headers=call.headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=left_s, ceil_threshold=math.inf),
@@ -88,7 +91,8 @@ class AiohttpSender:
         async with response:
             if not response.content.at_eof():
                 await _read_rest(response.content)
-        return Outcome(status=response.status, retry_after=_seconds(response))
+        asked = retry_after(response.headers.get("Retry-After", ""))
+        return Outcome(status=response.status, retry_after=asked)
 
     @staticmethod
     def _open(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
@@ -101,20 +105,78 @@ class AiohttpSender:
         )
 
 
+class _Protocol(ResponseHandler):
+    """Tells whether an answer has begun on its connection, and takes in only so much of one."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.reused = False
+        self._used = False
+        self._left = MAX_ANSWER_BYTES
+
+    @property
+    def heard(self) -> bool:
+        """Whether the receiver has sent anything since the last request."""
+        return self._left < MAX_ANSWER_BYTES
+
+    def expect(self) -> None:
+        """Get ready for the answer to a request that is about to be sent."""
+        self.reused, self._used = self._used, True
+        self._left = MAX_ANSWER_BYTES
+
+    def data_received(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left >= 0:
+            super().data_received(data)
+            return
+        super().data_received(data[: self._left])
+        self.set_exception(AnswerTooLong())
+        if self.transport is not None:
+            self.transport.abort()
+
+
+_protocol: ContextVar[_Protocol | None] = ContextVar("protocol", default=None)
+
+
 class _Connector(aiohttp.TCPConnector):
-    """Notes whether the connection it gives was used before. (Tracing would, at twice the cost
-    of a whole call.)
+    """Opens connections to checked addresses only, and notes which one a call goes out on.
+
+    (Tracing would tell too, at twice the cost of a whole call.)
     """
 
-    def __init__(self, resolver: GuardedResolver, **options: Any) -> None:
-        super().__init__(limit=0, resolver=resolver, **options)
-        self._used: WeakSet[object] = WeakSet()
+    def __init__(self, guard: Guard, resolver: GuardedResolver, **options: Any) -> None:
+        make_socket = functools.partial(_checked_socket, guard)
+        super().__init__(limit=0, resolver=resolver, socket_factory=make_socket, **options)
+        self._factory = functools.partial(_Protocol, self._loop)  # type: ignore[assignment]
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         connection = await super().connect(req, traces, timeout)
-        _reused.set(connection.protocol in self._used)
-        self._used.add(connection.protocol)
+        if isinstance(connection.protocol, _Protocol):
+            connection.protocol.expect()
+            _protocol.set(connection.protocol)
         return connection
+
+    async def _wrap_create_connection(
+        self, *arguments: Any, addr_infos: list[Any], **options: Any
+    ) -> Any:
+        """Try each address once: aiohttp goes on to try all but the first again, and so on."""
+        try:
+            return await super()._wrap_create_connection(
+                *arguments, addr_infos=addr_infos, **options
+            )
+        except aiohttp.ClientConnectorError:
+            addr_infos.clear()
+            raise
+
+
+def _checked_socket(guard: Guard, info: tuple[Any, ...]) -> socket.socket:
+    """Make the socket for one address, the last thing before it is connected to.
+
+    The resolver has checked what names stand for; of addresses in a URL it hears nothing.
+    """
+    family, kind, proto, _, (address, *_) = info
+    guard.check(address, [address])
+    return socket.socket(family, kind, proto)
 
 
 async def _read_rest(body: aiohttp.StreamReader) -> None:
@@ -134,19 +196,13 @@ async def _read_rest(body: aiohttp.StreamReader) -> None:
         return
 
 
-def _seconds(response: aiohttp.ClientResponse) -> float | None:
-    """Return what Retry-After asks for, where it is a number of seconds."""
-    text = response.headers.get("Retry-After", "")
-    return float(text) if _DELTA_SECONDS.fullmatch(text) else None
-
-
 def _reason(error: Exception, deadline_s: float) -> str:
     """Say in words a person can act on why there was no answer."""
     if isinstance(error, asyncio.TimeoutError):
         return f"timed out after {deadline_s:g} s"
     for kind, reason in _REASONS.items():
         if isinstance(error, kind):
-            return reason.format(error)
+            return reason.format(error)[:MAX_REASON_CHARACTERS]
     if isinstance(error, OSError) and error.errno and error.errno > 0:
         return os.strerror(error.errno).lower()
     return f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS]

@@ -11,6 +11,7 @@ from typing import Any
 from chalicelib.embedded.database import MEMORY, open_store, unavailable_on_error
 from chalicelib.errors import TimerChanged, TimerInFlight, TimerNotFound
 from chalicelib.ports import Arm, Claim, Page, Refusal, Refused, Reschedule, Settlement
+from chalicelib.rate import Limiter, Rate
 from chalicelib.record import decode, encode
 from chalicelib.timer import NewTimer, Status, Timer, Wakeup
 
@@ -26,15 +27,17 @@ _FIELDS = (
 class SQLiteTimerStore:
     """Timers in one SQLite file. Each method is one transaction unless one is open already."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, rate: Rate | None = None) -> None:
+        """``rate`` holds tenants to so many creates a second, of those that this object makes."""
         self._connection = connection
+        self._limiter = Limiter(rate)
         self._durable: bool | None = None
         (self._identity,) = connection.execute("SELECT identity FROM store").fetchone()
 
     @classmethod
-    def in_memory(cls) -> SQLiteTimerStore:
+    def in_memory(cls, rate: Rate | None = None) -> SQLiteTimerStore:
         """Return an empty store that lives as long as its object."""
-        return cls(open_store(MEMORY))
+        return cls(open_store(MEMORY), rate)
 
     def identity(self) -> str:
         """Return the random name this store was born with."""
@@ -73,6 +76,7 @@ class SQLiteTimerStore:
 
     def create(self, new: NewTimer, arm: Arm) -> Timer:
         """Give ``new`` the tenant's next id and store it."""
+        self._limiter.admit(new.tenant, new.created_at)
         with self.transaction():
             timer = Timer.first(new, self._next_id(new.tenant))
             if not arm(timer):

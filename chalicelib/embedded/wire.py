@@ -1,5 +1,5 @@
-"""What goes over the local socket: one JSON array a line, ``[method, arguments]`` there and
-``[error code or null, result or detail]`` back.
+"""What goes over the local socket: one JSON array a line, ``[method, arguments]`` there and back
+``[null, result]``, or ``[error code, detail]`` and where there is one the ``Retry-After``.
 """
 
 from __future__ import annotations
@@ -9,13 +9,21 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chalicelib.errors import TimerChanged, TimerInFlight, TimerNotFound, TimersError, Unavailable
+from chalicelib.errors import (
+    RateLimited,
+    TimerChanged,
+    TimerInFlight,
+    TimerNotFound,
+    TimersError,
+    Unavailable,
+)
 from chalicelib.ports import Reschedule
 from chalicelib.record import decode, encode
 from chalicelib.timer import NewTimer, Status, Timer
 
-_ERRORS: Mapping[str, Callable[[str], TimersError]] = {
-    error.code: error for error in (TimerNotFound, TimerInFlight, TimerChanged, Unavailable)
+_ERRORS: Mapping[str, Callable[..., TimersError]] = {
+    error.code: error
+    for error in (TimerNotFound, TimerInFlight, TimerChanged, RateLimited, Unavailable)
 }
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -40,15 +48,16 @@ def result(value: object) -> bytes:
 
 def error(raised: TimersError) -> bytes:
     """Return the answer to a request that was refused."""
-    return _encode([raised.code, raised.detail]).encode() + b"\n"
+    retry_after = [raised.retry_after] if isinstance(raised, (RateLimited, Unavailable)) else []
+    return _encode([raised.code, raised.detail, *retry_after]).encode() + b"\n"
 
 
 def read_answer(line: bytes) -> Any:
     """Return the result in an answer; raise the error in it."""
-    code, value = json.loads(line)
+    code, *values = json.loads(line)
     if code is not None:
-        raise _ERRORS.get(code, Unavailable)(value)
-    return value
+        raise _ERRORS.get(code, Unavailable)(*values)
+    return values[0]
 
 
 def read_timer(value: dict[str, Any]) -> Timer:

@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 from chalicelib.embedded.database import MEMORY, open_store
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.errors import TimersError, Unavailable
+from chalicelib.rate import Rate
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +54,13 @@ class Writer:
     Must be made and used on a running event loop.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, rate: Rate | None = None) -> None:
+        """``rate`` is what tenants are held to; see ``SQLiteTimerStore``."""
         self._path = path
         self._connection = open_store(path)
         if path != MEMORY:
             _grow_log(path)
-        self.store = SQLiteTimerStore(self._connection)
+        self.store = SQLiteTimerStore(self._connection, rate)
         self._loop = asyncio.get_running_loop()
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
         self._waiting: list[_Write[Any]] = []

@@ -1,10 +1,11 @@
-"""Every store the service can run on: a contract test is run once on each."""
+"""Every store and sender the service can run on: a contract test is run once on each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,8 +14,21 @@ from chalicelib.aws.store import DynamoDBTimerStore
 from chalicelib.embedded.folder import DataFolder
 from chalicelib.embedded.keys import SQLiteKeyStore
 from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.guard import Guard
 from chalicelib.ports import KeyStore, TimerStore
+from chalicelib.rate import Rate
 from tests.clock import HandClock
+from tests.contract.senders import (
+    AMPLE_S,
+    AS_SERVED,
+    OPEN,
+    SENDERS,
+    ClosableSender,
+    Listen,
+    Make,
+    Start,
+)
+from tests.contract.wire import Answer, Receiver
 from tests.dynamodb import dynamodb_on_moto, empty_table
 
 if TYPE_CHECKING:
@@ -27,17 +41,30 @@ def dynamodb() -> Iterator[DynamoDBClient]:
         yield client
 
 
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def rate() -> Rate | None:
+    """Return what tenants are held to: nothing, unless a module says otherwise."""
+    return None
+
+
 @pytest.fixture(params=["sqlite", "dynamodb"])
-def store(request: pytest.FixtureRequest) -> Iterator[TimerStore]:
+def store(
+    request: pytest.FixtureRequest, clock: HandClock, rate: Rate | None
+) -> Iterator[TimerStore]:
     """Return an empty store."""
     if request.param == "sqlite":
-        in_memory = SQLiteTimerStore.in_memory()
+        in_memory = SQLiteTimerStore.in_memory(rate)
         yield in_memory
         in_memory.close()
     else:
         client = request.getfixturevalue("dynamodb")
         with empty_table(client) as table:
-            yield DynamoDBTimerStore(client, table, HandClock())
+            yield DynamoDBTimerStore(client, table, clock, rate=rate)
 
 
 @pytest.fixture(params=["sqlite", "dynamodb"])
@@ -49,3 +76,49 @@ def key_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KeySto
         client = request.getfixturevalue("dynamodb")
         with empty_table(client) as table:
             yield DynamoDBKeyStore(client, table)
+
+
+@pytest.fixture(params=SENDERS)
+def start(request: pytest.FixtureRequest) -> Iterator[Start]:
+    """Return what makes a sender with a deadline."""
+    with _starting(SENDERS[request.param]) as started:
+        yield started
+
+
+@pytest.fixture(params=AS_SERVED)
+def start_as_served(request: pytest.FixtureRequest) -> Iterator[Start]:
+    """Return what makes a sender with a deadline, on every event loop that it is served on."""
+    with _starting(AS_SERVED[request.param]) as started:
+        yield started
+
+
+@contextmanager
+def _starting(make: Make) -> Iterator[Start]:
+    senders: list[ClosableSender] = []
+
+    def started(deadline_s: float = AMPLE_S, guard: Guard = OPEN) -> ClosableSender:
+        senders.append(make(deadline_s, guard))
+        return senders[-1]
+
+    yield started
+    for sender in senders:
+        sender.close()
+
+
+@pytest.fixture
+def sender(start: Start) -> ClosableSender:
+    return start()
+
+
+@pytest.fixture
+def listen() -> Iterator[Listen]:
+    """Return what makes a receiver that gives these answers."""
+    receivers: list[Receiver] = []
+
+    def listening(*answers: Answer, **options: Any) -> Receiver:
+        receivers.append(Receiver(*answers, **options))
+        return receivers[-1]
+
+    yield listening
+    for receiver in receivers:
+        receiver.close()

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
+import gzip
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Protocol
 
 import pytest
 
 from chalicelib.aws.sender import RequestsSender
-from chalicelib.embedded.sender import KEPT_BODY_BYTES, AiohttpSender
-from chalicelib.guard import Guard
-from chalicelib.ports import Call, Outcome, Sender
+from chalicelib.ports import Call, Outcome
+from tests.contract.senders import (
+    AMPLE_S,
+    OPEN,
+    SHORT_S,
+    SOON_S,
+    ClosableSender,
+    Listen,
+    Start,
+    call,
+    timed,
+)
 from tests.contract.wire import (
     Answer,
-    Receiver,
     answer,
     answer_and_close,
     close,
@@ -29,99 +35,6 @@ from tests.contract.wire import (
     reset,
     talk,
 )
-
-AMPLE_S = 5.0
-SHORT_S = 0.3
-SOON_S = 1.0
-"""Within this a call with a deadline of ``SHORT_S`` is over on a busy machine too."""
-
-
-class ClosableSender(Sender, Protocol):
-    """A sender that holds connections."""
-
-    def close(self) -> None: ...
-
-
-class OnALoop:
-    """The sender of the embedded engine, on an event loop in a thread of its own."""
-
-    def __init__(self, deadline_s: float, guard: Guard) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self._sender = asyncio.run_coroutine_threadsafe(
-            self._make(deadline_s, guard), self._loop
-        ).result()
-
-    def send(self, call: Call) -> Outcome:
-        return asyncio.run_coroutine_threadsafe(self._sender.send(call), self._loop).result()
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._sender.close(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
-
-    @staticmethod
-    async def _make(deadline_s: float, guard: Guard) -> AiohttpSender:
-        return AiohttpSender(deadline_s, guard)
-
-
-OPEN = Guard(allow_private=True)
-
-SENDERS: dict[str, Callable[[float, Guard], ClosableSender]] = {
-    "aiohttp": OnALoop,
-    "requests": RequestsSender,
-}
-
-Start = Callable[..., ClosableSender]
-Listen = Callable[..., Receiver]
-
-
-@pytest.fixture(params=SENDERS)
-def start(request: pytest.FixtureRequest) -> Iterator[Start]:
-    """Return what makes a sender with a deadline."""
-    senders: list[ClosableSender] = []
-
-    def started(deadline_s: float = AMPLE_S, guard: Guard = OPEN) -> ClosableSender:
-        senders.append(SENDERS[request.param](deadline_s, guard))
-        return senders[-1]
-
-    yield started
-    for sender in senders:
-        sender.close()
-
-
-@pytest.fixture
-def sender(start: Start) -> ClosableSender:
-    return start()
-
-
-@pytest.fixture
-def listen() -> Iterator[Listen]:
-    """Return what makes a receiver that gives these answers."""
-    receivers: list[Receiver] = []
-
-    def listening(*answers: Answer) -> Receiver:
-        receivers.append(Receiver(*answers))
-        return receivers[-1]
-
-    yield listening
-    for receiver in receivers:
-        receiver.close()
-
-
-def call(receiver: Receiver, target: str = "/hook/7", **headers: str) -> Call:
-    return Call(url=f"http://127.0.0.1:{receiver.port}{target}", headers=dict(headers))
-
-
-def timed(sender: Sender, wanted: Call) -> tuple[Outcome, float]:
-    """Send, and return the outcome and how many seconds that took."""
-    started = time.monotonic()
-    outcome = sender.send(wanted)
-    return outcome, time.monotonic() - started
-
 
 # What is sent
 
@@ -242,9 +155,23 @@ def test_the_receivers_wish_when_to_come_back_is_read(
     assert sender.send(call(receiver)) == Outcome(status=503, retry_after=seconds)
 
 
-def test_a_word_to_go_on_is_no_answer_yet(sender: ClosableSender, listen: Listen) -> None:
-    receiver = listen(talk(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"))
-    assert sender.send(call(receiver)).status == 204
+@pytest.mark.parametrize("status", [100, 102, 103, 199])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_word_to_go_on_is_no_answer_yet(
+    sender: ClosableSender, listen: Listen, status: int, times: int
+) -> None:
+    interim = b"HTTP/1.1 %d Go on\r\nLink: </a>\r\n\r\n" % status
+    receiver = listen(talk(interim * times + b"HTTP/1.1 204 No Content\r\n\r\n"))
+    assert sender.send(call(receiver)) == Outcome(status=204)
+
+
+def test_another_protocol_than_the_one_asked_for_is_no_success(
+    sender: ClosableSender, listen: Listen
+) -> None:
+    receiver = listen(
+        talk(b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n")
+    )
+    assert sender.send(call(receiver)) == Outcome(status=101)
 
 
 def test_an_answer_without_a_length_ends_with_its_connection(
@@ -275,10 +202,26 @@ def test_a_broken_body_does_not_undo_the_status(
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"HTTP/1.1 abc Nonsense\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * 20_000 + b"\r\n",
         b"HTTP/1.1 2",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: a",
+        b"HTTP/1.1 103 Early\r\n\r\n",
+        b"HTTP/1.1 103 Early\r\nLink: </a>\r\n",
         b"\x00" * 1_000,
     ],
-    ids=["another protocol", "no status", "an endless header", "cut short", "zeros"],
+    ids=[
+        "another protocol",
+        "no status",
+        "an endless header",
+        "endless headers",
+        "cut in the status",
+        "cut after the status",
+        "cut in a header",
+        "cut after an interim answer",
+        "cut in an interim answer",
+        "zeros",
+    ],
 )
 def test_what_is_no_http_answer_is_a_failed_attempt(
     sender: ClosableSender, listen: Listen, raw: bytes
@@ -289,6 +232,15 @@ def test_what_is_no_http_answer_is_a_failed_attempt(
     assert outcome.error
     assert len(outcome.error) < 300
     assert len(receiver.requests) == 1
+
+
+def test_a_body_is_passed_over_without_being_decoded(
+    sender: ClosableSender, listen: Listen
+) -> None:
+    receiver = listen(answer(200, "Content-Encoding: gzip", body=b"not gzip at all"))
+    for _ in range(2):
+        assert sender.send(call(receiver)) == Outcome(status=200)
+    assert [request.connection for request in receiver.requests] == [1, 1]
 
 
 # No answer
@@ -358,6 +310,102 @@ def test_a_body_that_drips_does_not_put_off_the_deadline(start: Start, listen: L
     assert took_s < SOON_S
 
 
+@pytest.mark.parametrize(
+    ("first", "drop"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: ", b"a"),
+        (b"HTTP/1.1 200 ", b"O"),
+    ],
+    ids=["interim answers", "an interim header", "a status"],
+)
+def test_no_other_beginning_that_drips_puts_off_the_deadline(
+    start: Start, listen: Listen, first: bytes, drop: bytes
+) -> None:
+    outcome, took_s = timed(start(SHORT_S), call(listen(drip(first, drop))))
+    assert outcome == Outcome(error="timed out after 0.3 s")
+    assert took_s < SOON_S
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten how long the senders wait for a body."""
+    for module in ("chalicelib.aws.sender", "chalicelib.embedded.sender"):
+        monkeypatch.setattr(f"{module}.KEPT_BODY_S", 0.1)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_body_that_drips_is_left_long_before_the_deadline(start: Start, listen: Listen) -> None:
+    receiver = listen(drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x"))
+    outcome, took_s = timed(start(10 * AMPLE_S), call(receiver))
+    assert outcome == Outcome(status=200)
+    assert took_s < AMPLE_S
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+    ],
+    ids=["none of it", "no chunk", "a huge chunk", "no end of the trailers"],
+)
+def test_a_body_that_does_not_come_is_left_long_before_the_deadline(
+    start: Start, listen: Listen, raw: bytes
+) -> None:
+    outcome, took_s = timed(start(10 * AMPLE_S), call(listen(drip(raw, b""))))
+    assert outcome == Outcome(status=200)
+    assert took_s < AMPLE_S
+
+
+@pytest.mark.parametrize(
+    "greet",
+    [hang, drip(b"\x16\x03\x03\x40\x00", b"\x02")],
+    ids=["without a word", "of a byte at a time"],
+)
+def test_a_tls_handshake_without_an_end_is_left_at_the_deadline(
+    start: Start, listen: Listen, greet: Answer
+) -> None:
+    receiver = listen(greet=greet)
+    wanted = Call(url=f"https://127.0.0.1:{receiver.port}/7", headers={})
+    outcome, took_s = timed(start(SHORT_S), wanted)
+    assert outcome == Outcome(error="timed out after 0.3 s")
+    assert took_s < SOON_S
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_receiver_that_never_reads_is_left_at_the_deadline(
+    start: Start, listen: Listen, scheme: str
+) -> None:
+    receiver = listen(greet=hang)
+    wanted = Call(url=f"{scheme}://127.0.0.1:{receiver.port}/7", headers={"X": "a" * 50_000})
+    outcome, took_s = timed(start(SHORT_S), wanted)
+    assert outcome == Outcome(error="timed out after 0.3 s")
+    assert took_s < SOON_S
+
+
+@pytest.mark.parametrize(
+    "greet",
+    [
+        hang,
+        drip(b"\x16\x03\x03\x40\x00", b"\x02"),
+        drip(b"HTTP/1.1 200 OK\r\n", b"X: a\r\n"),
+        drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x"),
+    ],
+    ids=["hangs", "drips a handshake", "drips headers", "drips a body"],
+)
+def test_a_call_that_was_given_up_holds_no_thread(listen: Listen, greet: Answer) -> None:
+    slow, quick = listen(greet=greet), listen()
+    sender = RequestsSender(SHORT_S, OPEN, threads=1)
+    for scheme in ("https", "http"):
+        sender.send(Call(url=f"{scheme}://127.0.0.1:{slow.port}/7", headers={}))
+        assert sender.send(call(quick)) == Outcome(status=200)
+    sender.close()
+
+
 def test_a_kept_connection_that_hangs_is_left_at_the_deadline_and_not_tried_again(
     start: Start, listen: Listen
 ) -> None:
@@ -377,23 +425,59 @@ def test_a_timeout_does_not_hurt_the_next_call(start: Start, listen: Listen) -> 
     assert sender.send(call(receiver)).status == 200
 
 
-def test_a_huge_body_is_read_no_further_than_it_serves(
-    sender: ClosableSender, listen: Listen
-) -> None:
-    sent = 0
+BUFFERED_BYTES = 50_000_000
+"""More than the system's buffers take of what nobody reads."""
 
-    def flood(connection: socket.socket, _over: threading.Event) -> bool:
-        nonlocal sent
+ENDLESS = {
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "early hints": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"X: a\r\n"),
+    "a header": (b"HTTP/1.1 200 OK\r\nX: ", b"a" * 100),
+    "folded lines": (b"HTTP/1.1 200 OK\r\nX: a\r\n", b" a\r\n"),
+    "a status": (b"HTTP/1.1 200 ", b"O" * 100),
+    "blank lines": (b"", b"\r\n" * 50),
+}
+ENDLESS_BODIES = {
+    "a body": (b"HTTP/1.1 200 OK\r\n\r\n", b"a" * 100),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n"),
+    "a chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffff\r\n", b"a" * 100),
+    "a chunk's extension": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        b"a" * 100,
+    ),
+    "gzip": (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", gzip.compress(bytes(10**6))),
+}
+
+
+def flood(first: bytes, drop: bytes) -> tuple[Answer, list[int]]:
+    """Return what sends ``first``, then ``drop`` as fast as it can, and how much that was."""
+    sent: list[int] = []
+
+    def send(connection: socket.socket, over: threading.Event) -> bool:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
-        while sent < 1_000_000_000:
-            sent += connection.send(b"x" * 65_536)
+        connection.sendall(first)
+        while not over.is_set() and sum(sent) < 1_000_000_000:
+            sent.append(connection.send(drop * (65_536 // len(drop) + 1)))
         return False
 
-    receiver = listen(flood)
-    assert sender.send(call(receiver)) == Outcome(status=200)
+    return send, sent
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [*((kind, None) for kind in ENDLESS), *((kind, 200) for kind in ENDLESS_BODIES)],
+)
+def test_an_answer_without_an_end_is_read_no_further_than_it_serves(
+    start: Start, listen: Listen, kind: str, status: int | None
+) -> None:
+    misdeed, sent = flood(*(ENDLESS | ENDLESS_BODIES)[kind])
+    receiver = listen(misdeed)
+    outcome, took_s = timed(start(10 * AMPLE_S), call(receiver))
     receiver.close()
-    assert sent < KEPT_BODY_BYTES + 50_000_000  # the rest is what the system's buffers took
+    assert outcome.status == status
+    assert bool(outcome.error) is (status is None)
+    assert took_s < AMPLE_S
+    assert sum(sent) < BUFFERED_BYTES
 
 
 # Kept connections
@@ -425,6 +509,28 @@ def test_a_kept_connection_that_closes_on_a_request_is_replaced_at_once(
     assert sender.send(call(receiver)) == Outcome(status=202)
     assert [request.connection for request in receiver.requests] == [1, 1, 2]
     assert receiver.requests[2].line == receiver.requests[1].line
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nX: a\r\n", b"HTTP/1.1 103 Early\r\n\r\n"],
+    ids=["in the status", "after the status", "in the headers", "after an interim answer"],
+)
+@pytest.mark.parametrize("end", [reset, close], ids=["reset", "closed"])
+def test_a_kept_connection_that_breaks_within_its_answer_is_one_failed_attempt(
+    sender: ClosableSender, listen: Listen, raw: bytes, end: Answer
+) -> None:
+    def break_off(connection: socket.socket, over: threading.Event) -> bool:
+        connection.sendall(raw)
+        time.sleep(0.05)  # a reset would overtake what it follows at once
+        return end(connection, over)
+
+    receiver = listen(answer(), break_off, answer())
+    sender.send(call(receiver))
+    outcome = sender.send(call(receiver))
+    assert outcome.status is None
+    assert outcome.error
+    assert len(receiver.requests) == 2
 
 
 def test_a_kept_connection_is_replaced_once_only(sender: ClosableSender, listen: Listen) -> None:
@@ -460,69 +566,3 @@ def test_a_hanging_receiver_does_not_make_another_wait(start: Start, listen: Lis
         assert took_s < SOON_S
         hanging.close()
         assert all(waited.result().status is None for waited in stuck)
-
-
-# What is not called
-
-
-LOOPBACK = [
-    "127.0.0.1",
-    "127.1",
-    "127.0.1",
-    "127.0.0.1.",
-    "2130706433",
-    "0x7f000001",
-    "0x7f.0.0.1",
-    "0177.0.0.1",
-    "017700000001",
-    "0",
-    "0.0.0.0",
-    "localhost",
-    "localhost.",
-    "[::1]",
-    "[::]",
-    "[::ffff:127.0.0.1]",
-    "[::ffff:7f00:1]",
-    "[::7f00:1]",
-    "[64:ff9b::7f00:1]",
-    "[2002:7f00:1::]",
-    "user:password@127.0.0.1",
-]
-
-
-@pytest.mark.parametrize("host", LOOPBACK)
-def test_a_guarded_sender_never_connects_to_this_machine(
-    host: str, start: Start, listen: Listen
-) -> None:
-    receiver = listen()
-    url = f"http://{host.rpartition('@')[2]}:{receiver.port}/7"
-    outcome = start(guard=Guard()).send(Call(url=url, headers={}))
-    assert outcome.status is None
-    # Which spellings a resolver takes for this machine at all differs between systems.
-    assert outcome.error is not None
-    assert "must not be called" in outcome.error or outcome.error == "host name not found"
-    assert receiver.connections == 0
-
-
-def test_a_name_that_resolves_differently_the_second_time_is_looked_up_once(
-    start: Start, listen: Listen, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    receiver = listen()
-    look_ups: list[str] = []
-
-    def rebinding(host: str, port: int, *_: object, **__: object) -> list[Any]:
-        look_ups.append(host)
-        address = "93.184.216.34" if len(look_ups) == 1 else "127.0.0.1"
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
-
-    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
-    monkeypatch.setattr(socket.socket, "connect", _refuse)
-    url = f"http://rebinding.example:{receiver.port}/7"
-    outcome = start(0.3, guard=Guard()).send(Call(url=url, headers={}))
-    assert outcome.status is None
-    assert look_ups == ["rebinding.example"]
-    assert receiver.connections == 0
-
-
-def _refuse(_socket: socket.socket, address: object) -> None:
-    raise ConnectionRefusedError(111, f"no test calls {address} outside this machine")

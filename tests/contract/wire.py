@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -100,10 +101,15 @@ def drip(first: bytes, drop: bytes) -> Answer:
 class Receiver:
     """Listens on loopback; answers the first request with the first answer, and so on.
 
-    The last answer is for all that follow.
+    The last answer is for all that follow. ``greet`` comes before any request is read, and ends
+    the connection unless it returns True.
     """
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(
+        self, *answers: Answer, greet: Answer | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._greet = greet
+        self._tls = tls
         self.requests: list[Request] = []
         self.connections = 0
         self._answers = answers or (answer(),)
@@ -147,9 +153,19 @@ class Receiver:
             with self._lock:
                 self._open.add(connection)
             with contextlib.suppress(OSError):
-                self._converse(connection, number)
+                if self._greet is None or self._greet(connection, self._over):
+                    with self._encrypted(connection) as talking:
+                        self._converse(talking, number)
             with self._lock:
                 self._open.discard(connection)
+
+    def _encrypted(self, connection: socket.socket) -> socket.socket:
+        if self._tls is None:
+            return connection
+        encrypted = self._tls.wrap_socket(connection, server_side=True)
+        with self._lock:
+            self._open.add(encrypted)
+        return encrypted
 
     def _converse(self, connection: socket.socket, number: int) -> None:
         for raw in _requests(connection):

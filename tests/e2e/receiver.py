@@ -1,12 +1,14 @@
 """A receiver of webhooks: records every request and answers as the path it was called on says.
 
 ``/ok/…`` answers 200, ``/answers/500,200/…`` gives one status per attempt (the last one again and
-again), ``/held/…`` answers 200 once ``release`` is called, ``/hang/…`` never answers.
+again), ``/half/…`` fails every second time on average, ``/held/…`` answers 200 once ``release`` is
+called, ``/hang/…`` never answers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 from collections import Counter
@@ -132,6 +134,8 @@ class Receiver:
             await asyncio.Event().wait()
         if kind == "held":
             await self._released.wait()
+        if kind == "half":
+            return 500 if random.Random(f"{path} {self.counts()[path]}").random() < 0.5 else 200
         if kind == "answers":
             statuses = rest.partition("/")[0].split(",")
             return int(statuses[min(self.counts()[path], len(statuses)) - 1])

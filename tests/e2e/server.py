@@ -162,6 +162,11 @@ class Server(Client):
         return self._process.pid
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The environment that it runs in, for a command that is to have the same."""
+        return self._environment
+
+    @property
     def output(self) -> str:
         """Everything the server has printed, over all its starts."""
         return self._output.read_text()

@@ -654,6 +654,42 @@ def test_a_policy_beyond_the_services_own_is_refused(
     assert service.list() == []
 
 
+# Where a timer may lead
+
+
+FORBIDDEN = ["http://169.254.169.254/latest", "http://0x7f.1", "http://[::ffff:10.0.0.1]:80/a"]
+
+
+@pytest.mark.parametrize("field", ["url", "on_failure_url"])
+@pytest.mark.parametrize("url", FORBIDDEN)
+def test_an_address_that_must_not_be_called_is_refused_in_any_notation(
+    start: Start, field: str, url: str
+) -> None:
+    service = start(TIMERS_ALLOW_PRIVATE="off")
+    problem = assert_problem(service.post({"seconds": 1, "url": URL, field: url}), 422)
+    (fault,) = problem["errors"]
+    assert fault["field"] == field
+    assert "must not be called" in fault["message"]
+    assert service.list() == []
+
+
+@pytest.mark.parametrize("url", ["https://1.1.1.1/a", "http://localhost/", "http://name.internal/"])
+def test_a_public_address_is_accepted_and_names_are_not_looked_up(start: Start, url: str) -> None:
+    service = start(TIMERS_ALLOW_PRIVATE="off")
+    assert service.post({"seconds": 1, "url": url, "on_failure_url": url}).status_code == 201
+
+
+def test_offline_this_machine_and_its_network_may_be_called(service: Service) -> None:
+    for url in ("http://127.0.0.1:9000/hook", "http://[::1]/", "http://0.0.0.0", "http://10.0.0.1"):
+        assert service.post({"seconds": 1, "url": url}).status_code == 201
+
+
+def test_an_address_of_an_allowed_network_is_accepted(start: Start) -> None:
+    service = start(TIMERS_ALLOW_PRIVATE="off", TIMERS_ALLOWED_NETWORKS="10.1.0.0/16")
+    assert service.post({"seconds": 1, "url": "http://10.1.2.3/"}).status_code == 201
+    assert service.post({"seconds": 1, "url": "http://10.2.2.3/"}).status_code == 422
+
+
 # Moving
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +19,24 @@ from chalice.awsclient import TypedAWSClient
 from chalice.cli.factory import CLIFactory
 from chalice.deploy.packager import LambdaDeploymentPackager
 from chalice.utils import UI
-from moto import mock_aws
-from moto.core.config import default_user_config
 
 from chalicelib.functions import BATCH_SIZE
+from chalicelib.timer import DEFAULT_TENANT
+from infra import __main__ as command
 from infra.account import Account
 from infra.deploy import Deployment, Way
 from infra.errors import DeployError
-from infra.package import ROOT
+from infra.keys import callers
+from infra.package import ROOT, run_chalice
 from infra.record import FUNCTIONS
 from tests.templates import REGION, config, policy
+
+URL = "https://api.example/dev"
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Tried to parse AWS",  # moto's CloudFormation makes no alarms
     "ignore::DeprecationWarning",
 )
-
-
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Be the operator of an empty account."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setitem(default_user_config, "lambda", {"use_docker": False})
-    with mock_aws():
-        yield
 
 
 @pytest.fixture
@@ -114,6 +104,7 @@ def left() -> dict[str, int]:
         "tables": len(boto3.client("dynamodb").list_tables()["TableNames"]),
         "queues": len(boto3.client("sqs").list_queues().get("QueueUrls", [])),
         "buckets": len(boto3.client("s3").list_buckets()["Buckets"]),
+        "parameters": len(boto3.client("ssm").describe_parameters()["Parameters"]),
     }
 
 
@@ -177,7 +168,9 @@ def test_chalice_makes_every_function_with_its_own_role(dev: Deployment, chalice
 
 
 def test_chalice_connects_queue_schedule_and_api(dev: Deployment, chalice: Chalice) -> None:
+    assert dev.address() is None
     url = dev.deploy()
+    assert dev.address() == url
     (source,) = boto3.client("lambda").list_event_source_mappings()["EventSourceMappings"]
     assert source["EventSourceArn"].endswith(f":{dev.names.queue}")
     assert source["BatchSize"] == BATCH_SIZE
@@ -207,7 +200,7 @@ def test_a_deployment_that_was_cut_off_is_finished_by_the_next(
     chalice.broken = True
     with pytest.raises(DeployError, match="API Gateway is away"):
         dev.deploy()
-    assert left()["functions"] == 4
+    assert left()["functions"] == len(FUNCTIONS)
     assert left()["apis"] == 0
     chalice.broken = False
     dev.deploy()
@@ -225,6 +218,7 @@ def test_nothing_is_left_of_a_stage_that_was_destroyed(
             dev.deploy()
     else:
         dev.deploy()
+    dev.secrets.rotate(show=lambda _secret: None)
     assert left() != before
     dev.destroy()
     assert left() == before
@@ -245,8 +239,14 @@ def test_a_package_is_refused_where_chalice_deployed(
 def test_chalice_is_refused_where_a_package_was_deployed(dev: Deployment, chalice: Chalice) -> None:
     boto3.client("cloudformation").create_stack(
         StackName=dev.application,
-        TemplateBody=json.dumps({"Resources": {"T": {"Type": "AWS::SNS::Topic"}}}),
+        TemplateBody=json.dumps(
+            {
+                "Resources": {"T": {"Type": "AWS::SNS::Topic"}},
+                "Outputs": {"RestAPIId": {"Value": "abc"}},
+            }
+        ),
     )
+    assert dev.address() == f"https://abc.execute-api.{REGION}.amazonaws.com/dev"
     with pytest.raises(DeployError, match=r"was deployed with `make release`.*make destroy"):
         dev.deploy()
     assert left()["tables"] == 0
@@ -287,6 +287,78 @@ def test_a_profile_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     with pytest.raises(DeployError, match="nobody"):
         Account.current()
+
+
+# What is told at the end
+
+
+def told(dev: Deployment, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what is printed when a stage has been deployed."""
+    capsys.readouterr()
+    command._show(dev, URL)
+    return capsys.readouterr().out
+
+
+def test_a_new_stage_gets_a_first_key_and_a_line_that_works_with_it(
+    dev: Deployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dev.make_resources()
+    text = told(dev, capsys)
+    (line,) = [line for line in text.splitlines() if "curl" in line]
+    (header,) = re.findall(r"Authorization: (Bearer wt_[\w-]+)'", line)
+    assert f"{URL}/timers" in line
+    assert callers(dev.account, "dev").tenant_of(header) == DEFAULT_TENANT
+
+
+def test_keys_that_are_there_are_not_shown_again_and_none_is_made(
+    dev: Deployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dev.make_resources()
+    told(dev, capsys)
+    text = told(dev, capsys)
+    assert "wt_" not in text
+    assert 'Authorization: Bearer $KEY"' in text
+    assert "make key STAGE=dev TENANT=default" in text
+    assert len(callers(dev.account, "dev").list()) == 1
+
+
+def test_a_stage_without_keys_needs_its_configuration_to_say_so_and_is_warned_of(
+    dev: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dev.make_resources()
+    monkeypatch.setenv("TIMERS_AUTH", "none")
+    assert not dev.is_open
+    file = dev.root / ".chalice" / "config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    settings["stages"]["dev"]["environment_variables"]["TIMERS_AUTH"] = "none"
+    file.write_text(json.dumps(settings), encoding="utf-8")
+
+    text = told(dev, capsys)
+    assert "WARNING: dev asks for no key" in text
+    assert "Authorization" not in text
+    assert callers(dev.account, "dev").list() == []
+
+
+def test_a_key_that_cannot_be_made_is_one_line_that_says_how_to_go_on(
+    dev: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Deployment, "deploy", lambda _: URL)
+    monkeypatch.setattr("sys.argv", ["infra", "deploy", "dev"])
+    assert command.main() == 1
+    assert "Everything else is done: make key STAGE=dev" in capsys.readouterr().err
+
+
+def test_what_the_shell_sets_for_the_offline_server_does_not_reach_chalice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: dict[str, str] = {}
+    monkeypatch.setattr("subprocess.run", lambda _, env, **__: seen.update(env))
+    for name in ("TIMERS_AUTH", "TIMERS_ENGINE", "TIMERS_SIGNING_SECRETS"):
+        monkeypatch.setenv(name, "none")
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    run_chalice(["deploy"], REGION, tmp_path)
+    assert seen["AWS_PROFILE"] == "mine"
+    assert not [name for name in seen if name.startswith("TIMERS_")]
 
 
 def _small_package(_packager: Any, folder: str, _version: str) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
 
+from chalicelib.aws.keys import DynamoDBKeyStore
+from chalicelib.callers import Callers
 from chalicelib.ports import Outcome
 from chalicelib.scheduling import Order
 from tests.clock import HandClock
 from tests.cloud import NAMES, AwsCall, Cloud, HandSender
 from tests.factories import LEASE_MS, TENANT, URL
-from tests.templates import policy
+from tests.templates import FUNCTIONS, policy
 
 HOUR_MS = 3_600_000
 DELAYS_MS = (5_000, 5_000, 60_000, HOUR_MS)
@@ -24,6 +27,7 @@ ACTIONS = {
     "DeleteItem": "dynamodb:DeleteItem",
     "DeleteSchedule": "scheduler:DeleteSchedule",
     "GetItem": "dynamodb:GetItem",
+    "GetParameter": "ssm:GetParameter",
     "GetQueueAttributes": "sqs:GetQueueAttributes",
     "GetQueueUrl": "sqs:GetQueueUrl",
     "PutItem": "dynamodb:PutItem",
@@ -56,23 +60,44 @@ def resource(call: AwsCall) -> str:
     if ACTIONS[call.operation].startswith("sqs:"):
         queue = parameters.get("QueueName") or parameters["QueueUrl"].rsplit("/", 1)[1]
         return f"arn:aws:sqs:{place}:{queue}"
+    if ACTIONS[call.operation].startswith("ssm:"):
+        return f"arn:aws:ssm:{place}:parameter{parameters['Name']}"
     return f"arn:aws:scheduler:{place}:schedule/{parameters['GroupName']}/{parameters['Name']}"
 
 
 def allowed(call: AwsCall, statements: list[dict[str, Any]]) -> bool:
-    return any(
-        ACTIONS[call.operation] in statement["Action"]
+    """Tell what IAM would say: some statement allows it, and none denies it."""
+    effects = {
+        statement["Effect"]
+        for statement in statements
+        if ACTIONS[call.operation] in statement["Action"]
         and fnmatchcase(resource(call), statement["Resource"].replace("timers-dev", NAMES.stack))
         and _condition_holds(call, statement.get("Condition"))
-        for statement in statements
-    )
+    }
+    return effects == {"Allow"}
 
 
 def _condition_holds(call: AwsCall, condition: dict[str, Any] | None) -> bool:
     if condition is None:
         return True
-    ((_, (keys,)),) = [(kind, tuple(test.values())) for kind, test in condition.items()]
-    return call.parameters["Item"]["pk"]["S"] in keys
+    ((kind, test),) = condition.items()
+    (named,) = test.values()
+    quantifier = {"ForAllValues:StringEquals": all, "ForAnyValue:StringEquals": any}[kind]
+    return quantifier(key in named for key in leading_keys(call))
+
+
+def leading_keys(call: AwsCall) -> list[str]:
+    """Return the partitions that a call to DynamoDB is about: ``dynamodb:LeadingKeys``."""
+    parameters = call.parameters
+    if call.operation == "Query":
+        name = parameters["KeyConditionExpression"].partition(" AND ")[0].partition(" = ")[2]
+        return [parameters["ExpressionAttributeValues"][name]["S"]]
+    if call.operation == "BatchWriteItem":
+        (entries,) = parameters["RequestItems"].values()
+        places = [entry["DeleteRequest"]["Key"] for entry in entries]
+    else:
+        places = [parameters.get("Item") or parameters["Key"]]
+    return [place["pk"]["S"] for place in places]
 
 
 def refused(cloud: Cloud, function: str) -> list[AwsCall]:
@@ -82,7 +107,12 @@ def refused(cloud: Cloud, function: str) -> list[AwsCall]:
 
 def unused(cloud: Cloud, function: str) -> set[str]:
     """Return the actions that a policy grants and nothing asked for."""
-    granted = {action for statement in policy("dev", function) for action in statement["Action"]}
+    granted = {
+        action
+        for statement in policy("dev", function)
+        if statement["Effect"] == "Allow"
+        for action in statement["Action"]
+    }
     used = {ACTIONS[call.operation] for call in cloud.calls}
     if any(call.operation == "CreateSchedule" for call in cloud.calls):
         used.add("iam:PassRole")
@@ -121,6 +151,28 @@ def test_the_api_may_do_what_it_does_and_nothing_else(
     assert unused(cloud, "api_handler") == set()
 
 
+def test_the_authorizer_may_look_up_keys_and_do_nothing_else(cloud: Cloud) -> None:
+    callers = Callers(DynamoDBKeyStore(cloud.dynamodb, NAMES.table), cloud.clock, os.urandom)
+    issued = callers.issue(TENANT)
+    cloud.calls.clear()
+    assert callers.tenant_of(f"Bearer {issued.text}") == TENANT
+
+    assert refused(cloud, "authorizer") == []
+    assert unused(cloud, "authorizer") == set()
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_no_function_may_make_list_or_revoke_keys(cloud: Cloud, function: str) -> None:
+    callers = Callers(DynamoDBKeyStore(cloud.dynamodb, NAMES.table), cloud.clock, os.urandom)
+    cloud.calls.clear()
+    issued = callers.issue(TENANT)
+    callers.list()
+    callers.revoke(issued.key.id)
+
+    assert len(cloud.calls) >= 4
+    assert refused(cloud, function) == cloud.calls
+
+
 @pytest.mark.parametrize("function", ["webhook", "webhook_queue"])
 def test_who_delivers_may_do_what_it_does_and_nothing_else(
     cloud: Cloud, clock: HandClock, fresh: Callable[[], None], function: str
@@ -128,7 +180,8 @@ def test_who_delivers_may_do_what_it_does_and_nothing_else(
     timers = [cloud.scheduling().set(TENANT, Order(url=URL, delay_ms=delay)) for delay in DELAYS_MS]
     fresh()
     hour = Outcome(status=503, retry_after=3_600.0)
-    delivery = cloud.delivery(HandSender(clock, Outcome(status=204), hour, Outcome(status=410)))
+    sender = HandSender(clock, Outcome(status=204), hour, Outcome(status=410))
+    delivery = cloud.delivery(sender, signing_keys=cloud.signing_secrets())
     clock.now = timers[0].due_at
     for timer in timers:
         delivery.wake_or_deliver(TENANT, timer.id)

@@ -38,7 +38,7 @@ def modules_after(code: str) -> set[str]:
     return set(json.loads(ran.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("needed", ["delivery", "sweeper"])
+@pytest.mark.parametrize("needed", ["callers", "delivery", "sweeper"])
 def test_the_functions_beside_the_api_load_neither_it_nor_pydantic(needed: str) -> None:
     loaded = modules_after(
         "import chalicelib.functions\n"

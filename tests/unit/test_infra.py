@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from chalicelib.aws import rows
+from chalicelib.aws import clients, keys, rows
 from chalicelib.aws.names import APP, Names
 from chalicelib.aws.table import TTL_ATTRIBUTE, table_definition
 from chalicelib.aws.telemetry import NAMESPACE
+from chalicelib.delivery import WAIT_MS
 from chalicelib.ports import Metric
 from chalicelib.settings import PRODUCTION, load
 from infra import cost, record
@@ -23,8 +24,8 @@ FORCED = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 """Actions that AWS grants on everything or not at all."""
 
 ARN = re.compile(
-    r"arn:aws:(dynamodb|sqs|scheduler|iam|logs):(\*:\*|:\*):"
-    r"(table/|schedule/|role/|log-group:/aws/lambda/)?timers-(dev|prod)[\w/-]*(/\*|:\*)?"
+    r"arn:aws:(dynamodb|sqs|scheduler|iam|logs|ssm):(\*:\*|:\*):"
+    r"(table/|schedule/|role/|parameter/|log-group:/aws/lambda/)?timers-(dev|prod)[\w/-]*(/\*|:\*)?"
 )
 
 
@@ -124,12 +125,18 @@ def test_a_message_that_nobody_handles_ends_among_the_dead_letters() -> None:
 def test_every_time_limit_leaves_room_for_the_one_inside_it() -> None:
     settings = load({})
     functions = config()["lambda_functions"]
+    secrets: Any = clients.ONCE
     for name in ("webhook", "webhook_queue"):
         timeout = functions[name]["lambda_timeout"]
-        assert settings.send_timeout_s < timeout < settings.lease_ms / 1000
+        # A wake-up waits out a second, or longer for the keys that sign; then there are the call
+        # and the notice of its failure.
+        keys_s = secrets.connect_timeout + secrets.read_timeout
+        calls_s = max(WAIT_MS / 1000, keys_s) + 2 * settings.send_timeout_s
+        assert calls_s < timeout < settings.lease_ms / 1000
         assert timeout <= resources("dev")["Queue"]["Properties"]["VisibilityTimeout"]
     assert functions["api_handler"]["lambda_timeout"] <= 29
     assert functions["sweeper"]["lambda_timeout"] <= 60
+    assert functions["authorizer"]["lambda_timeout"] < functions["api_handler"]["lambda_timeout"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -169,7 +176,6 @@ def test_production_grants_what_dev_grants() -> None:
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_may_do_named_things_to_named_resources(stage: str, function: str) -> None:
     for statement in policy(stage, function):
-        assert statement["Effect"] == "Allow"
         assert not [action for action in statement["Action"] if "*" in action]
         if set(statement["Action"]) == FORCED:
             assert statement["Resource"] == "*"
@@ -185,6 +191,34 @@ def test_a_function_writes_its_own_logs_only(function: str) -> None:
     (logs,) = [found for found in policy("dev", function) if found["Sid"] == "WriteLogs"]
     assert logs["Action"] == ["logs:CreateLogStream", "logs:PutLogEvents"]
     assert logs["Resource"] == f"arn:aws:logs:*:*:log-group:/aws/lambda/timers-dev{suffix}:*"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_no_function_may_make_keys_and_only_the_authorizer_may_read_them(
+    stage: str, function: str
+) -> None:
+    """Whatever a function may do to the table, it may not do to the partition of the keys."""
+    table = f"arn:aws:dynamodb:*:*:table/{Names(stage).table}"
+    on_table = [found for found in policy(stage, function) if found["Resource"] == table]
+    if function == "authorizer":
+        (look_up,) = on_table
+        assert (look_up["Effect"], look_up["Action"]) == ("Allow", ["dynamodb:GetItem"])
+        assert look_up["Condition"] == {
+            "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [keys.PARTITION]}
+        }
+        return
+    allowed = {
+        action
+        for found in on_table
+        if found["Effect"] == "Allow" and "Condition" not in found
+        for action in found["Action"]
+    }
+    (denied,) = [found for found in on_table if found["Effect"] == "Deny"]
+    assert set(denied["Action"]) == allowed
+    assert denied["Condition"] == {
+        "ForAnyValue:StringEquals": {"dynamodb:LeadingKeys": [keys.PARTITION]}
+    }
 
 
 @pytest.mark.parametrize("function", ["webhook", "webhook_queue"])

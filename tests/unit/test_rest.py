@@ -15,7 +15,9 @@ from chalicelib.timer import NewTimer, Status, Timer
 
 NOW = 1_800_000_000_000
 OFFLINE = load({"TIMERS_ALLOWED_HOSTS": "box.local"})
-ON_AWS = load({"TIMERS_ENGINE": "aws"})
+WITH_KEYS = load({"TIMERS_AUTH": "keys"})
+ON_AWS = load({"AWS_LAMBDA_FUNCTION_NAME": "timers-dev", "TIMERS_AUTH": "none"})
+ON_AN_EMULATOR = load({"TIMERS_ENGINE": "aws"})
 
 
 def request(
@@ -24,9 +26,11 @@ def request(
     headers: dict[str, str] | None = None,
     body: bytes = b"",
     path: str = "/timers",
+    context: dict[str, Any] | None = None,
 ) -> Request:
     event: dict[str, Any] = {
-        "requestContext": {"httpMethod": "GET", "resourcePath": "/timers", "path": path},
+        "requestContext": {"httpMethod": "GET", "resourcePath": "/timers", "path": path}
+        | (context or {}),
         "headers": headers or {},
         "multiValueQueryStringParameters": query,
         "pathParameters": {},
@@ -360,6 +364,12 @@ def test_a_refusal_names_the_setting_that_admits_others() -> None:
     assert "TIMERS_ALLOWED_HOSTS" in document(answer)["detail"]
 
 
+def test_a_server_on_this_machine_is_as_careful_with_an_emulator_behind_it() -> None:
+    assert admitted({"host": "localhost"}, ON_AN_EMULATOR) == 200
+    assert admitted({"host": "evil.example"}, ON_AN_EMULATOR) == 403
+    assert admitted({"host": "localhost", "origin": "https://evil.example"}, ON_AN_EMULATOR) == 403
+
+
 def test_on_aws_any_host_and_origin_are_admitted() -> None:
     assert admitted({"host": "api.example", "origin": "https://app.example"}, ON_AWS) == 200
 
@@ -367,3 +377,43 @@ def test_on_aws_any_host_and_origin_are_admitted() -> None:
 def test_the_routes_are_named_with_their_methods() -> None:
     table: dict[str, dict[str, Any]] = {"/b": {"POST": 0, "GET": 0}, "/a": {"GET": 0}}
     assert rest.routes(table) == ["GET /a", "GET /b", "POST /b"]
+
+
+def test_with_keys_any_host_and_origin_are_admitted_as_no_page_has_a_key() -> None:
+    headers = {"host": "timers.example", "origin": "https://app.example"}
+    assert admitted(headers, WITH_KEYS) == 200
+    assert admitted({}, WITH_KEYS) == 200
+
+
+def test_a_caller_acts_for_the_tenant_that_the_authorizer_names() -> None:
+    named = request(context={"authorizer": {"tenant": "acme", "principalId": "acme"}})
+    assert rest.tenant(named, needs_key=True) == "acme"
+    assert rest.tenant(named, needs_key=False) == "acme"
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {},
+        {"authorizer": None},
+        {"authorizer": {}},
+        {"authorizer": {"principalId": "acme"}},
+        {"authorizer": {"tenant": ""}},
+        {"authorizer": {"tenant": None}},
+        {"authorizer": {"tenant": ["acme"]}},
+        {"authorizer": {"refused": "unauthorized"}},
+    ],
+)
+def test_whom_no_authorizer_names_is_refused_where_a_key_is_needed(context: Any) -> None:
+    with pytest.raises(errors.Unauthorized) as refusal:
+        rest.tenant(request(context=context), needs_key=True)
+    answer = rest.problem(refusal.value)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert rest.tenant(request(context=context), needs_key=False) == "default"
+
+
+def test_an_authorizer_that_could_not_tell_refuses_nobody_for_good() -> None:
+    away = request(context={"authorizer": {"refused": "unavailable"}})
+    with pytest.raises(errors.Unavailable):
+        rest.tenant(away, needs_key=True)

@@ -7,7 +7,12 @@ import pytest
 
 from chalicelib.errors import InvalidSettings
 from chalicelib.retry import DEFAULT_DELAYS
-from chalicelib.settings import load
+from chalicelib.settings import chalice_command, is_loopback, load
+from chalicelib.signing import write_secret
+
+IN_LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "timers-dev"}
+CHALICE = {"AWS_CHALICE_CLI_MODE": "true"}
+OLD, NEW = write_secret(b"o" * 32), write_secret(b"n" * 32)
 
 
 def test_nothing_has_to_be_set() -> None:
@@ -30,9 +35,8 @@ def test_settings_are_frozen() -> None:
 
 
 def test_the_engine_is_aws_in_a_lambda_unless_the_shell_says_otherwise() -> None:
-    in_lambda = {"AWS_LAMBDA_FUNCTION_NAME": "timers-dev"}
-    assert load(in_lambda).engine == "aws"
-    assert load(in_lambda | {"TIMERS_ENGINE": "embedded"}).engine == "embedded"
+    assert load(IN_LAMBDA).engine == "aws"
+    assert load(IN_LAMBDA | {"TIMERS_ENGINE": "embedded"}).engine == "embedded"
     assert load({"TIMERS_ENGINE": "aws"}).engine == "aws"
 
 
@@ -87,6 +91,8 @@ def test_a_lease_outlasts_every_call(timeout: str) -> None:
     ("name", "value"),
     [
         ("TIMERS_ENGINE", "azure"),
+        ("TIMERS_AUTH", "key"),
+        ("TIMERS_AUTH", "off"),
         ("TIMERS_ALLOW_PURGE", "yes"),
         ("TIMERS_ALLOW_PURGE", "ON"),
         ("PORT", "abc"),
@@ -116,3 +122,106 @@ def test_an_impossible_value_is_refused_by_name_and_value(name: str, value: str)
 def test_one_impossible_retry_delay_is_refused(delays: str) -> None:
     with pytest.raises(InvalidSettings, match="TIMERS_RETRY_DELAYS"):
         load({"TIMERS_RETRY_DELAYS": delays})
+
+
+@pytest.mark.parametrize("engine", ["embedded", "aws"])
+def test_no_key_is_needed_on_this_machine_and_one_is_in_a_lambda(engine: str) -> None:
+    assert not load({"TIMERS_ENGINE": engine}).needs_key
+    assert load({"TIMERS_ENGINE": engine} | IN_LAMBDA).needs_key
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["chalice", "deploy", "--stage", "dev"],
+        ["chalice", "package", "out"],
+        ["chalice", "gen-policy"],
+        ["chalice", "--debug", "local"],
+        ["chalice", "Local"],
+        ["chalice"],
+        [],
+    ],
+)
+def test_what_chalice_builds_on_this_machine_needs_a_key(arguments: list[str]) -> None:
+    assert load(CHALICE, arguments).needs_key
+    assert not load({}, arguments).needs_key
+
+
+def test_chalice_local_needs_none_as_it_serves_this_machine() -> None:
+    assert not load(CHALICE, ["chalice", "local", "--port", "8000"]).needs_key
+
+
+@pytest.mark.parametrize("environment", [{}, IN_LAMBDA, CHALICE])
+def test_whether_a_key_is_needed_can_be_set(environment: dict[str, str]) -> None:
+    arguments = ["chalice", "deploy"]
+    assert load(environment | {"TIMERS_AUTH": "keys"}, arguments).needs_key
+    assert not load(environment | {"TIMERS_AUTH": "none"}, arguments).needs_key
+
+
+def test_the_command_of_chalices_is_the_first_word_and_only_chalices() -> None:
+    assert chalice_command(CHALICE, ["/bin/chalice", "local"]) == "local"
+    assert chalice_command(CHALICE, ["/bin/chalice"]) == ""
+    assert chalice_command({}, ["/bin/chalice", "local"]) is None
+    assert chalice_command({"AWS_CHALICE_CLI_MODE": ""}, ["pytest", "local"]) is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
+def test_without_keys_loopback_may_be_listened_on(host: str) -> None:
+    assert is_loopback(host)
+    load({}).refuse_strangers(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["0.0.0.0", "::", "", "192.168.1.7", "10.0.0.1", "fe80::1", "box.local", "localhost.evil", "0"],
+)
+def test_without_keys_nothing_else_may_be(host: str) -> None:
+    with pytest.raises(InvalidSettings, match="TIMERS_AUTH=keys"):
+        load({}).refuse_strangers(host)
+    load({"TIMERS_AUTH": "keys"}).refuse_strangers(host)
+
+
+# Signing secrets
+
+
+def test_signing_secrets_may_stand_in_a_file_with_comments(tmp_path: Path) -> None:
+    file = tmp_path / "secrets"
+    file.write_text(f"# the new one\n{NEW}\n\n  # {OLD}x\n{OLD} \n", encoding="utf-8")
+    assert load({"TIMERS_SIGNING_SECRETS_FILE": str(file)}).signing_keys == (b"n" * 32, b"o" * 32)
+    assert load({"TIMERS_SIGNING_SECRETS": f"{NEW} {OLD}"}).signing_keys == (b"n" * 32, b"o" * 32)
+
+
+def test_signing_secrets_in_a_variable_and_in_a_file_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "secrets"
+    file.write_text(OLD, encoding="utf-8")
+    with pytest.raises(InvalidSettings, match="set one of them, not both"):
+        load({"TIMERS_SIGNING_SECRETS": OLD, "TIMERS_SIGNING_SECRETS_FILE": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        (b"", "has no signing secret"),
+        (b"# nothing yet\n", "has no signing secret"),
+        (b"\xff", "must be text in UTF-8"),
+        (b"secret", "a signing secret starts with whsec_"),
+        (OLD.encode() + b"!", "a signing secret is whsec_ and base64"),
+    ],
+)
+def test_a_file_without_secrets_is_refused_by_its_name_and_not_shown(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    file = tmp_path / "secrets"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidSettings) as refused:
+        load({"TIMERS_SIGNING_SECRETS_FILE": str(file)})
+    assert str(refused.value) == f"TIMERS_SIGNING_SECRETS_FILE={file}: {reason}"
+
+
+def test_a_folder_is_no_file_of_secrets(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="cannot be read"):
+        load({"TIMERS_SIGNING_SECRETS_FILE": str(tmp_path)})
+    with pytest.raises(InvalidSettings, match="must begin at a home that exists"):
+        load({"TIMERS_SIGNING_SECRETS_FILE": "~no-such-user/secrets"})

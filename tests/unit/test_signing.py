@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from chalicelib.signing import PREFIX, read_secret, signature
+from chalicelib.signing import PREFIX, read_secret, read_secrets, signature, write_secret
 from chalicelib.target import prepare
 from chalicelib.timer import Timer
 
@@ -54,6 +54,17 @@ def test_without_a_secret_nothing_is_signed() -> None:
     assert "webhook-signature" not in headers()
 
 
+@pytest.mark.parametrize("size", [24, 32, 64])
+def test_a_secret_that_is_written_is_the_one_that_is_read(size: int) -> None:
+    key = bytes(range(size))
+    assert read_secret(write_secret(key)) == key
+
+
+def test_secrets_keep_their_order_whatever_blanks_are_between_them() -> None:
+    assert read_secrets(f"  {NEW}\n\t{OLD} ") == (read_secret(NEW), read_secret(OLD))
+    assert read_secrets(" \n") == ()
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -61,6 +72,7 @@ def test_without_a_secret_nothing_is_signed() -> None:
         "secret",
         PREFIX,
         PREFIX + "not base64!",
+        PREFIX + "é" * 32,
         PREFIX + base64.b64encode(b"x" * 23).decode(),
         PREFIX + base64.b64encode(b"x" * 65).decode(),
     ],

@@ -1,8 +1,16 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from urllib.parse import urlsplit
 
 import pytest
+import requests
+from hypothesis import given, settings
+from hypothesis.strategies import integers, ip_addresses, lists, sampled_from
+from urllib3.util import parse_url
+from yarl import URL
 
 from chalicelib.target import MAX_URL_CHARACTERS, parse_target, prepare
 from chalicelib.timer import Timer
@@ -239,6 +247,126 @@ def test_a_host_that_normalises_to_a_delimiter_is_refused(url: str) -> None:
 def test_what_is_no_ipv6_address_in_brackets_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_target(url)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("2130706433", "127.0.0.1"),
+        ("0x7f000001", "127.0.0.1"),
+        ("0X7F000001", "127.0.0.1"),
+        ("0x7f.0.0.1", "127.0.0.1"),
+        ("0x7f.1", "127.0.0.1"),
+        ("0177.0.0.1", "127.0.0.1"),
+        ("017700000001", "127.0.0.1"),
+        ("0000177.0.0.1", "127.0.0.1"),
+        ("0x7f.000.0x0.01", "127.0.0.1"),
+        ("127.1", "127.0.0.1"),
+        ("127.0.1", "127.0.0.1"),
+        ("127.0.0.1.", "127.0.0.1"),
+        ("127.65535", "127.0.255.255"),
+        ("0", "0.0.0.0"),
+        ("0x", "0.0.0.0"),
+        ("4294967295", "255.255.255.255"),
+        ("0xa9fea9fe", "169.254.169.254"),
+        ("0251.0376.0251.0376", "169.254.169.254"),
+        ("１２７.０.０.１", "127.0.0.1"),  # noqa: RUF001
+        ("①②⑦.⓪.⓪.①", "127.0.0.1"),
+        ("127。0．0｡1", "127.0.0.1"),  # noqa: RUF001
+        ("127\u00ad.0.0.1", "127.0.0.1"),
+        ("𝟏𝟐𝟕.𝟎.𝟎.𝟏", "127.0.0.1"),  # noqa: RUF001
+    ],
+)
+def test_an_ipv4_address_is_made_canonical_from_any_notation(host: str, address: str) -> None:
+    assert parse_target(f"http://{host}/").host == address
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "4294967296",
+        "99999999999999999999",
+        "256.0.0.1",
+        "127.0.0.256",
+        "127.16777216",
+        "1.2.3.4.5",
+        "1.2.3.4.0",
+        "127.0.0.08",
+        "1_0.0.0.1",
+        "0x7g.1",
+        "0xffffffffff",
+        "a.1",
+        "example.0x7f",
+        "127.0.0.-1",
+    ],
+)
+def test_a_host_that_ends_in_a_number_is_an_address_or_refused(host: str) -> None:
+    with pytest.raises(ValueError, match=r"must have a valid host"):
+        parse_target(f"http://{host}/")
+
+
+PIECES = [
+    *"0127.:/\\@#?%[]",
+    *("a", "0x7f", "::1", "::ffff:", "127.0.0.1", "good.example", "localhost", "user:pass@"),
+    *(
+        "%00",
+        "%2e",
+        "%40",
+        "\uff10",
+        "\u2488",
+        "\uff0e",
+        "\u3002",
+        "\u2100",
+        "xn--a",
+        "\u00df",
+        "-",
+        "_",
+    ),
+    *("fe80::1%25eth0", "[::1]", ":80", ":443", "..", "//", "?@", "#@", "\\@", ";@"),
+]
+"""What URLs with two hosts in them are made of."""
+
+NUMERALS: dict[str, Callable[[int], str]] = {
+    "decimal": str,
+    "octal": "0{:o}".format,
+    "padded octal": "000{:o}".format,
+    "hexadecimal": hex,
+    "capital hexadecimal": "0X{:X}".format,
+}
+
+
+@settings(derandomize=True, deadline=None, max_examples=1_000)
+@given(
+    address=ip_addresses(v=4),
+    count=integers(1, 4),
+    numerals=lists(sampled_from(sorted(NUMERALS)), min_size=4, max_size=4),
+    dot=sampled_from(".。．｡"),  # noqa: RUF001
+    end=sampled_from(["", "."]),
+)
+def test_every_way_to_write_an_ipv4_address_is_understood(
+    address: IPv4Address, count: int, numerals: list[str], dot: str, end: str
+) -> None:
+    first, last = address.packed[: count - 1], address.packed[count - 1 :]
+    parts = [*first, int.from_bytes(last, "big")]
+    written = [NUMERALS[name](part) for name, part in zip(numerals, parts, strict=False)]
+    assert parse_target(f"http://{dot.join(written)}{end}/").host == str(address)
+
+
+@settings(derandomize=True, deadline=None, max_examples=3_000)
+@given(lists(sampled_from(PIECES), max_size=9).map("".join))
+def test_no_parser_reads_another_host_out_of_the_url_that_is_called(text: str) -> None:
+    try:
+        target = parse_target(f"http://{text}")
+    except ValueError:
+        return
+    url = target.url(7)
+    assert url.isascii()
+    ours = (target.host, target.port)
+    assert (urlsplit(url).hostname, urlsplit(url).port or 80) == ours
+    theirs = parse_url(requests.Request("POST", url).prepare().url or "")
+    assert ((theirs.host or "").strip("[]"), theirs.port or 80) == ours
+    its = URL(url, encoded=True)
+    assert (its.raw_host, its.port) == ours
 
 
 def test_a_url_may_have_2048_characters() -> None:

@@ -1,0 +1,111 @@
+"""A server that asks for keys, and the command that makes and revokes them while it runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import MakeServer
+from tests.e2e.raw import RawAnswer, conversation
+from tests.e2e.receiver import PATIENCE_S, Receiver
+from tests.e2e.server import PROJECT, Server
+from tests.e2e.test_chalice_local import FIXED, project
+
+__all__ = ["project"]
+
+UNKNOWN = "Bearer wt_" + "x" * 43
+
+
+@pytest.fixture(params=["make run", "chalice local"])
+def server(
+    request: pytest.FixtureRequest, make_server: MakeServer, tmp_path: Path, project: Path
+) -> Server:
+    if request.param == "make run":
+        server = make_server(TIMERS_AUTH="keys")
+    else:
+        server = make_server(TIMERS_AUTH="keys", command=FIXED, project=project)
+    server.start()
+    return server
+
+
+def keys(server: Server, *arguments: str) -> str:
+    """Run the command that ``make key``, ``keys`` and ``revoke`` run; return what it prints."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "local.keys", *arguments],
+        cwd=PROJECT,
+        env=server.environment,
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    return ran.stdout
+
+
+def new_key(server: Server, tenant: str) -> str:
+    """Make a key; return it as the header's value."""
+    return "Bearer " + keys(server, "issue", tenant).splitlines()[0]
+
+
+def ask(server: Server, method: str, path: str, *headers: str, body: str = "") -> RawAnswer:
+    lines = ["Host: timers.example", "Content-Type: application/json", *headers]
+    lines += [f"Content-Length: {len(body)}"]
+    with conversation(server.port) as talk:
+        talk.send(f"{method} {path} HTTP/1.1\r\n" + "\r\n".join(lines) + "\r\n\r\n" + body)
+        return talk.answer()
+
+
+def test_keys_are_made_and_revoked_while_the_server_runs(
+    server: Server, receiver: Receiver
+) -> None:
+    body = f'{{"seconds": 0, "url": "{receiver.url("ok")}"}}'
+    assert ask(server, "GET", "/").status == 200
+    assert ask(server, "GET", "/health").status == 200
+    for headers in ([], ["Authorization: x"], [f"Authorization: {UNKNOWN}"]):
+        answer = ask(server, "POST", "/timers", *headers, body=body)
+        assert answer.status == 401
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert answer.json()["type"] == "urn:webhook-timers:unauthorized"
+
+    acme, other = new_key(server, "acme"), new_key(server, "other")
+    for token in (acme, other, acme.replace("Bearer", "bearer")):
+        answer = ask(server, "POST", "/timers", f"Authorization: {token}", body=body)
+        assert answer.status == 201, answer
+    assert [ask(server, "GET", f"/timers/{number}", f"Authorization: {other}").status
+            for number in (1, 2)] == [200, 404]  # fmt: skip
+    receiver.wait_for(2, "/ok/1")
+    receiver.wait_for(1, "/ok/2")
+
+    spare = new_key(server, "acme")
+    spare_id = re.findall(r"^(\w+) .* acme$", keys(server, "list"), re.MULTILINE)[-1]
+    keys(server, "revoke", spare_id)
+    assert ask(server, "GET", "/timers", f"Authorization: {spare}").status == 401
+    assert ask(server, "GET", "/timers", f"Authorization: {acme}").status == 200
+
+
+def test_the_banner_tells_how_to_get_a_key_and_no_key_is_ever_printed(
+    make_server: MakeServer,
+) -> None:
+    server = make_server(TIMERS_AUTH="keys")
+    server.start()
+    token = new_key(server, "acme")
+    for value in (token, UNKNOWN, "Bearer wt_short"):
+        ask(server, "GET", "/timers", f"Authorization: {value}")
+    assert "make key" in server.output
+    assert "-H 'Authorization: Bearer wt_...'" in server.output
+    assert token.removeprefix("Bearer ") not in server.output
+    assert "Traceback" not in server.output
+
+
+def test_keys_outlive_the_server(make_server: MakeServer) -> None:
+    server = make_server(TIMERS_AUTH="keys")
+    token = new_key(server, "acme")
+    for _ in range(2):
+        server.start()
+        assert ask(server, "GET", "/timers", f"Authorization: {token}").status == 200
+        server.kill()

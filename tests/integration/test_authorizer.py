@@ -1,0 +1,316 @@
+"""The authorizer's function as API Gateway and Chalice use it, and the commands for keys."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chalice.app import Chalice
+from chalice.local import ARNMatcher
+
+from chalicelib import functions, wiring
+from chalicelib.callers import Callers, Issued
+from chalicelib.embedded.folder import DataFolder
+from chalicelib.embedded.keys import SQLiteKeyStore
+from chalicelib.errors import Unavailable
+from infra import keys as keys_on_aws
+from infra.errors import DeployError
+from infra.package import ROOT
+from local import keys as keys_here
+from tests.clock import HandClock
+from tests.cloud import NAMES, Cloud
+
+API = "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/dev"
+
+
+@pytest.fixture
+def callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callers:
+    drawn = iter(range(256))
+    callers = Callers(
+        SQLiteKeyStore(DataFolder(tmp_path)),
+        HandClock(),
+        lambda length: bytes([next(drawn)]) * length,
+    )
+    monkeypatch.setattr(wiring, "callers", lambda: callers)
+    return callers
+
+
+@pytest.fixture
+def acme(callers: Callers) -> Issued:
+    return callers.issue("acme")
+
+
+def authorize(token: str) -> dict[str, Any]:
+    event = {"type": "TOKEN", "authorizationToken": token, "methodArn": f"{API}/GET/timers/7"}
+    policy: dict[str, Any] = functions.authorizer(event, None)
+    return policy
+
+
+def statement(policy: dict[str, Any]) -> dict[str, Any]:
+    (only,) = policy["policyDocument"]["Statement"]
+    assert only["Action"] in ("execute-api:Invoke", ["execute-api:Invoke"])
+    found: dict[str, Any] = only
+    return found
+
+
+# The authorizer's function
+
+
+def test_a_good_key_opens_every_route_of_this_api_and_no_other(acme: Issued) -> None:
+    policy = authorize(f"Bearer {acme.text}")
+    assert policy["principalId"] == "acme"
+    assert policy["context"] == {"tenant": "acme"}
+    allowed = statement(policy)
+    assert allowed["Effect"] == "Allow"
+    for called in ("GET/timers", "POST/timers", "DELETE/timers/7", "POST/timers/7/replay", "GET/"):
+        assert ARNMatcher(f"{API}/{called}").does_any_resource_match(allowed["Resource"])
+    for other in (API.replace("/dev", "/prod"), API.replace("abcdef1234", "zzzzzz1234")):
+        assert not ARNMatcher(f"{other}/GET/timers").does_any_resource_match(allowed["Resource"])
+
+
+@pytest.mark.parametrize("token", ["", "Bearer", "Bearer wt_x", "Bearer wt_" + "x" * 43])
+def test_any_other_key_is_denied_everything_without_a_failed_invocation(
+    acme: Issued, token: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        denied = statement(authorize(token))
+    assert (denied["Effect"], denied["Resource"]) == ("Deny", "*")
+    assert caplog.records == []
+
+
+def test_a_store_that_is_away_denies_nobody(acme: Issued, tmp_path: Path) -> None:
+    (tmp_path / "keys.db").write_bytes(b"\xff" * 8192)
+    with pytest.raises(Unavailable):
+        authorize(f"Bearer {acme.text}")
+
+
+def test_under_chalice_local_the_api_is_left_to_refuse(
+    acme: Issued, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "under_chalice_local", lambda: True)
+    assert authorize(f"Bearer {acme.text}")["context"] == {"tenant": "acme"}
+    assert authorize("Bearer x")["context"] == {"refused": "unauthorized"}
+    (tmp_path / "keys.db").write_bytes(b"\xff" * 8192)
+    assert authorize(f"Bearer {acme.text}")["context"] == {"refused": "unavailable"}
+
+
+def test_chalice_makes_a_function_of_it_whose_answers_are_kept_for_a_minute() -> None:
+    app = Chalice("timers", configure_logs=False)
+    app.register_blueprint(functions.functions)
+    (made,) = app.builtin_auth_handlers
+    assert (made.name, made.handler_string) == ("authorizer", "chalicelib.functions.authorizer")
+    assert (made.ttl_seconds, made.header) == (60, "Authorization")
+
+
+# What Chalice builds on this machine
+
+BUILD = """
+import json, os, sys
+sys.argv = ["chalice", *sys.argv[2:], "--stage", sys.argv[1]]
+from chalice.cli import _configure_cli_env_vars
+from chalice.cli.factory import CLIFactory
+_configure_cli_env_vars()
+app = CLIFactory(os.getcwd(), environ=os.environ).create_config_obj(sys.argv[-1]).chalice_app
+guarded = [f"{method} {path}" for path, methods in app.routes.items()
+           for method, entry in methods.items() if entry.authorizer]
+open_ = [f"{method} {path}" for path, methods in app.routes.items()
+         for method, entry in methods.items() if not entry.authorizer]
+print(json.dumps([guarded, open_]))
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Return a copy of the project, whose configuration may be changed."""
+    copy = tmp_path / "project"
+    shutil.copytree(ROOT / ".chalice", copy / ".chalice")
+    shutil.copytree(ROOT / "chalicelib", copy / "chalicelib")
+    shutil.copy(ROOT / "app.py", copy)
+    return copy
+
+
+def built(project: Path, stage: str, *command: str) -> list[list[str]]:
+    """Return which routes ask for a key and which do not, as Chalice's command sees them."""
+    ran = subprocess.run(
+        [sys.executable, "-c", BUILD, stage, *command],
+        cwd=project,
+        env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    routes: list[list[str]] = json.loads(ran.stdout)
+    return routes
+
+
+@pytest.mark.parametrize("command", ["deploy", "package"])
+def test_what_is_built_asks_for_a_key_unless_the_configuration_says_otherwise(
+    project: Path, command: str
+) -> None:
+    for stage in ("dev", "prod"):
+        guarded, open_ = built(project, stage, command)
+        assert sorted(open_) == ["GET /", "GET /health"]
+        assert "POST /timers" in guarded
+
+    file = project / ".chalice" / "config.json"
+    config = json.loads(file.read_text())
+    config["stages"]["dev"]["environment_variables"]["TIMERS_AUTH"] = "none"
+    file.write_text(json.dumps(config))
+    assert built(project, "dev", command)[0] == []
+    assert built(project, "prod", command)[0] != []
+
+
+# The commands
+
+
+def run(monkeypatch: pytest.MonkeyPatch, main: Any, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["keys", *arguments])
+    code: int = main()
+    return code
+
+
+def test_a_key_is_shown_once_with_a_curl_line(
+    callers: Callers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, keys_here.main, "issue", "acme") == 0
+    shown = capsys.readouterr().out
+    text = shown.splitlines()[0]
+    assert callers.tenant_of(f"Bearer {text}") == "acme"
+    assert f"-H 'Authorization: Bearer {text}'" in shown
+    assert "curl -X POST http://127.0.0.1:8000/timers" in shown
+    assert "TIMERS_AUTH=keys" in shown
+
+    assert run(monkeypatch, keys_here.main, "list") == 0
+    listed = capsys.readouterr().out
+    assert listed == "aeaqcaib  2027-01-15T08:00:00+00:00  acme\n"
+
+    assert run(monkeypatch, keys_here.main, "revoke", "aeaqcaib") == 0
+    assert "within 60 s" in capsys.readouterr().out
+    assert list(callers.list()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [(["issue", "Acme"], "'Acme' names no tenant"), (["revoke", "abc"], "no key 'abc'")],
+)
+def test_what_cannot_be_done_is_told_in_one_line(
+    callers: Callers,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    reason: str,
+) -> None:
+    assert run(monkeypatch, keys_here.main, *arguments) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert reason in shown.err
+    assert len(shown.err.splitlines()) == 1
+
+
+class StageAccount:
+    """An account with moto's DynamoDB, where everything is as the tests' cloud has it."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    def client(self, _name: str) -> Any:
+        return self._cloud.dynamodb
+
+
+@pytest.fixture
+def account(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> StageAccount:
+    account = StageAccount(cloud)
+    monkeypatch.setattr("infra.account.Account.current", lambda: account)
+    monkeypatch.setattr(keys_on_aws, "Deployment", lambda *_: Deployed())
+    return account
+
+
+class Deployed:
+    def address(self) -> str:
+        return "https://abc.execute-api.eu-central-1.amazonaws.com/dev"
+
+
+def test_the_keys_of_a_stage_are_in_its_table(
+    account: StageAccount,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, keys_on_aws.main, NAMES.stage, "issue", "acme") == 0
+    shown = capsys.readouterr().out
+    assert "https://abc.execute-api.eu-central-1.amazonaws.com/dev/timers" in shown
+    callers = keys_on_aws.callers(account, NAMES.stage)  # type: ignore[arg-type]
+    assert callers.tenant_of(f"Bearer {shown.splitlines()[0]}") == "acme"
+    (issued,) = callers.list()
+    assert run(monkeypatch, keys_on_aws.main, NAMES.stage, "list") == 0
+    assert capsys.readouterr().out.startswith(issued.id)
+    assert run(monkeypatch, keys_on_aws.main, NAMES.stage, "revoke", issued.id) == 0
+    assert list(callers.list()) == []
+
+
+def test_a_stage_gets_its_first_key_once(account: StageAccount) -> None:
+    first = keys_on_aws.first_key(account, NAMES.stage)  # type: ignore[arg-type]
+    assert first
+    assert first.key.tenant == "default"
+    assert keys_on_aws.first_key(account, NAMES.stage) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stage", ["nowhere", NAMES.stage])
+def test_a_stage_whose_keys_cannot_be_reached_is_told_in_one_line(
+    account: StageAccount,
+    cloud: Cloud,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stage: str,
+) -> None:
+    if stage == NAMES.stage:
+        cloud.fail()
+    assert run(monkeypatch, keys_on_aws.main, stage, "issue", "acme") == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert len(shown.err.splitlines()) == 1
+    assert shown.err.startswith("webhook-timers: ")
+
+
+def test_without_credentials_one_line_says_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nobody() -> None:
+        raise DeployError("No AWS credentials: set AWS_PROFILE")
+
+    monkeypatch.setattr("infra.account.Account.current", nobody)
+    assert run(monkeypatch, keys_on_aws.main, "dev", "list") == 1
+    assert capsys.readouterr().err == "webhook-timers: No AWS credentials: set AWS_PROFILE\n"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["key"], "-m local.keys issue 'default'"),
+        (["key", "TENANT=acme"], "-m local.keys issue 'acme'"),
+        (["key", "TENANT=acme", "STAGE=prod"], "-m infra.keys prod issue 'acme'"),
+        (["keys"], "-m local.keys list"),
+        (["keys", "STAGE=dev"], "-m infra.keys dev list"),
+        (["revoke", "KEY=abc"], "-m local.keys revoke 'abc'"),
+    ],
+)
+def test_keys_are_this_machines_unless_the_command_line_names_a_stage(
+    arguments: list[str], command: str
+) -> None:
+    shown = subprocess.run(
+        ["make", "-n", *arguments],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "STAGE": "prod"},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert shown.stdout.splitlines()[-1].endswith(command)

@@ -1,0 +1,196 @@
+"""`make secret`: a signing secret is made, rotated and dropped, and shown to nobody else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from chalicelib.aws.secrets import SigningSecrets
+from chalicelib.signing import read_secret, read_secrets, write_secret
+from infra import __main__ as command
+from infra.errors import DeployError
+from infra.package import ROOT
+from infra.signing import KEY_BYTES, SigningParameter
+from tests.clock import HandClock
+
+NAME = "/timers-dev/signing-secrets"
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return what runs the command; it gives the exit status and both outputs."""
+
+    def running(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["infra", "secret", *arguments])
+        status = command.main()
+        return status, *capsys.readouterr()
+
+    return running
+
+
+@pytest.fixture
+def parameter(aws: None) -> SigningParameter:
+    return SigningParameter(boto3.client("ssm"), NAME, say=lambda _line: None)
+
+
+def held() -> str:
+    found = boto3.client("ssm").get_parameter(Name=NAME, WithDecryption=True)["Parameter"]
+    assert found["Type"] == "SecureString"
+    return found["Value"]
+
+
+def fail_puts(parameter: SigningParameter, failure: Exception, *, after: bool) -> None:
+    """Let every PutParameter fail, once it has done its work or before."""
+    event = "after-call" if after else "before-call"
+
+    def refuse(**_: Any) -> None:
+        raise failure
+
+    parameter.ssm.meta.events.register(f"{event}.ssm.PutParameter", refuse)
+
+
+def test_without_a_stage_a_secret_for_the_offline_server_is_printed_and_nothing_else(
+    run: Run,
+) -> None:
+    status, first, hint = run()
+    _, second, _ = run()
+    assert status == 0
+    assert len(read_secret(first.removesuffix("\n"))) == KEY_BYTES
+    assert first != second
+    assert "TIMERS_SIGNING_SECRETS_FILE" in hint
+    assert first.strip() not in hint
+
+
+def test_the_first_secret_of_a_stage_is_stored_encrypted_and_printed_once(
+    aws: None, run: Run
+) -> None:
+    status, secret, notes = run("dev")
+    assert status == 0
+    assert held() == secret.strip()
+    assert secret.strip() not in notes
+    assert "make secret STAGE=dev FINISH=1" in notes
+
+
+def test_a_rotation_puts_the_new_secret_first_and_keeps_the_old_until_it_is_finished(
+    aws: None, run: Run
+) -> None:
+    _, old, _ = run("dev")
+    _, new, _ = run("dev")
+    assert held().split() == [new.strip(), old.strip()]
+
+    assert run("dev", "--finish")[:2] == (0, "")
+    assert held() == new.strip()
+    status, output, notes = run("dev", "--finish")
+    assert (status, output) == (0, "")
+    assert "nothing to drop" in notes
+
+
+def test_what_the_command_stores_is_what_deliveries_sign_with(aws: None, run: Run) -> None:
+    run("dev")
+    run("dev")
+    keys = SigningSecrets(lambda: boto3.client("ssm"), NAME, HandClock())
+    assert keys() == read_secrets(held())
+    assert len(keys()) == 2
+
+
+def test_a_third_secret_is_refused_for_it_would_break_receivers(aws: None, run: Run) -> None:
+    run("dev")
+    run("dev")
+    before = held()
+    status, output, reason = run("dev")
+    assert (status, output) == (1, "")
+    assert "FINISH=1" in reason
+    assert held() == before
+
+
+def test_there_is_no_rotation_to_finish_without_a_secret(aws: None, run: Run) -> None:
+    status, _, reason = run("dev", "--finish")
+    assert status == 1
+    assert "no rotation to finish" in reason
+
+
+def test_stages_have_secrets_of_their_own(aws: None, run: Run) -> None:
+    run("dev")
+    _, production, _ = run("prod")
+    assert production.strip() != held()
+
+
+def test_an_unknown_stage_is_refused_before_anything_is_made(aws: None, run: Run) -> None:
+    status, output, reason = run("test")
+    assert (status, output) == (1, "")
+    assert "STAGE is one of dev, prod" in reason
+
+
+def test_a_spoilt_parameter_is_named_and_not_shown(
+    aws: None, run: Run, parameter: SigningParameter
+) -> None:
+    spoilt = write_secret(b"too short")
+    parameter.ssm.put_parameter(Name=NAME, Value=spoilt, Type="SecureString")
+    status, output, reason = run("dev")
+    assert (status, output) == (1, "")
+    assert NAME in reason
+    assert spoilt.removeprefix("whsec_") not in reason
+
+
+def test_an_answer_that_was_lost_after_the_secret_was_stored_is_a_success(
+    parameter: SigningParameter,
+) -> None:
+    shown: list[str] = []
+    fail_puts(parameter, ReadTimeoutError(endpoint_url="https://ssm.example"), after=True)
+    parameter.rotate(shown.append)
+    assert [held()] == shown
+
+
+def test_a_secret_that_could_not_be_stored_is_said_to_be_out_of_use(
+    parameter: SigningParameter,
+) -> None:
+    shown: list[str] = []
+    denied = ClientError({"Error": {"Code": "AccessDeniedException"}}, "PutParameter")
+    fail_puts(parameter, denied, after=False)
+    with pytest.raises(DeployError, match=f"{NAME} is left as it was: AccessDeniedException"):
+        parameter.rotate(shown.append)
+    assert len(shown) == 1
+
+
+def test_a_secret_is_shown_before_it_is_stored(parameter: SigningParameter) -> None:
+    class Killed(BaseException):
+        """The process ends here."""
+
+    def show(_secret: str) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        parameter.rotate(show)
+    assert parameter.ssm.describe_parameters()["Parameters"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ([], "infra secret"),
+        (["STAGE=dev"], "infra secret dev"),
+        (["STAGE=prod", "FINISH=1"], "infra secret prod --finish"),
+        (["FINISH=1"], "infra secret --finish"),
+    ],
+)
+def test_make_names_a_stage_only_where_its_user_does(arguments: list[str], wanted: str) -> None:
+    outer = {"STAGE", "FINISH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    shown = subprocess.run(
+        ["make", "--dry-run", "secret", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert " ".join(shown.stdout.splitlines()[-1].split()).endswith(wanted)

@@ -1,0 +1,349 @@
+"""Where the secrets come from that sign webhooks on AWS, and what happens while they cannot."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from chalicelib import wiring
+from chalicelib.aws.secrets import AGAIN_MS, AGAIN_WITH_KEYS_MS, KEPT_MS, SigningSecrets
+from chalicelib.delivery import PUT_BACK_MS, WAIT_MS
+from chalicelib.errors import Unavailable
+from chalicelib.settings import load
+from chalicelib.signing import PREFIX, write_secret
+from chalicelib.timer import Status
+from tests.clock import HandClock
+from tests.cloud import NAMES, Cloud, HandSender
+from tests.factories import DUE, TENANT, set_timer
+from tests.loop import PATIENCE_S
+
+OLD, NEW = b"o" * 32, b"n" * 32
+MALFORMED = [" ", "secret", f"{PREFIX}c2hvcnQ=", f"{write_secret(OLD)} {PREFIX}é"]
+
+
+@pytest.fixture
+def secrets(cloud: Cloud) -> SigningSecrets:
+    return cloud.signing_secrets()
+
+
+def asked(cloud: Cloud) -> int:
+    """Return how often SSM was asked since the last time."""
+    return cloud.operations().count("GetParameter")
+
+
+def refusal(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "No."}}, "GetParameter")
+
+
+REFUSALS = {
+    "throttled": refusal("ThrottlingException"),
+    "denied": refusal("AccessDeniedException"),
+    "broken": refusal("InternalServerError"),
+    "slow": ReadTimeoutError(endpoint_url="https://ssm.example"),
+}
+
+
+def fail_ssm(cloud: Cloud, failure: Exception = REFUSALS["throttled"]) -> None:
+    def refuse(operation: str) -> None:
+        if operation == "GetParameter":
+            raise failure
+
+    cloud.before_call = refuse
+
+
+# What is read, and how often
+
+
+def test_without_a_parameter_nothing_is_signed(cloud: Cloud, secrets: SigningSecrets) -> None:
+    assert tuple(secrets()) == ()
+    assert asked(cloud) == 1
+
+
+def test_the_parameter_is_asked_for_by_its_name_and_in_the_clear(
+    cloud: Cloud, secrets: SigningSecrets
+) -> None:
+    secrets()
+    (call,) = cloud.calls
+    assert call.parameters == {"Name": "/timers-test/signing-secrets", "WithDecryption": True}
+
+
+def test_every_secret_of_the_parameter_signs_in_its_order(
+    cloud: Cloud, secrets: SigningSecrets
+) -> None:
+    cloud.keep_secrets(f"{write_secret(NEW)} {write_secret(OLD)}")
+    assert secrets() == (NEW, OLD)
+
+
+@pytest.mark.parametrize("before", ["", write_secret(OLD)])
+def test_an_answer_holds_for_five_minutes_and_then_a_rotation_is_seen(
+    cloud: Cloud, secrets: SigningSecrets, clock: HandClock, before: str
+) -> None:
+    if before:
+        cloud.keep_secrets(before)
+    first = secrets()
+    cloud.keep_secrets(write_secret(NEW))
+
+    clock.advance(KEPT_MS - 1)
+    assert secrets() == first
+    assert asked(cloud) == 1
+    clock.advance(1)
+    assert secrets() == (NEW,)
+    assert asked(cloud) == 1
+
+
+def test_a_clock_that_goes_back_makes_no_answer_hold_longer(
+    cloud: Cloud, secrets: SigningSecrets, clock: HandClock
+) -> None:
+    secrets()
+    cloud.keep_secrets(write_secret(NEW))
+    clock.advance(-1)
+    assert secrets() == (NEW,)
+
+
+def test_a_parameter_that_was_removed_ends_the_signing_and_is_logged(
+    cloud: Cloud, secrets: SigningSecrets, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud.keep_secrets(write_secret(OLD))
+    secrets()
+    cloud.ssm.delete_parameter(Name=NAMES.signing_secrets)
+    clock.advance(KEPT_MS)
+
+    assert tuple(secrets()) == ()
+    assert [record.message for record in caplog.records] == [
+        f"{NAMES.signing_secrets} is gone: webhooks are no longer signed"
+    ]
+
+
+def test_the_client_is_made_when_first_needed(clock: HandClock) -> None:
+    def make() -> Any:
+        raise AssertionError("a client was made")
+
+    SigningSecrets(make, NAMES.signing_secrets, clock)
+
+
+# While SSM is away
+
+
+@pytest.mark.parametrize("failure", REFUSALS)
+def test_without_an_answer_there_are_no_keys_and_no_leave_to_send_unsigned(
+    cloud: Cloud, secrets: SigningSecrets, caplog: pytest.LogCaptureFixture, failure: str
+) -> None:
+    fail_ssm(cloud, REFUSALS[failure])
+    with pytest.raises(Unavailable, match=f"signing secrets in {NAMES.signing_secrets}"):
+        secrets()
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.message.endswith("webhooks wait")
+
+
+def test_a_failure_is_shared_for_a_moment_and_then_asked_again(
+    cloud: Cloud, secrets: SigningSecrets, clock: HandClock
+) -> None:
+    cloud.keep_secrets(write_secret(OLD))
+    fail_ssm(cloud)
+    with pytest.raises(Unavailable):
+        secrets()
+    cloud.heal()
+    clock.advance(AGAIN_MS - 1)
+    with pytest.raises(Unavailable):
+        secrets()
+    assert asked(cloud) == 0
+
+    clock.advance(1)
+    assert secrets() == (OLD,)
+
+
+def test_what_was_read_before_stays_in_use_with_a_warning(
+    cloud: Cloud, secrets: SigningSecrets, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud.keep_secrets(write_secret(OLD))
+    secrets()
+    fail_ssm(cloud)
+    clock.advance(KEPT_MS)
+
+    assert secrets() == (OLD,)
+    assert secrets() == (OLD,)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "ThrottlingException" in record.message
+    cloud.heal()
+    cloud.keep_secrets(write_secret(NEW))
+    clock.advance(AGAIN_WITH_KEYS_MS)
+    assert secrets() == (NEW,)
+
+
+def test_that_there_are_no_secrets_stays_known_while_ssm_is_away(
+    cloud: Cloud, secrets: SigningSecrets, clock: HandClock
+) -> None:
+    secrets()
+    fail_ssm(cloud)
+    clock.advance(KEPT_MS)
+    assert tuple(secrets()) == ()
+
+
+@pytest.mark.parametrize("text", MALFORMED)
+def test_a_parameter_that_holds_no_secrets_stops_deliveries_loudly_and_is_not_shown(
+    cloud: Cloud, secrets: SigningSecrets, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    cloud.keep_secrets(text)
+    with pytest.raises(Unavailable) as refused:
+        secrets()
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert NAMES.signing_secrets in record.message
+    for word in text.split():
+        hidden = word.removeprefix(PREFIX)
+        assert hidden == "secret" or hidden not in record.message + refused.value.detail
+
+
+def test_a_parameter_that_was_spoilt_leaves_the_keys_of_before_in_use(
+    cloud: Cloud, secrets: SigningSecrets, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud.keep_secrets(write_secret(OLD))
+    secrets()
+    cloud.keep_secrets("spoilt")
+    clock.advance(KEPT_MS)
+
+    assert secrets() == (OLD,)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_of_a_batch_one_asks_and_the_others_share_its_answer(
+    cloud: Cloud, secrets: SigningSecrets
+) -> None:
+    cloud.keep_secrets(write_secret(OLD))
+    together = threading.Barrier(8)
+    seen: list[Any] = []
+
+    def ask() -> None:
+        together.wait()
+        seen.append(secrets())
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [(OLD,)] * 8
+    assert asked(cloud) == 1
+
+
+def test_while_one_asks_again_the_others_go_on_with_the_keys_they_have(
+    cloud: Cloud, secrets: SigningSecrets, clock: HandClock
+) -> None:
+    cloud.keep_secrets(write_secret(OLD))
+    secrets()
+    clock.advance(KEPT_MS)
+    asking, answer = threading.Event(), threading.Event()
+
+    def hang(_operation: str) -> None:
+        asking.set()
+        answer.wait()
+
+    cloud.before_call = hang
+    seen: list[Any] = []
+    slow = threading.Thread(target=secrets)
+    other = threading.Thread(target=lambda: seen.append(secrets()))
+    slow.start()
+    asking.wait()
+    other.start()
+    other.join(PATIENCE_S)
+    before_the_answer = list(seen)
+    answer.set()
+    slow.join()
+    other.join()
+    assert before_the_answer == [(OLD,)]
+
+
+# Deliveries
+
+
+def deliverer(cloud: Cloud, sender: HandSender) -> Callable[..., None]:
+    return cloud.delivery(sender, signing_keys=cloud.signing_secrets()).deliver_all
+
+
+def test_a_delivery_is_signed_with_the_secrets_of_the_parameter(
+    cloud: Cloud, clock: HandClock
+) -> None:
+    cloud.keep_secrets(f"{write_secret(NEW)} {write_secret(OLD)}")
+    timer, sender = set_timer(cloud.store), HandSender(clock)
+    clock.now = DUE
+    deliverer(cloud, sender)([timer.wakeup()])
+    (sent,) = sender.sent
+    assert sent.call.headers["webhook-signature"].count("v1,") == 2
+
+
+def test_while_the_keys_cannot_be_had_a_wakeup_is_put_back_and_its_timer_is_not_claimed(
+    cloud: Cloud, clock: HandClock
+) -> None:
+    cloud.keep_secrets(write_secret(OLD))
+    timer, sender = set_timer(cloud.store), HandSender(clock)
+    deliver = deliverer(cloud, sender)
+    clock.now = DUE
+    fail_ssm(cloud)
+
+    deliver([timer.wakeup()])
+
+    assert sender.sent == []
+    assert cloud.store.get(TENANT, timer.id) == timer
+    assert cloud.sent() == [(replace(timer.wakeup(), at=DUE + PUT_BACK_MS), PUT_BACK_MS // 1000)]
+
+    cloud.heal()
+    clock.advance(PUT_BACK_MS)
+    deliver(cloud.drain())
+    (sent,) = sender.sent
+    assert "webhook-signature" in sent.call.headers
+    assert cloud.store.get(TENANT, timer.id).status is Status.FIRED
+
+
+def test_an_early_wakeup_asks_for_keys_within_its_wait_and_is_not_late_for_it(
+    cloud: Cloud, clock: HandClock
+) -> None:
+    timer, sender = set_timer(cloud.store), HandSender(clock)
+    deliver = deliverer(cloud, sender)
+    clock.now = DUE - WAIT_MS
+    cloud.before_call = lambda operation: clock.advance(300 if operation == "GetParameter" else 0)
+
+    deliver([timer.wakeup()])
+
+    assert [sent.at for sent in sender.sent] == [DUE]
+
+
+def test_a_wakeup_that_is_much_too_early_needs_no_keys(cloud: Cloud, clock: HandClock) -> None:
+    timer = set_timer(cloud.store)
+    clock.now = DUE - WAIT_MS - 1
+    deliverer(cloud, HandSender(clock))([timer.wakeup()])
+    assert cloud.operations().count("GetParameter") == 0
+
+
+# Which process asks
+
+
+@pytest.mark.parametrize(
+    ("environment", "asks"),
+    [
+        ({"AWS_LAMBDA_FUNCTION_NAME": "timers-dev-webhook"}, True),
+        (
+            {
+                "AWS_LAMBDA_FUNCTION_NAME": "timers-dev-webhook",
+                "TIMERS_SIGNING_SECRETS": write_secret(OLD),
+            },
+            False,
+        ),
+        ({"TIMERS_ENGINE": "aws"}, False),
+        ({}, False),
+    ],
+)
+def test_only_a_lambda_asks_and_only_where_no_secret_is_set(
+    environment: dict[str, str], *, asks: bool
+) -> None:
+    settings = load(environment)
+    keys = wiring._signing_keys(settings)
+    assert isinstance(keys, SigningSecrets) is asks
+    assert asks or keys() == settings.signing_keys

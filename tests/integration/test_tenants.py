@@ -1,0 +1,398 @@
+"""Who calls, on both engines: no key, no answer; and no tenant ever learns of another's timers.
+
+The routes are read off the app. A route that is added later is called like all others; where no
+body or query of ``ATTEMPTS`` can make it succeed, the tests say so by failing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from chalice.app import Chalice
+
+from chalicelib import key, wiring
+from chalicelib.aws.keys import DynamoDBKeyStore
+from chalicelib.aws.store import DynamoDBTimerStore
+from chalicelib.callers import KEPT_S, Callers
+from chalicelib.embedded.folder import DataFolder
+from chalicelib.embedded.keys import SQLiteKeyStore
+from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.embedded.waker import ImpliedWaker
+from chalicelib.ports import KeyStore, TimerStore
+from chalicelib.scheduling import Scheduling
+from chalicelib.settings import load
+from chalicelib.target import prepare
+from chalicelib.timer import Status, Timer
+from infra.package import ROOT
+from local.gateway import Gateway
+from tests.clock import HandClock
+from tests.dynamodb import dynamodb_on_moto, empty_table
+from tests.factories import DUE, claimed, set_timer, settled
+from tests.wsgi import Answer, ask, with_body
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+OPEN = {("GET", "/"), ("GET", "/health")}
+"""What anybody may ask."""
+
+SECRET = "https://a-secret-of-acme.example/hook"
+NOT_OURS = "acme"
+BOUND_ID = re.compile(r"\{[^}]+\}")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What may be sent along with a request. Some route must be content with each."""
+
+    body: bytes = b""
+    query: str = ""
+
+
+ATTEMPTS = [
+    Attempt(),
+    Attempt(b"{}"),
+    Attempt(b'{"seconds": 30}'),
+    Attempt(b'{"seconds": 30, "url": "https://other.example/hook"}'),
+    Attempt(b'{"dry_run": false}'),
+    Attempt(query="status=failed"),
+    Attempt(query="status=pending&limit=1"),
+    Attempt(query="limit=1000"),
+]
+
+
+@dataclass
+class Service:
+    """The API with keys behind the offline gateway, on stores and clocks of the test."""
+
+    app: Chalice
+    gateway: Gateway
+    store: TimerStore
+    callers: Callers
+    seconds: list[float]
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def token(self, tenant: str) -> str:
+        if tenant not in self.tokens:
+            self.tokens[tenant] = f"Bearer {self.callers.issue(tenant).text}"
+        return self.tokens[tenant]
+
+    def routes(self) -> list[tuple[str, str]]:
+        return [(method, path) for path, methods in self.app.routes.items() for method in methods]
+
+    def closed(self) -> list[tuple[str, str]]:
+        return [route for route in self.routes() if route not in OPEN]
+
+    def ask(
+        self, method: str, path: str, token: str | None, attempt: Attempt | None = None
+    ) -> Answer:
+        sent = attempt or Attempt()
+        environment = with_body(sent.body) | {
+            "CONTENT_TYPE": "application/json",
+            "QUERY_STRING": sent.query,
+            "HTTP_HOST": "timers.example",
+        }
+        if token is not None:
+            environment["HTTP_AUTHORIZATION"] = token
+        answer = ask(self.gateway, method, path, **environment)
+        assert answer.code < 500, answer
+        return answer
+
+    def set(self, tenant: str, url: str = "https://other.example/hook") -> int:
+        body = json.dumps({"seconds": 30, "url": url}).encode()
+        answer = self.ask("POST", "/timers", self.token(tenant), Attempt(body))
+        assert answer.code == 201, answer
+        return int(answer.document["id"])
+
+    def everything(self, tenant: str) -> list[Timer]:
+        """Return every timer of a tenant as it is stored, with all that its sender knows."""
+        timers: list[Timer] = []
+        before = None
+        while True:
+            page = self.store.list(tenant, before=before, status=None, limit=1_000)
+            timers += page.timers
+            if page.before is None:
+                return timers
+            before = page.before
+
+
+def app_with_keys(monkeypatch: pytest.MonkeyPatch) -> Chalice:
+    """Return the app as it is where TIMERS_AUTH=keys: that is decided when it is imported."""
+    settings = load({"TIMERS_AUTH": "keys"})
+    monkeypatch.setattr(wiring, "settings", lambda: settings)
+    spec = importlib.util.spec_from_file_location("app_with_keys", ROOT / "app.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    app: Chalice = module.app
+    return app
+
+
+@pytest.fixture(scope="module")
+def dynamodb() -> Iterator[DynamoDBClient]:
+    with dynamodb_on_moto() as client:
+        yield client
+
+
+@pytest.fixture(params=["embedded", "aws"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[TimerStore, KeyStore]]:
+    if request.param == "embedded":
+        timers = SQLiteTimerStore.in_memory()
+        yield timers, SQLiteKeyStore(DataFolder(tmp_path))
+        timers.close()
+    else:
+        client = request.getfixturevalue("dynamodb")
+        with empty_table(client) as table:
+            yield DynamoDBTimerStore(client, table, HandClock()), DynamoDBKeyStore(client, table)
+
+
+@pytest.fixture
+def service(stores: tuple[TimerStore, KeyStore], monkeypatch: pytest.MonkeyPatch) -> Service:
+    timers, keys = stores
+    app, clock, drawn = app_with_keys(monkeypatch), HandClock(), count()
+    callers = Callers(keys, clock, lambda length: next(drawn).to_bytes(length, "big"))
+    scheduling = Scheduling(timers, ImpliedWaker(), clock)
+    monkeypatch.setattr(wiring, "callers", lambda: callers)
+    monkeypatch.setattr(wiring, "scheduling", lambda: scheduling)
+    seconds = [1_000.0]
+    return Service(app, Gateway(app, lambda: seconds[0]), timers, callers, seconds)
+
+
+@pytest.fixture
+def acme(service: Service) -> list[Timer]:
+    """Return the timers of tenant acme: one of every kind there is, and a few more."""
+    service.token("acme")
+    for status in (Status.FIRED, Status.FAILED):
+        settled(service.store, set_timer(service.store, tenant="acme", url=SECRET), status)
+    claimed(service.store, set_timer(service.store, tenant="acme", url=SECRET))
+    for _ in range(3):
+        service.set("acme", SECRET)
+    timers = service.everything("acme")
+    assert [timer.id for timer in timers] == [6, 5, 4, 3, 2, 1]
+    return timers
+
+
+def assert_unauthorized(answer: Answer) -> None:
+    assert answer.code == 401, answer
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert answer.document["type"] == "urn:webhook-timers:unauthorized"
+
+
+def assert_nothing_of_acme(answer: Answer) -> None:
+    told = answer.body.decode() + str(answer.headers)
+    assert SECRET not in told
+    assert NOT_OURS not in told
+
+
+def of_timer(path: str, timer_id: int) -> str:
+    return BOUND_ID.sub(str(timer_id), path)
+
+
+# Who has no key
+
+
+def test_every_route_asks_for_a_key_but_those_that_tell_nothing(service: Service) -> None:
+    assert {route for route in service.routes() if not guarded(service, route)} == OPEN
+    for method, path in OPEN:
+        assert service.ask(method, path, None).code == 200
+
+
+def guarded(service: Service, route: tuple[str, str]) -> bool:
+    method, path = route
+    authorizer = service.app.routes[path][method].authorizer
+    return authorizer is not None and authorizer.name == "authorizer"
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer x",
+        "Basic YWNtZTphY21l",
+        "Bearer acme",
+        f"Bearer {key.write(bytes(32))[:-1]}",
+        f"Bearer {key.write(bytes([9]) * 32)}",
+        "Bearer {acme} {acme}",
+        "Basic {acme}",
+        "Bearer {acme}x",
+        "{acme}",
+    ],
+)
+def test_without_a_good_key_every_route_is_401_and_changes_nothing(
+    service: Service, acme: list[Timer], token: str | None
+) -> None:
+    if token is not None:
+        token = token.replace("{acme}", service.tokens["acme"].removeprefix("Bearer "))
+    for method, path in service.closed():
+        for timer_id in (1, 6, 99):
+            for attempt in ATTEMPTS:
+                answer = service.ask(method, of_timer(path, timer_id), token, attempt)
+                assert_unauthorized(answer)
+    assert service.everything("acme") == acme
+    assert service.everything("default") == []
+
+
+def test_our_own_code_refuses_what_a_gateway_let_through(
+    service: Service, acme: list[Timer]
+) -> None:
+    for method, path in service.closed():
+        for authorizer in (None, {}, {"principalId": "acme"}):
+            event: dict[str, Any] = {
+                "requestContext": {
+                    "httpMethod": method,
+                    "resourcePath": path,
+                    "path": path,
+                    "authorizer": authorizer,
+                },
+                "headers": {"authorization": service.tokens["acme"]},
+                "multiValueQueryStringParameters": None,
+                "pathParameters": {name[1:-1]: "1" for name in BOUND_ID.findall(path)},
+                "stageVariables": None,
+                "body": b"",
+                "isBase64Encoded": False,
+            }
+            answer = service.app(event, None)
+            assert answer["statusCode"] == 401, (method, path, answer)
+            assert answer["headers"]["WWW-Authenticate"] == "Bearer"
+    assert service.everything("acme") == acme
+
+
+def test_a_revoked_key_opens_nothing_a_minute_later(service: Service) -> None:
+    token = service.token("acme")
+    (issued,) = service.callers.list()
+    assert service.ask("GET", "/timers", token).code == 200
+    service.callers.revoke(issued.id)
+    service.seconds[0] += KEPT_S
+    for method, path in service.closed():
+        assert_unauthorized(service.ask(method, of_timer(path, 1), token))
+
+
+# Who has a key, of another tenant
+
+
+def test_no_request_of_another_tenant_finds_a_timer(service: Service, acme: list[Timer]) -> None:
+    for method, path in service.closed():
+        stranger = service.token(f"stranger-{len(service.tokens)}")
+        for attempt in ATTEMPTS:
+            for timer in acme:
+                answer = service.ask(method, of_timer(path, timer.id), stranger, attempt)
+                assert_nothing_of_acme(answer)
+                if "{" in path:
+                    assert answer.code in (400, 404, 422), (method, path, attempt, answer)
+            assert service.everything("acme") == acme, (method, path, attempt)
+
+
+def test_no_request_for_ones_own_timer_touches_that_of_another_with_its_id(
+    service: Service, acme: list[Timer]
+) -> None:
+    for method, path in service.closed():
+        stranger = f"stranger-{len(service.tokens)}"
+        for attempt in ATTEMPTS:
+            for timer_id in [service.set(stranger) for _ in range(2)]:
+                answer = service.ask(
+                    method, of_timer(path, timer_id), service.token(stranger), attempt
+                )
+                assert_nothing_of_acme(answer)
+            assert service.everything("acme") == acme, (method, path, attempt)
+
+
+def test_another_tenants_id_is_answered_like_one_that_was_never_given(
+    service: Service, acme: list[Timer]
+) -> None:
+    stranger = service.token("stranger")
+    for method, path in service.closed():
+        if "{" not in path:
+            continue
+        codes = set()
+        for attempt in ATTEMPTS:
+            there = service.ask(method, of_timer(path, 4), stranger, attempt)
+            nowhere = service.ask(method, of_timer(path, 9), stranger, attempt)
+            assert (there.status, there.headers) == (nowhere.status, nowhere.headers)
+            assert there.body.replace(b"4", b"9") == nowhere.body.replace(b"4", b"9")
+            codes.add(there.code)
+        assert 404 in codes, f"no attempt gets as far as looking for a timer: {method} {path}"
+
+
+def test_every_route_works_for_the_tenant_whose_timers_they_are(service: Service) -> None:
+    """Or the tests above would prove nothing: a route that always refuses leaks nothing."""
+    for method, path in service.closed():
+        tenant = f"t{len(service.tokens)}"
+        failed, fired = (service.set(tenant) for _ in range(2))
+        for timer_id, status in ((failed, Status.FAILED), (fired, Status.FIRED)):
+            settled(service.store, service.store.get(tenant, timer_id), status)
+        pending = service.set(tenant)
+        answers = [
+            service.ask(method, of_timer(path, timer_id), service.token(tenant), attempt)
+            for attempt in ATTEMPTS
+            for timer_id in (pending, failed)
+        ]
+        assert any(answer.code < 300 for answer in answers), (
+            f"no attempt succeeds: add to ATTEMPTS what {method} {path} wants"
+        )
+
+
+def test_ids_count_per_tenant_and_a_path_names_the_callers_own(service: Service) -> None:
+    assert [service.set("acme", SECRET) for _ in range(3)] == [1, 2, 3]
+    assert service.set("stranger") == 1
+    stranger = service.token("stranger")
+    before = service.everything("acme")
+
+    assert [item["url"] for item in service.ask("GET", "/timers", stranger).document] == [
+        "https://other.example/hook"
+    ]
+    assert service.ask("GET", "/timers/1", stranger).document["id"] == 1
+    assert service.ask("GET", "/timers/2", stranger).code == 404
+    assert service.ask("DELETE", "/timers/1", stranger).code == 204
+    assert service.ask("DELETE", "/timers/1", stranger).code == 404
+    assert service.set("stranger") == 2
+    assert service.ask("DELETE", "/timers", stranger).code == 200
+    assert service.everything("stranger") == []
+    assert service.everything("acme") == before
+
+
+@pytest.mark.parametrize("cursor", ["Mg", "NQ", "OTk5"])
+def test_a_cursor_of_another_tenants_list_shows_only_ones_own(
+    service: Service, acme: list[Timer], cursor: str
+) -> None:
+    service.set("stranger")
+    query = Attempt(query=f"cursor={cursor}&limit=1")
+    answer = service.ask("GET", "/timers", service.token("stranger"), query)
+    assert answer.code == 200
+    assert [item["id"] for item in answer.document] == [1]
+    assert_nothing_of_acme(answer)
+
+
+def test_the_name_of_one_tenant_may_begin_with_anothers(service: Service) -> None:
+    for tenant in ("a", "a-0", "a-00", "0"):
+        assert service.set(tenant) == 1
+    service.ask("DELETE", "/timers", service.token("a"))
+    assert [len(service.everything(tenant)) for tenant in ("a", "a-0", "a-00", "0")] == [0, 1, 1, 1]
+
+
+def test_the_webhooks_of_two_tenants_have_different_ids(service: Service) -> None:
+    webhook_ids = {
+        prepare(service.store.get(tenant, service.set(tenant)), service.store.identity(), DUE)
+        .headers["webhook-id"]
+        .removeprefix(service.store.identity())
+        for tenant in ("acme", "stranger")
+    }
+    assert webhook_ids == {".acme.1", ".stranger.1"}
+
+
+def test_keys_are_never_listed_as_timers(service: Service, acme: list[Timer]) -> None:
+    told = service.ask("GET", "/timers", service.tokens["acme"]).body.decode()
+    (issued,) = service.callers.list()
+    assert issued.id not in told
+    assert service.tokens["acme"].removeprefix("Bearer ") not in told

@@ -1,0 +1,65 @@
+"""What the id counter on DynamoDB does beside the contract: many processes, faults, costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chalicelib.aws.counter import Counter
+from chalicelib.aws.items import Items
+from chalicelib.errors import RateLimited
+from chalicelib.rate import Rate
+from tests.clock import HandClock
+from tests.dynamodb import dynamodb_on_moto, empty_table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[DynamoDBClient]:
+    with dynamodb_on_moto() as client:
+        yield client
+
+
+@pytest.fixture
+def items(client: DynamoDBClient) -> Iterator[Items]:
+    with empty_table(client) as table:
+        yield Items(client, table)
+
+
+def leased(counter: Counter, count: int) -> int:
+    """Lease blocks of ``count`` until no more are given; return how many ids that were."""
+    given = 0
+    for _ in range(1_000):
+        try:
+            counter.lease("acme", count)
+        except RateLimited:
+            return given
+        given += count
+    raise AssertionError("nothing limits the leases")
+
+
+def test_all_processes_share_one_limit(items: Items) -> None:
+    clock, rate = HandClock(), Rate(100)
+    counters = [Counter(items, clock, rate) for _ in range(3)]
+    assert sum(leased(counter, 10) for counter in counters) == 100
+    clock.advance(500)
+    assert sum(leased(counter, 10) for counter in counters) == 50
+
+
+def test_ids_are_never_leased_twice(items: Items) -> None:
+    clock = HandClock()
+    counter = Counter(items, clock, Rate(100))
+    ends = [counter.lease("acme", 10) for _ in range(10)]
+    assert ends == [10 * number for number in range(1, 11)]
+
+
+@pytest.mark.parametrize(("per_s", "largest"), [(None, 1024), (5, 1), (100, 10), (50_000, 1024)])
+def test_a_lease_takes_at_most_a_tenth_of_a_seconds_worth(
+    items: Items, per_s: float | None, largest: int
+) -> None:
+    rate = None if per_s is None else Rate(per_s)
+    assert Counter(items, HandClock(), rate).largest_lease == largest
