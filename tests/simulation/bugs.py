@@ -4,32 +4,29 @@ Each is an edit of the real code, made in memory: where the code has moved on, p
 """
 
 from __future__ import annotations
-
 import __future__
 
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib import attempt, delivery
+from chalicelib import attempt, delivery, retry
 from chalicelib.delivery import Delivery
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.scheduling import Scheduling
 from chalicelib.sweeper import Sweeper
 from chalicelib.timer import Timer
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """In one function of ``owner``, a class or a module, ``old`` becomes ``new``."""
+    """In one function of ``owner``, a class or a module, one text becomes another."""
 
     owner: Any
     function: str
-    old: str
-    new: str
+    changes: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,144 +37,139 @@ class Bug:
     edits: tuple[Edit, ...]
 
 
+def bug(name: str, owner: Any, function: str, changes: Mapping[str, str]) -> Bug:
+    """Return a bug that is in one function."""
+    return Bug(name, (Edit(owner, function, changes),))
+
+
 BUGS = (
-    Bug(
+    bug(
         "no lease",
-        (
-            Edit(
-                SQLiteTimerStore,
-                "claim",
-                "AND (lease_until IS NULL OR lease_until <= ?) ",
-                "AND ? > 0 ",
-            ),
-        ),
+        SQLiteTimerStore,
+        "claim",
+        {"AND (lease_until IS NULL OR lease_until <= ?) ": "AND ? > 0 "},
     ),
-    Bug(
+    bug(
         "no token check at settle",
-        (Edit(SQLiteTimerStore, "settle", "AND token = ?", "AND ? IS NOT NULL"),),
+        SQLiteTimerStore,
+        "settle",
+        {"AND token = ?": "AND ? IS NOT NULL"},
     ),
-    Bug(
-        "no version check",
-        (Edit(SQLiteTimerStore, "claim", "AND version = ? ", "AND ? > 0 "),),
-    ),
-    Bug(
+    bug("no version check", SQLiteTimerStore, "claim", {"AND version = ? ": "AND ? > 0 "}),
+    bug(
         "settle before send",
-        (
-            Edit(
-                Delivery,
-                "_attempt",
-                "        settlement = self._carry_out(steps)\n",
-                "        self._store.settle(Settlement(tenant=timer.tenant, id=timer.id,\n"
-                "            token=timer.token or '', now=0, status=Status.FIRED))\n"
-                "        settlement = self._carry_out(steps)\n",
-            ),
-        ),
+        Delivery,
+        "_attempt",
+        {
+            "settlement = self._carry_out(steps)": "self._store.settle("
+            "Settlement(tenant=timer.tenant, id=timer.id, token=timer.token or '', now=0, "
+            "status=Status.FIRED)); settlement = self._carry_out(steps)"
+        },
     ),
-    Bug(
-        "no sweep",
-        (Edit(Sweeper, "sweep", "moments = self._moments()", "return Swept()"),),
-    ),
+    bug("no sweep", Sweeper, "sweep", {"moments = self._moments()": "return Swept()"}),
     Bug(
         "an early wake-up sends",
         (
-            Edit(Delivery, "deliver", "wakeup.at - self._world.clock()", "0"),
+            Edit(
+                Delivery,
+                "deliver",
+                {
+                    "if wakeup.at - self._world.clock() > WAIT_MS:": "if False:",
+                    "if early_ms > 0:": "if False:",
+                },
+            ),
             Edit(
                 Delivery,
                 "_claim",
-                "math.floor(self._world.clock())",
-                "max(wakeup.at, math.floor(self._world.clock()))",
+                {
+                    "math.floor(self._world.clock())": "max(wakeup.at, "
+                    "math.floor(self._world.clock()))"
+                },
             ),
         ),
     ),
-    Bug(
+    bug(
         "a failed claim drops its wake-up",
-        (Edit(Delivery, "deliver", "claimed.refusal is Refusal.LATER", "False"),),
+        Delivery,
+        "deliver",
+        {"claimed.refusal is Refusal.LATER": "False"},
     ),
-    Bug(
+    bug(
         "acknowledged though not stored",
-        (
-            Edit(
-                Scheduling,
-                "set",
-                "        timer = self._store.create(new, self._leave if put_first else self._arm)\n",
-                "        timer = Timer.first(new, 0)\n"
-                "        def arm(made):\n"
-                "            nonlocal timer\n"
-                "            timer = made\n"
-                "            return not put_first and self._arm(made)\n"
-                "        try:\n"
-                "            timer = self._store.create(new, arm)\n"
-                "        except Unavailable:\n"
-                "            if timer.id == 0:\n"
-                "                raise\n",
-            ),
-        ),
+        SQLiteTimerStore,
+        "create",
+        {
+            "return timer": "self._connection.execute('DELETE FROM timers WHERE id % 4 = 3')\n"
+            "        return timer"
+        },
     ),
-    Bug(
-        "a cancel ignores the lease",
-        (Edit(SQLiteTimerStore, "_free", "timer.leased(now)", "False"),),
-    ),
-    Bug(
+    bug("a cancel ignores the lease", SQLiteTimerStore, "_free", {"timer.leased(now)": "False"}),
+    bug(
         "a retry keeps its version",
-        (Edit(SQLiteTimerStore, "settle", "version = version + ?", "version = version + 0 * ?"),),
+        SQLiteTimerStore,
+        "settle",
+        {"version = version + ?": "version = version + 0 * ?"},
     ),
-    Bug(
+    bug(
         "a settled timer stays in the due index",
-        (
-            Edit(
-                SQLiteTimerStore,
-                "settle",
-                "settlement.status.value,\n                    settlement.next_attempt_at,",
-                "settlement.status.value,\n                    settlement.next_attempt_at or 0,",
-            ),
-        ),
+        SQLiteTimerStore,
+        "settle",
+        {"settlement.next_attempt_at,": "settlement.next_attempt_at or 0,"},
     ),
-    Bug(
+    bug(
+        "an id is used again",
+        SQLiteTimerStore,
+        "cancel",
+        {
+            "return timer": "self._connection.execute('UPDATE tenants SET last_id = ("
+            "SELECT coalesce(max(id), 0) FROM timers WHERE timers.tenant = tenants.tenant)')\n"
+            "        return timer"
+        },
+    ),
+    bug(
         "a sweep marks before it sends",
-        (
-            Edit(
-                Sweeper,
-                "_send",
-                "        taken = self._queue.wake_all(page)\n",
-                "        for wakeup in page:\n"
-                "            self._missed.mark(wakeup, moments, now)\n"
-                "        taken = self._queue.wake_all(page)\n",
-            ),
-        ),
+        Sweeper,
+        "_send",
+        {
+            "taken = self._queue": "[self._missed.mark(each, moments, now) for each in page]; "
+            "taken = self._queue"
+        },
     ),
-    Bug(
+    bug(
         "what is not recorded is forgotten",
-        (
-            Edit(
-                Delivery,
-                "_attempt",
-                "self._waker.wake_at(replace(timer.wakeup(), at=timer.lease_until or 0))",
-                "pass",
-            ),
-        ),
+        Delivery,
+        "_attempt",
+        {"self._waker.wake_at(replace(timer.wakeup(), at=timer.lease_until or 0))": "pass"},
     ),
-    Bug(
+    bug(
         "what cannot be delivered is not put back",
-        (
-            Edit(
-                Delivery,
-                "_deliver_or_put_back",
-                "self._waker.wake_at(replace(wakeup, at=again_at))",
-                "pass",
-            ),
-        ),
+        Delivery,
+        "_deliver_or_put_back",
+        {"self._waker.wake_at(replace(wakeup, at=again_at))": "pass"},
     ),
-    Bug(
+    bug(
         "a halted sender sends",
-        (Edit(attempt, "_check_lease", "timer.lease_until is not None", "False"),),
+        attempt,
+        "_check_lease",
+        {"timer.lease_until is not None": "False"},
     ),
-    Bug(
+    bug(
         "the time left is rounded down",
-        (Edit(Timer, "time_left", "-(-(self.due_at - whole) // 1000)", "(self.due_at - whole) // 1000"),),
+        Timer,
+        "time_left",
+        {"-(-(self.due_at - whole) // 1000)": "(self.due_at - whole) // 1000"},
     ),
-    Bug(
+    bug(
         "nobody is told of a final failure",
-        (Edit(delivery, "attempt", "timer.on_failure_url is not None", "False"),),
+        delivery,
+        "attempt",
+        {"timer.on_failure_url is not None": "False"},
+    ),
+    bug(
+        "a failure counts as delivered",
+        retry,
+        "succeeded",
+        {"outcome.status in SUCCESS": "outcome.status is not None"},
     ),
 )
 
@@ -195,14 +187,12 @@ def planted(bug: Bug) -> Iterator[None]:
 
 def _edited(function: Any, edit: Edit) -> Any:
     source = inspect.getsource(function)
-    if source.count(edit.old) != 1:
-        raise LookupError(f"{edit.function} does not have this once: {edit.old}")
-    code = compile(
-        textwrap.dedent(source.replace(edit.old, edit.new)),
-        f"<{edit.function} with a bug>",
-        "exec",
-        flags=__future__.annotations.compiler_flag,
-    )
+    for old, new in edit.changes.items():
+        if source.count(old) != 1:
+            raise LookupError(f"{edit.function} does not have this once: {old}")
+        source = source.replace(old, new)
+    file = f"<{edit.function} with a bug>"
+    flags = __future__.annotations.compiler_flag
     made: dict[str, Any] = {}
-    exec(code, function.__globals__, made)
+    exec(compile(textwrap.dedent(source), file, "exec", flags), function.__globals__, made)
     return made[edit.function]

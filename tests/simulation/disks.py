@@ -61,7 +61,6 @@ class Disk(Protocol):
         """Return all timers as they are."""
 
 
-
 class _Store(SQLiteTimerStore):
     """A store in which a timer's id can be taken before its row is written."""
 
@@ -110,9 +109,7 @@ def _away() -> Exception:
 class _FaultySQLite:
     """A ``TimerStore`` on SQLite whose calls take time and may fail."""
 
-    def __init__(
-        self, store: _Store, disk: SQLiteDisk, faults: Faults, ledger: Ledger
-    ) -> None:
+    def __init__(self, store: _Store, disk: SQLiteDisk, faults: Faults, ledger: Ledger) -> None:
         self._store = store
         self._disk = disk
         self._faults = faults
@@ -199,9 +196,7 @@ class _FaultySQLite:
 class _Overdue:
     """What a sweep finds on SQLite, where the due index knows of leases, and of no marks."""
 
-    def __init__(
-        self, store: SQLiteTimerStore, marks: dict[Wakeup, int], faults: Faults
-    ) -> None:
+    def __init__(self, store: SQLiteTimerStore, marks: dict[Wakeup, int], faults: Faults) -> None:
         self._store = store
         self._marks = marks
         self._faults = faults

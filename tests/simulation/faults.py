@@ -27,7 +27,7 @@ class Fate(enum.Enum):
     ANSWERED = "answered"
     REFUSED = "refused"
     UNANSWERED = "unanswered"
-    APPLIED_LATE = "late"
+    APPLIED_LATE = "applied late"
     REPEATED = "repeated"
     KILLED_BEFORE = "killed before"
     KILLED_AFTER = "killed after"
@@ -114,6 +114,11 @@ class Faults:
         self.drawn[what] += 1
         return True
 
+    def may_kill(self, what: str, *about: object) -> None:
+        """End the process of the running task here, perhaps."""
+        if self.happens(self._weather.killed / 2, "killed while sending"):
+            self.kill(what, *about)
+
     def kill(self, what: str, *about: object) -> None:
         """End the process of the running task here."""
         self._hub.note(what, *about, "killed")
@@ -136,9 +141,7 @@ class Faults:
         if not instant:
             self._hub.pause(self.delay())
 
-    def _end(
-        self, name: str, fate: Fate, lost: Callable[[], Exception], *, instant: bool
-    ) -> None:
+    def _end(self, name: str, fate: Fate, lost: Callable[[], Exception], *, instant: bool) -> None:
         if fate is Fate.KILLED_AFTER:
             self.kill(name)
         self._pause(instant=instant)

@@ -1,13 +1,11 @@
-"""One history: callers, functions, sweeps and crashes as a seed draws them, then peace, then checks."""
+"""One history: callers, sweeps and crashes as a seed draws them, then peace, then checks."""
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 
 from chalicelib.errors import (
@@ -25,11 +23,12 @@ from tests.clock import START
 from tests.simulation import weather as weathers
 from tests.simulation.disks import Disk
 from tests.simulation.faults import LATE_MS, Faults
-from tests.simulation.hub import Event, Hub
+from tests.simulation.hub import Hub
 from tests.simulation.ledger import Broken, Ledger, Promise
 from tests.simulation.machines import Machine, Surroundings
 from tests.simulation.platform import Invocation, Platform
 from tests.simulation.receivers import Receivers
+from tests.simulation.trace import Told
 
 TENANTS = ("acme", "globex")
 POLICIES_S = ((), (5.0,), (5.0, 60.0), (2.0, 5.0, 30.0))
@@ -46,16 +45,6 @@ CLAIMED = 0.5
 """How often callers turn to a timer that a sender has claimed, if there is one."""
 
 Disks = Callable[[random.Random], AbstractContextManager[Disk]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What came of one history. ``broken``: the rule that it broke, if it broke one."""
-
-    seed: int
-    broken: Broken | None
-    trace: list[Event]
-    counted: Counter[str]
 
 
 def tell(seed: int, disks: Disks) -> Told:

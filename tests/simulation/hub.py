@@ -13,10 +13,11 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from greenlet import getcurrent, greenlet
+
+from tests.simulation.trace import Event
 
 T = TypeVar("T")
 
@@ -26,20 +27,6 @@ TICKS_PER_MS = 64
 
 class Killed(BaseException):
     """The process of this task is dead. No handler of the code under test catches it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of what happened."""
-
-    at: float
-    who: str
-    what: str
-    about: tuple[object, ...]
-
-    def __str__(self) -> str:
-        about = " ".join(map(str, self.about))
-        return f"{self.at:>16.3f}  {self.who:<12} {self.what:<26} {about}".rstrip()
 
 
 class Hub:

@@ -215,7 +215,9 @@ class Ledger:
         """Note that a purge cannot take anything any more."""
         self._purges.remove((tenant, removal))
 
-    def moved(self, promise: Promise, timer: Timer, delay_ms: int, asked: float, now: float) -> None:
+    def moved(
+        self, promise: Promise, timer: Timer, delay_ms: int, asked: float, now: float
+    ) -> None:
         """Check the answer to a request, made at ``asked``, to be due in ``delay_ms`` instead."""
         if not asked <= timer.due_at - delay_ms <= math.ceil(now):
             raise Broken("what was moved is due when it was asked for", promise, timer, delay_ms)
@@ -249,9 +251,7 @@ class Ledger:
         if by_url:
             raise Broken("only what was set is listed", by_url)
 
-    def _check_time_left(
-        self, promise: Promise, timer: Timer, now: float, since: float
-    ) -> None:
+    def _check_time_left(self, promise: Promise, timer: Timer, now: float, since: float) -> None:
         told = timer.time_left(now)
         before = [due_at for at, due_at in promise.dues if at <= since]
         meanwhile = [due_at for at, due_at in promise.dues if at > since]
@@ -283,7 +283,7 @@ class Ledger:
         if self._hub.current is not None:
             doing(self._hub.current).lease = lease
 
-    def refused(self, claim: Claim, refused: Refused, row: Timer | None | _Unseen = UNSEEN) -> None:
+    def refused(self, claim: Claim, refused: Refused, row: Timer | _Unseen | None = UNSEEN) -> None:
         """Note a claim that was refused, and check it where the ``row`` was seen just before."""
         void = refused.refusal is Refusal.VOID
         if self._hub.current is not None:

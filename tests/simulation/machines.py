@@ -1,4 +1,4 @@
-"""Processes with the service in them, as wiring puts it together; they die and are started again."""
+"""Processes with the service in them, as wiring puts it together. They die, and others start."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chalicelib.attempt import Policy
 from chalicelib.aws.message import decode_all
 from chalicelib.aws.names import Names
 from chalicelib.aws.waker import AwsWaker
-from chalicelib.attempt import Policy
 from chalicelib.delivery import Delivery, World
 from chalicelib.errors import Unavailable
 from chalicelib.ports import Missed, Moments, unmetered
@@ -82,15 +82,15 @@ class Machine:
 
         self.scheduling = Scheduling(store, waker, process.clock, replay_threads=4, threads=crew)
         self.sweeper = Sweeper(
-            WatchedMissed(missed, self._platform), waker, process.clock, grace_ms=LEASE_MS, budget_ms=45_000, threads=crew
+            WatchedMissed(missed, self._platform),
+            waker,
+            process.clock,
+            grace_ms=LEASE_MS,
+            budget_ms=45_000,
+            threads=crew,
         )
         sender = SimulatedSender(
-            around.hub,
-            around.weather,
-            around.faults,
-            around.ledger,
-            around.receivers,
-            process.clock,
+            around.hub, around.faults, around.ledger, around.receivers, process.clock
         )
         policy = Policy(
             lease_ms=LEASE_MS,

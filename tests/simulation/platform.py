@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -308,17 +308,15 @@ class QueueClient:
 class ScheduleClient:
     """What ``AwsWaker`` knows of boto3's client of EventBridge Scheduler."""
 
-    exceptions = SimpleNamespace(
-        ResourceNotFoundException=NotThere, ConflictException=Conflict
-    )
+    exceptions = SimpleNamespace(ResourceNotFoundException=NotThere, ConflictException=Conflict)
 
     def __init__(self, platform: Platform, faults: Faults) -> None:
         self._platform = platform
         self._faults = faults
 
     def create_schedule(self, **wanted: Any) -> None:
-        when = datetime.strptime(wanted["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)")
-        at = when.replace(tzinfo=timezone.utc).timestamp() * 1000
+        when = wanted["ScheduleExpression"].removeprefix("at(").removesuffix(")")
+        at = datetime.fromisoformat(when + "+00:00").timestamp() * 1000
         name, body = wanted["Name"], wanted["Target"]["Input"]
         self._faults.call(
             "scheduler.create_schedule",

@@ -53,14 +53,12 @@ class SimulatedSender:
     def __init__(
         self,
         hub: Hub,
-        weather: Weather,
         faults: Faults,
         ledger: Ledger,
         receivers: Receivers,
         clock: Callable[[], float],
     ) -> None:
         self._hub = hub
-        self._weather = weather
         self._faults = faults
         self._ledger = ledger
         self._receivers = receivers
@@ -71,14 +69,12 @@ class SimulatedSender:
         promise, sent = self._ledger.starts(call, self._clock())
         self._hub.note("sends", call.url)
         self._hub.pause(self._faults.delay())
-        if self._faults.happens(self._weather.killed / 2, "killed before"):
-            self._faults.kill("sends", call.url)
+        self._faults.may_kill("sends", call.url)
         arrived, outcome = self._receivers.take(call.url)
         if arrived:
             self._ledger.received(promise, sent)
         self._hub.note("has sent", call.url, outcome)
-        if self._faults.happens(self._weather.killed / 2, "killed after"):
-            self._faults.kill("sends", call.url)
+        self._faults.may_kill("sends", call.url)
         silent = arrived and outcome.error is not None
         longest_ms = call.deadline_s(DEADLINE_S) * 1000
         self._hub.pause(longest_ms if silent else self._faults.delay())
