@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from chalicelib.errors import TimerChanged, TimerInFlight, TimerNotFailed, TimerNotFound
-from chalicelib.ports import Clock, TimerStore
+from chalicelib.ports import Clock, Threads, TimerStore, threads
 from chalicelib.scheduling import Scheduling
 from chalicelib.timer import Status, Timer
 
@@ -62,12 +61,15 @@ class DeadLetters:
         scheduling: Scheduling,
         clock: Clock,
         *,
-        threads: int = 1,
+        width: int = 1,
         budget_ms: float = BUDGET_MS,
+        threads: Threads = threads,
     ) -> None:
+        """``width`` is how many timers are replayed side by side."""
         self._store = store
         self._scheduling = scheduling
         self._clock = clock
+        self._width = width
         self._threads = threads
         self._budget_ms = budget_ms
 
@@ -105,8 +107,8 @@ class DeadLetters:
     ) -> int:
         """Replay what is still failed, one after the other in time; return how many that were."""
         moments = [first + number * interval_ms for number in range(len(timers))]
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="replay") as threads:
-            return sum(threads.map(self._replay_if_failed, timers, moments))
+        with self._threads(self._width) as side_by_side:
+            return sum(side_by_side.map(self._replay_if_failed, timers, moments))
 
     def _replay_if_failed(self, timer: Timer, at: float) -> bool:
         try:

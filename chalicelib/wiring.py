@@ -84,7 +84,7 @@ def scheduling() -> Scheduling:
 @functools.lru_cache(maxsize=1)
 def dead_letters() -> DeadLetters:
     """Return the use cases of failed timers on the engine that is set."""
-    return DeadLetters(_store(), scheduling(), wall_clock, threads=REPLAY_THREADS)
+    return DeadLetters(_store(), scheduling(), wall_clock, width=REPLAY_THREADS)
 
 
 @functools.lru_cache(maxsize=1)
