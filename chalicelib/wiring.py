@@ -285,13 +285,13 @@ def wall_clock() -> float:
 
 async def serve_embedded(stopped: asyncio.Event) -> None:
     """Own the data folder and fire its timers until ``stopped``. Raises ``StartupError``."""
-    from chalicelib.embedded import dispatcher
+    from chalicelib.embedded.dispatcher import DispatcherPolicy
     from chalicelib.embedded.engine import raise_file_limit, serve
     from chalicelib.embedded.folder import DataFolder
     from chalicelib.embedded.sender import AiohttpSender
 
     current = settings()
-    policy = dispatcher.Policy(
+    policy = DispatcherPolicy(
         lease_ms=current.lease_ms,
         retry_delays_s=current.retry_delays_s,
         signing_keys=_signing_keys(current),

@@ -13,8 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chalicelib.attempt import Policy as DeliveryPolicy
-from chalicelib.attempt import Signer, attempt
+from chalicelib.attempt import Policy, Signer, attempt
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
 from chalicelib.errors import Unavailable
@@ -39,7 +38,7 @@ _DAY_MS = 24 * 60 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy(DeliveryPolicy):
+class DispatcherPolicy(Policy):
     """How the dispatcher works. Durations are in the unit their name ends in."""
 
     retention_days: float
@@ -61,7 +60,7 @@ class Dispatcher:
         self,
         writer: Writer,
         sender: AsyncSender,
-        policy: Policy,
+        policy: DispatcherPolicy,
         clock: Clock,
         random: Callable[[], float],
     ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chalicelib.embedded import dispatcher as dispatcher_module
-from chalicelib.embedded.dispatcher import CLAIM_BATCH, Dispatcher, Policy
+from chalicelib.embedded.dispatcher import CLAIM_BATCH, Dispatcher, DispatcherPolicy
 from chalicelib.embedded.writer import Writer
 from chalicelib.errors import TimerInFlight, TimerNotFound, Unavailable
 from chalicelib.ports import Call, Claim, Outcome
@@ -126,7 +126,7 @@ async def engine(path: str = ":memory:", **policy: Any) -> AsyncIterator[Engine]
         "max_in_flight": 1_000,
     }
     writer, sender, clock = Writer(path), HeldSender(), HandClock()
-    dispatcher = Dispatcher(writer, sender, Policy(**wanted | policy), clock, lambda: 0.0)
+    dispatcher = Dispatcher(writer, sender, DispatcherPolicy(**wanted | policy), clock, lambda: 0.0)
     made = Engine(writer, dispatcher, sender, clock)
     try:
         yield made
