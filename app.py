@@ -46,14 +46,14 @@ def admit(request: Request, get_response: Callable[[Any], Response]) -> Response
     return rest.admitted(request, get_response, wiring.settings())
 
 
-@app.route("/", methods=["GET"])
+@app.route("/", methods=["GET"], content_types=rest.ANY_TYPE)
 @endpoint
 def index(_request: Request) -> Response:
     """Name the routes."""
     return rest.answer({"routes": rest.routes(app.routes)})
 
 
-@app.route("/health", methods=["GET"])
+@app.route("/health", methods=["GET"], content_types=rest.ANY_TYPE)
 @endpoint
 def health(_request: Request) -> Response:
     """Tell whether the service can reach its store."""
@@ -70,7 +70,7 @@ def set_timer(request: Request, tenant: str) -> Response:
     return rest.created(request, timer.id)
 
 
-@app.route("/timers", methods=["GET"], authorizer=caller)
+@app.route("/timers", methods=["GET"], authorizer=caller, content_types=rest.ANY_TYPE)
 @tenant_endpoint
 def list_timers(request: Request, tenant: str) -> Response:
     """List timers, highest id first, a page at a time."""
@@ -87,7 +87,7 @@ def purge_timers(_request: Request, tenant: str) -> Response:
     return rest.answer({})
 
 
-@app.route("/timers/{timer_id}", methods=["GET"], authorizer=caller)
+@app.route("/timers/{timer_id}", methods=["GET"], authorizer=caller, content_types=rest.ANY_TYPE)
 @tenant_endpoint
 def get_timer(_request: Request, tenant: str, timer_id: str) -> Response:
     """Tell how much time a timer has left."""
@@ -113,7 +113,9 @@ def cancel_timer(_request: Request, tenant: str, timer_id: str) -> Response:
     return rest.removed()
 
 
-@app.route("/timers/{timer_id}/attempts", methods=["GET"], authorizer=caller)
+@app.route(
+    "/timers/{timer_id}/attempts", methods=["GET"], authorizer=caller, content_types=rest.ANY_TYPE
+)
 @tenant_endpoint
 def list_attempts(_request: Request, tenant: str, timer_id: str) -> Response:
     """Tell what came of a timer's calls, oldest first."""
@@ -127,7 +129,7 @@ def list_attempts(_request: Request, tenant: str, timer_id: str) -> Response:
 @tenant_endpoint
 def replay_timer(_request: Request, tenant: str, timer_id: str) -> Response:
     """Call a timer that failed for good once more."""
-    timer = wiring.scheduling().replay(tenant, rest.timer_id(timer_id))
+    timer = wiring.dead_letters().replay(tenant, rest.timer_id(timer_id))
     return rest.answer({"id": timer.id}, 202)
 
 
@@ -136,5 +138,5 @@ def replay_timer(_request: Request, tenant: str, timer_id: str) -> Response:
 def replay_timers(request: Request, tenant: str) -> Response:
     """Count the failed timers that match, or replay them."""
     wanted = ReplayTimers.parse(rest.json_body(request))
-    outcome = wiring.scheduling().replay_all(tenant, wanted.wanted(), dry_run=wanted.dry_run)
+    outcome = wiring.dead_letters().replay_all(tenant, wanted.wanted(), wanted.per_s)
     return rest.answer(replayed(outcome))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
+import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Annotated, Any
@@ -13,27 +13,36 @@ from pydantic import AfterValidator as After
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    Strict,
     StringConstraints,
     ValidationError,
     ValidationInfo,
 )
 from typing_extensions import Self
 
+from chalicelib import cursor as cursors
+from chalicelib.dead_letters import DEFAULT_PER_S, FailedTimers, Replayed
 from chalicelib.errors import Fault, InvalidRequest, MalformedBody
 from chalicelib.guard import Guard
 from chalicelib.record import Attempt, last_attempt
-from chalicelib.scheduling import FailedTimers, Order, Replayed
+from chalicelib.scheduling import Order
 from chalicelib.target import MAX_URL_CHARACTERS, parse_target
 from chalicelib.timer import Timer
 
 MAX_DELAY_S = 10 * 365 * 24 * 60 * 60
 """Ten years of 365 days: the longest delay accepted."""
 
+MAX_REPLAYS_PER_S = 10_000
+
 _LIMIT = f"the delay may be at most 10 years ({MAX_DELAY_S} seconds)"
 _SECONDS_IN = {"hours": 3600, "minutes": 60, "seconds": 1}
 _TIME_FIELDS = tuple(_SECONDS_IN)
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +75,23 @@ def _within_timeout(value: int, info: ValidationInfo) -> int:
     return value
 
 
+def _is_cursor(text: str) -> str:
+    cursors.read(text)
+    return text
+
+
+def _is_rfc3339(value: Any) -> Any:
+    """Refuse what pydantic would read as a time besides: "20261124" as seconds since 1970."""
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+        raise ValueError("must be a time as in RFC 3339, such as 2026-11-24T12:00:00Z")
+    return value
+
+
+Cursor = Annotated[str, StringConstraints(max_length=64), After(_is_cursor)]
 Amount = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Url = Annotated[str, StringConstraints(max_length=MAX_URL_CHARACTERS), After(_is_target)]
+Moment = Annotated[AwareDatetime, Strict(False), BeforeValidator(_is_rfc3339)]
 
 
 class _Request(BaseModel):
@@ -155,12 +178,22 @@ class SetTimer(MoveTimer):
 
 
 class ReplayTimers(_Request):
-    """The body of ``POST /timers/replay``. Without ``dry_run: false`` it only counts."""
+    """The body of ``POST /timers/replay``. Without ``dry_run: false`` it only counts.
+
+    ``per_second`` is how fast the replayed timers are called.
+    """
 
     url_prefix: str = ""
-    failed_from: AwareDatetime | None = None
-    failed_until: AwareDatetime | None = None
+    failed_from: Moment | None = None
+    failed_until: Moment | None = None
     dry_run: bool = True
+    per_second: Annotated[float, Field(gt=0, le=MAX_REPLAYS_PER_S)] = DEFAULT_PER_S
+    cursor: Cursor | None = None
+
+    @property
+    def per_s(self) -> float | None:
+        """How many a second are to be called; None if they are only to be counted."""
+        return None if self.dry_run else self.per_second
 
     def wanted(self) -> FailedTimers:
         """Return which failed timers are meant."""
@@ -168,6 +201,7 @@ class ReplayTimers(_Request):
             url_prefix=self.url_prefix,
             failed_from=self.failed_from.timestamp() * 1000 if self.failed_from else 0,
             failed_until=self.failed_until.timestamp() * 1000 if self.failed_until else math.inf,
+            before=None if self.cursor is None else cursors.read(self.cursor),
         )
 
 
@@ -203,7 +237,6 @@ def _fault(detail: Any) -> Fault:
         "missing": "is required",
         "greater_than_equal": "must be {ge} or more",
         "bool_type": "must be true or false",
-        "timezone_aware": "must carry its offset from UTC, or Z",
         "int_type": "must be a whole number, written without quotes or a fraction",
         "int_parsing_size": _LIMIT if field in _TIME_FIELDS else "is too large",
         "string_type": "must be a string",
@@ -254,7 +287,11 @@ def attempt_item(attempt: Attempt) -> dict[str, Any]:
 
 def replayed(outcome: Replayed) -> dict[str, Any]:
     """Return the answer to ``POST /timers/replay``."""
-    return dataclasses.asdict(outcome)
+    return {
+        "matching": outcome.matching,
+        "replayed": outcome.replayed,
+        "next": None if outcome.before is None else cursors.write(outcome.before),
+    }
 
 
 def rfc3339(moment: int | None) -> str | None:

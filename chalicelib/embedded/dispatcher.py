@@ -191,6 +191,9 @@ class Dispatcher:
         try:
             settlement = await self._attempt(timer)
             await self._persist(lambda: self._writer.store.settle(settlement))
+        except Unavailable as error:
+            log.error("timer %s waits for its lease to end: %s", timer.id, error.detail)
+            return
         finally:
             del self._in_flight[key]
             if len(self._in_flight) == self._policy.max_in_flight - 1:
@@ -201,7 +204,7 @@ class Dispatcher:
     async def _attempt(self, timer: Timer) -> Settlement:
         policy = self._policy
         signer = Signer(store_id=self._writer.store.identity(), keys=policy.signing_keys())
-        steps = attempt(timer, signer, policy.retry_delays_s, self._clock, self._random())
+        steps = attempt(timer, signer, policy, self._clock, self._random())
         try:
             call = next(steps)
             while True:

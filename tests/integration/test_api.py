@@ -10,6 +10,7 @@ from chalice.test import Client, HTTPResponse
 
 from app import app
 from chalicelib import rest, wiring
+from chalicelib.dead_letters import DeadLetters
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.waker import ImpliedWaker
 from chalicelib.errors import Unavailable
@@ -119,7 +120,9 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         stores.append(store)
         scheduling = Scheduling(store, ImpliedWaker(), clock, allow_purge=settings.allow_purge)
         monkeypatch.setattr(wiring, "settings", lambda: settings)
+        dead_letters = DeadLetters(store, scheduling, clock)
         monkeypatch.setattr(wiring, "scheduling", lambda: scheduling)
+        monkeypatch.setattr(wiring, "dead_letters", lambda: dead_letters)
         return Service(Client(app), store, clock)
 
     yield started
@@ -500,11 +503,19 @@ def test_a_purge_is_refused_where_it_is_switched_off(start: Start) -> None:
     assert service.list() == [1]
 
 
-@pytest.mark.parametrize("headers", [{}, {"Content-Type": "text/plain"}, JSON])
-def test_a_delete_may_carry_any_content_type(service: Service, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Content-Type": "text/plain"}, {"Content-Type": "multipart/form-data"}, JSON],
+)
+def test_where_no_body_is_read_its_content_type_does_not_matter(
+    service: Service, headers: dict[str, str]
+) -> None:
     service.set()
-    assert service.ask("DELETE", "/timers/1", headers=headers).status_code == 204
-    assert service.ask("DELETE", "/timers", headers=headers).status_code == 200
+    for path in ("/", "/health", "/timers", "/timers/1", "/timers/1/attempts"):
+        assert service.ask("GET", path, b"{}", headers).status_code == 200
+    assert service.ask("POST", "/timers/1/replay", b"{}", headers).status_code == 409
+    assert service.ask("DELETE", "/timers/1", b"{}", headers).status_code == 204
+    assert service.ask("DELETE", "/timers", b"{}", headers).status_code == 200
 
 
 # Everything else
@@ -767,7 +778,7 @@ def test_failed_timers_are_counted_before_they_are_replayed(service: Service) ->
         assert response.status_code == 200
         return response.json_body
 
-    counted = {"matching": 2, "replayed": 0, "more": False}
+    counted = {"matching": 2, "replayed": 0, "next": None}
     assert replay(url_prefix="https://a.") == counted
     assert service.list("?status=failed") == [3, 2, 1]
     assert replay(url_prefix="https://a.", dry_run=False) == counted | {"replayed": 2}
@@ -780,8 +791,20 @@ def test_failed_timers_are_counted_before_they_are_replayed(service: Service) ->
     ("body", "field"),
     [
         ({"dry_run": 0}, "dry_run"),
+        ({"per_second": 0}, "per_second"),
+        ({"per_second": 10_001}, "per_second"),
+        ({"cursor": "x"}, "cursor"),
         ({"failed_from": "yesterday"}, "failed_from"),
         ({"failed_from": "2026-01-01T00:00:00"}, "failed_from"),
+        ({"failed_from": "20260101"}, "failed_from"),
+        ({"failed_from": "1767225600"}, "failed_from"),
+        ({"failed_from": 1767225600}, "failed_from"),
+        ({"failed_from": "2026-01-01"}, "failed_from"),
+        ({"failed_from": "2026-01-01T00:00Z"}, "failed_from"),
+        ({"failed_from": "2026-02-30T00:00:00Z"}, "failed_from"),
+        ({"failed_until": "2026-01-01T00:00:00+24:00"}, "failed_until"),
+        ({"failed_until": "0000-01-01T00:00:00Z"}, "failed_until"),
+        ({"failed_until": "\u0662026-01-01T00:00:00Z"}, "failed_until"),
         ({"status": "fired"}, "status"),
     ],
 )

@@ -6,7 +6,6 @@ body or query of ``ATTEMPTS`` can make it succeed, the tests say so by failing.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -28,11 +27,10 @@ from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.waker import ImpliedWaker
 from chalicelib.ports import KeyStore, TimerStore
 from chalicelib.scheduling import Scheduling
-from chalicelib.settings import load
 from chalicelib.target import prepare
 from chalicelib.timer import Status, Timer
-from infra.package import ROOT
 from local.gateway import Gateway
+from tests.apps import app_as_set
 from tests.clock import HandClock
 from tests.dynamodb import dynamodb_on_moto, empty_table
 from tests.factories import DUE, claimed, set_timer, settled
@@ -124,19 +122,6 @@ class Service:
             before = page.before
 
 
-def app_with_keys(monkeypatch: pytest.MonkeyPatch) -> Chalice:
-    """Return the app as it is where TIMERS_AUTH=keys: that is decided when it is imported."""
-    settings = load({"TIMERS_AUTH": "keys"})
-    monkeypatch.setattr(wiring, "settings", lambda: settings)
-    spec = importlib.util.spec_from_file_location("app_with_keys", ROOT / "app.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    app: Chalice = module.app
-    return app
-
-
 @pytest.fixture(scope="module")
 def dynamodb() -> Iterator[DynamoDBClient]:
     with dynamodb_on_moto() as client:
@@ -158,7 +143,7 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Tim
 @pytest.fixture
 def service(stores: tuple[TimerStore, KeyStore], monkeypatch: pytest.MonkeyPatch) -> Service:
     timers, keys = stores
-    app, clock, drawn = app_with_keys(monkeypatch), HandClock(), count()
+    app, clock, drawn = app_as_set(monkeypatch, TIMERS_AUTH="keys"), HandClock(), count()
     callers = Callers(keys, clock, lambda length: next(drawn).to_bytes(length, "big"))
     scheduling = Scheduling(timers, ImpliedWaker(), clock)
     monkeypatch.setattr(wiring, "callers", lambda: callers)

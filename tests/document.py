@@ -1,0 +1,72 @@
+"""The OpenAPI document, as the tests read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jsonschema_rs
+import yaml
+
+from infra.package import ROOT
+
+PATH = ROOT / "docs" / "openapi.yaml"
+URN = "urn:webhook-timers:"
+METHODS = ("get", "post", "patch", "delete")
+
+
+class Operation(NamedTuple):
+    """One method of one path."""
+
+    method: str
+    path: str
+    definition: dict[str, Any]
+
+
+def read() -> dict[str, Any]:
+    """Return the document anew, so that a test may change it."""
+    document: dict[str, Any] = yaml.safe_load(PATH.read_text())
+    return document
+
+
+def operations(document: dict[str, Any]) -> Iterator[Operation]:
+    for path, item in document["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield Operation(method.upper(), path, item[method])
+
+
+def resolved(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``node`` refers to, or itself."""
+    if "$ref" not in node:
+        return node
+    found: Any = document
+    for name in node["$ref"].removeprefix("#/").split("/"):
+        found = found[name]
+    return resolved(document, found)
+
+
+def without_keys() -> dict[str, Any]:
+    """Return the document as it holds where no caller needs a key."""
+    document = read()
+    for operation in operations(document):
+        operation.definition.pop("security", None)
+    return document
+
+
+def codes(document: dict[str, Any], answer: dict[str, Any]) -> set[str]:
+    """Return the codes of the errors that an answer may carry."""
+    content = answer.get("content", {}).get("application/problem+json")
+    if content is None:
+        return set()
+    narrowed = content["schema"] if "properties" in content["schema"] else None
+    kind = (narrowed or resolved(document, content["schema"]))["properties"]["type"]
+    return {urn.removeprefix(URN) for urn in kind.get("enum") or [kind["const"]]}
+
+
+def faults(document: dict[str, Any], schema: dict[str, Any], instance: Any) -> list[str]:
+    """Return what of ``instance`` is not as ``schema``, some part of the document, says."""
+    validator = jsonschema_rs.Draft202012Validator(
+        {"components": document["components"], **schema}, validate_formats=True
+    )
+    return [error.message for error in validator.iter_errors(instance)]

@@ -1,0 +1,223 @@
+"""The OpenAPI document says what the code says: routes, limits, fields, errors, examples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+
+from app import app
+from chalicelib import cursor, errors, record, rest, schemas, target
+from chalicelib.errors import Fault, TimersError
+from chalicelib.retry import DEFAULT_DELAYS, attempts_allowed
+from chalicelib.settings import load
+from chalicelib.timer import Status
+from infra.package import ROOT
+from tests import document
+from tests.apps import app_as_set
+
+CONTRACT = document.read()
+SCHEMAS = CONTRACT["components"]["schemas"]
+PROBLEM = "application/problem+json"
+OF_NO_ERROR = {"internal", "throttled"}
+"""Codes of what goes wrong beside the tree of errors: a fault of ours, API Gateway's limit."""
+
+
+def answers() -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Yield every answer of every operation, and those of paths and methods that are none."""
+    for operation in document.operations(CONTRACT):
+        for status, answer in operation.definition["responses"].items():
+            name = f"{operation.method} {operation.path}"
+            yield name, int(status), document.resolved(CONTRACT, answer)
+    for name, status in (("RouteNotFound", 404), ("MethodNotAllowed", 405)):
+        yield name, status, CONTRACT["components"]["responses"][name]
+
+
+def documented(status: int, code: str) -> list[dict[str, Any]]:
+    """Return the answers that carry an error of this code under this status."""
+    return [
+        answer
+        for _, given, answer in answers()
+        if given == status and code in document.codes(CONTRACT, answer)
+    ]
+
+
+def kinds(kind: type[TimersError]) -> Iterable[type[TimersError]]:
+    """Yield a kind of error and every one below it."""
+    yield kind
+    for below in kind.__subclasses__():
+        yield from kinds(below)
+
+
+def example_of(kind: type[TimersError]) -> TimersError:
+    if kind is errors.InvalidRequest:
+        return errors.InvalidRequest([Fault("seconds", "must be 0 or more")])
+    if kind is errors.MethodNotAllowed:
+        return errors.MethodNotAllowed(["GET"])
+    return errors.Unauthorized() if kind is errors.Unauthorized else kind("because")
+
+
+ANSWERED = [kind for answered in rest._STATUSES for kind in kinds(answered)]
+
+
+def test_the_document_is_a_valid_one() -> None:
+    validate(CONTRACT)
+
+
+def test_its_operations_are_the_routes_of_the_app() -> None:
+    assert {
+        (path, method): entry.view_name
+        for path, entries in app.routes.items()
+        for method, entry in entries.items()
+    } == {
+        (operation.path, operation.method): operation.definition["operationId"]
+        for operation in document.operations(CONTRACT)
+    }
+
+
+def test_it_asks_for_a_key_where_the_app_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_keys = app_as_set(monkeypatch, TIMERS_AUTH="keys")
+    for operation in document.operations(CONTRACT):
+        guarded = with_keys.routes[operation.path][operation.method].authorizer is not None
+        assert ("security" in operation.definition) is guarded
+        assert ("401" in operation.definition["responses"]) is guarded
+
+
+def test_parameters_in_a_path_are_those_of_the_route() -> None:
+    for path, item in CONTRACT["paths"].items():
+        named = [document.resolved(CONTRACT, each)["name"] for each in item.get("parameters", [])]
+        assert all(f"{{{name}}}" in path for name in named)
+        assert len(named) == path.count("{")
+
+
+@pytest.mark.parametrize("kind", ANSWERED, ids=lambda kind: kind.__name__)
+def test_every_error_that_is_answered_is_documented_as_it_is(kind: type[TimersError]) -> None:
+    made = rest.problem(example_of(kind))
+    found = documented(made.status_code, kind.code)
+    assert found
+    for answer in found:
+        schema = answer["content"][PROBLEM]["schema"]
+        assert document.faults(CONTRACT, schema, json.loads(made.body)) == []
+        for name, header in answer.get("headers", {}).items():
+            required = document.resolved(CONTRACT, header).get("required", False)
+            assert name in made.headers or not required
+
+
+def test_no_error_is_documented_that_the_code_does_not_have() -> None:
+    told = {code for _, _, answer in answers() for code in document.codes(CONTRACT, answer)}
+    assert told == {kind.code for kind in ANSWERED} | OF_NO_ERROR
+
+
+def test_a_fault_of_ours_is_documented_as_it_is() -> None:
+    made = rest.internal_error()
+    for answer in documented(500, "internal"):
+        schema = answer["content"][PROBLEM]["schema"]
+        assert document.faults(CONTRACT, schema, json.loads(made.body)) == []
+
+
+def test_what_api_gateway_answers_by_itself_is_documented() -> None:
+    template = json.loads((ROOT / "infra" / "package.json").read_text())
+    responses = template["Resources"]["RestAPI"]["Properties"]["GatewayResponses"]
+    for name, response in responses.items():
+        if name.startswith("DEFAULT_"):
+            continue  # whose status is any: the document says so in words
+        problem = json.loads(response["ResponseTemplates"]["application/json"])
+        found = documented(int(response["StatusCode"]), problem["type"].removeprefix(document.URN))
+        assert found
+        for answer in found:
+            assert document.faults(CONTRACT, answer["content"][PROBLEM]["schema"], problem) == []
+
+
+def test_every_operation_tells_of_the_errors_that_any_can_meet() -> None:
+    for operation in document.operations(CONTRACT):
+        responses = operation.definition["responses"].keys()
+        assert responses >= {"400", "403", "413", "429", "500", "503"}
+        reads_a_body = "requestBody" in operation.definition
+        assert ("415" in responses) is reads_a_body
+        assert ("404" in responses) is ("{timer_id}" in operation.path)
+
+
+@pytest.mark.parametrize(("name", "status", "answer"), list(answers()))
+def test_every_answer_has_an_example_that_is_one(
+    name: str, status: int, answer: dict[str, Any]
+) -> None:
+    assert ("content" in answer) is (status != 204)
+    for media_type, content in answer.get("content", {}).items():
+        assert document.faults(CONTRACT, content["schema"], content["example"]) == []
+        assert (media_type == PROBLEM) is (status >= 400)
+        if media_type == PROBLEM:
+            title = content["example"]["type"].removeprefix(document.URN).replace("-", " ")
+            assert content["example"]["title"] == title.capitalize()
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("SetTimer", schemas.SetTimer),
+        ("MoveTimer", schemas.MoveTimer),
+        ("ReplayTimers", schemas.ReplayTimers),
+    ],
+)
+def test_a_body_has_the_fields_and_defaults_of_its_model(
+    name: str, model: type[schemas._Request]
+) -> None:
+    said, meant = SCHEMAS[name], model.model_json_schema()
+    assert said["properties"].keys() == meant["properties"].keys()
+    assert said.get("required", []) == meant.get("required", [])
+    assert said["additionalProperties"] is meant["additionalProperties"] is False
+    for field, schema in said["properties"].items():
+        default = document.resolved(CONTRACT, schema).get("default")
+        assert default == meant["properties"][field].get("default")
+
+
+def test_examples_of_bodies_are_accepted() -> None:
+    parsers = {
+        "set_timer": schemas.SetTimer.parse,
+        "move_timer": schemas.MoveTimer.parse,
+        "replay_timers": schemas.ReplayTimers.parse,
+    }
+    for operation in document.operations(CONTRACT):
+        if "requestBody" not in operation.definition:
+            continue
+        content = operation.definition["requestBody"]["content"]["application/json"]
+        examples = content.get("examples") or {"one": {"value": content["example"]}}
+        for example in examples.values():
+            assert document.faults(CONTRACT, content["schema"], example["value"]) == []
+            parsers[operation.definition["operationId"]](json.dumps(example["value"]).encode())
+
+
+def test_limits_are_those_of_the_code() -> None:
+    settings = load({})
+    policy = SCHEMAS["SetTimer"]["properties"]
+    query = {each["name"]: each["schema"] for each in _operation("list_timers")["parameters"]}
+    attempts = _operation("list_attempts")["responses"]["200"]["content"]["application/json"]
+    assert SCHEMAS["Seconds"]["maximum"] == schemas.MAX_DELAY_S
+    assert SCHEMAS["Minutes"]["maximum"] * 60 == schemas.MAX_DELAY_S
+    assert SCHEMAS["Hours"]["maximum"] * 3600 == schemas.MAX_DELAY_S
+    assert SCHEMAS["TimeLeft"]["maximum"] == schemas.MAX_DELAY_S
+    assert SCHEMAS["Url"]["maxLength"] == target.MAX_URL_CHARACTERS
+    assert SCHEMAS["Id"]["maximum"] == cursor.MAX_ID
+    assert SCHEMAS["Status"]["enum"] == [status.value for status in Status]
+    assert policy["max_attempts"]["maximum"] == attempts_allowed(DEFAULT_DELAYS)
+    assert policy["timeout"]["maximum"] == settings.send_timeout_s
+    assert (query["limit"]["maximum"], query["limit"]["default"]) == (
+        rest.MAX_LIMIT,
+        rest.DEFAULT_LIMIT,
+    )
+    assert attempts["schema"]["maxItems"] == record.LONGEST
+    assert (
+        f"{rest.MAX_BODY_BYTES:,}"
+        in CONTRACT["components"]["responses"]["BodyTooLarge"]["description"]
+    )
+
+
+def _operation(name: str) -> Any:
+    (found,) = [
+        operation.definition
+        for operation in document.operations(CONTRACT)
+        if operation.definition["operationId"] == name
+    ]
+    return found
