@@ -13,7 +13,7 @@ STAGE ?= dev
 KEYS := $(PYTHON) -m $(if $(filter command,$(origin STAGE)),infra.keys $(STAGE),local.keys)
 TENANT ?= default
 
-.PHONY: help run receiver key keys revoke emulator infra deploy package release destroy secret test \
+.PHONY: help run receiver key keys revoke emulator infra deploy package release destroy secret test simulate \
 	check format bench clean
 
 help: ## List the targets
@@ -57,6 +57,9 @@ secret: .venv ## Print a new signing secret; with STAGE=dev put it into that sta
 
 test: .venv ## Run all tests
 	$(PYTHON) -m pytest
+
+simulate: .venv ## Try to break delivery: seeded faults in virtual time (STORE=sqlite or dynamodb, HISTORIES=10000, SEED=1, BUGS=1 plants bugs)
+	@$(PYTHON) -m tests.simulation $(if $(STORE),--store $(STORE)) $(if $(HISTORIES),--histories $(HISTORIES)) $(if $(SEED),--seed $(SEED)) $(if $(BUGS),--bugs)
 
 check: .venv ## Check format, lint, types, the direction of imports, and the OpenAPI document
 	.venv/bin/ruff format --check .

@@ -23,12 +23,21 @@ from chalicelib.schemas import (
 app = Chalice(app_name="timers", configure_logs=False)
 app.api.binary_types = []
 app.register_blueprint(functions)
-app.register_middleware(rest.own_problems, "http")
 endpoint = rest.endpoints(app)
 needs_key = wiring.settings().needs_key
 tenant_endpoint = rest.tenant_endpoints(app, needs_key=needs_key)
 caller = authorizer if needs_key else None
 wiring.start_under_chalice_local()
+
+
+@app.middleware("http")
+def observe(request: Request, get_response: Callable[[Any], Response]) -> Response:
+    """Log and count, in a Lambda, under the request's id."""
+    with wiring.observed(request.lambda_context):
+        return get_response(request)
+
+
+app.register_middleware(rest.own_problems, "http")
 
 
 @app.middleware("http")
@@ -120,7 +129,7 @@ def list_attempts(_request: Request, tenant: str, timer_id: str) -> Response:
 @tenant_endpoint
 def replay_timer(_request: Request, tenant: str, timer_id: str) -> Response:
     """Call a timer that failed for good once more."""
-    timer = wiring.scheduling().replay(tenant, rest.timer_id(timer_id))
+    timer = wiring.dead_letters().replay(tenant, rest.timer_id(timer_id))
     return rest.answer({"id": timer.id}, 202)
 
 
@@ -129,5 +138,5 @@ def replay_timer(_request: Request, tenant: str, timer_id: str) -> Response:
 def replay_timers(request: Request, tenant: str) -> Response:
     """Count the failed timers that match, or replay them."""
     wanted = ReplayTimers.parse(rest.json_body(request))
-    outcome = wiring.scheduling().replay_all(tenant, wanted.wanted(), dry_run=wanted.dry_run)
+    outcome = wiring.dead_letters().replay_all(tenant, wanted.wanted(), wanted.per_s)
     return rest.answer(replayed(outcome))

@@ -10,11 +10,15 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
+from chalicelib.errors import Unavailable
 from chalicelib.ports import Call, Clock, Outcome, Settlement
 from chalicelib.record import Attempt, extended
 from chalicelib.retry import decide
 from chalicelib.target import prepare
 from chalicelib.timer import Status, Timer
+
+ROOM = 0.5
+"""The part of a lease that must be left when a webhook is sent: longer than any one call."""
 
 Attempting = Generator[Call, Outcome, Settlement]
 
@@ -45,18 +49,23 @@ class Signer:
 
 
 def attempt(
-    timer: Timer, signer: Signer, delays: Sequence[float], clock: Clock, random: float
+    timer: Timer, signer: Signer, policy: Policy, clock: Clock, random: float
 ) -> Attempting:
     """Call a claimed ``timer``, and return how it is to be settled.
 
     When it fails for good, its ``on_failure_url`` is called first, once and whatever comes of
-    that: a failure that is recorded has been told. ``delays`` and ``random`` as in ``decide``.
+    that: a failure that is recorded has been told. ``random`` as in ``decide``.
+
+    Raises ``Unavailable`` instead of a call that its lease has no room for, because whoever
+    claimed it came to a halt since: the timer may be another sender's by now, or cancelled.
     """
+    _check_lease(timer, clock(), room_ms=policy.lease_ms * ROOM)
     outcome, made = yield from _call(timer, signer, clock)
     now = math.floor(clock())
-    decision = decide(timer, outcome, now=now, delays=delays, random=random)
+    decision = decide(timer, outcome, now=now, delays=policy.retry_delays_s, random=random)
     log = extended(timer.log, made)
     if decision.status is Status.FAILED and timer.on_failure_url is not None:
+        _check_lease(timer, clock())
         _, told = yield from _call(timer, signer, clock, notice=True)
         now = math.floor(clock())
         log = extended(log, told)
@@ -69,6 +78,11 @@ def attempt(
         next_attempt_at=decision.next_attempt_at,
         log=log,
     )
+
+
+def _check_lease(timer: Timer, now: float, room_ms: float = 0) -> None:
+    if timer.lease_until is not None and now >= timer.lease_until - room_ms:
+        raise Unavailable(f"The lease on timer {timer.id} has no room for a call any more.")
 
 
 def _call(

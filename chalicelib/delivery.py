@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from chalicelib.attempt import Attempting, Policy, Signer, attempt
@@ -19,8 +18,10 @@ from chalicelib.ports import (
     Refused,
     Sender,
     Settlement,
+    Threads,
     TimerStore,
     Waker,
+    threads,
     unmetered,
 )
 from chalicelib.record import Attempt, last_attempt
@@ -50,6 +51,7 @@ class World:
     random: Callable[[], float]
     token: Callable[[], str]
     meter: Meter = unmetered
+    threads: Threads = threads
 
 
 class Delivery:
@@ -94,8 +96,9 @@ class Delivery:
         """
         if not wakeups:
             return
-        with ThreadPoolExecutor(len(wakeups), thread_name_prefix="deliver") as threads:
-            lost = [error for error in threads.map(self._deliver_or_put_back, wakeups) if error]
+        with self._world.threads(len(wakeups)) as side_by_side:
+            ended = side_by_side.map(self._deliver_or_put_back, wakeups)
+            lost = [error for error in ended if error]
         if lost:
             raise lost[0]
 
@@ -131,16 +134,14 @@ class Delivery:
         )
 
     def _attempt(self, timer: Timer, signer: Signer) -> Attempt | None:
-        steps = attempt(
-            timer, signer, self._policy.retry_delays_s, self._world.clock, self._world.random()
-        )
+        steps = attempt(timer, signer, self._policy, self._world.clock, self._world.random())
         settlement = self._carry_out(steps)
         made = last_attempt(settlement.log)
         if made is not None:
             self._world.meter(Metric.LATENESS_MS, made.late_ms)
-        self._world.meter(_COUNTED[settlement.status], 1)
         try:
-            self._store.settle(self._arm_retry(timer, settlement))
+            if self._store.settle(self._arm_retry(timer, settlement)):
+                self._world.meter(_COUNTED[settlement.status], 1)
         except Unavailable as error:
             # The answer is lost to us: once the lease is over, the timer is called again.
             log.error("the outcome of timer %s is not recorded: %s", timer.id, error.detail)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,6 +40,15 @@ Meter = Callable[[Metric, float], None]
 
 def unmetered(_metric: Metric, _value: float) -> None:
     """Note nothing: the meter of an engine without one."""
+
+
+Threads = Callable[[int], Executor]
+"""Make what carries out so many pieces of work side by side."""
+
+
+def threads(count: int) -> Executor:
+    """Make ``count`` threads: what production uses."""
+    return ThreadPoolExecutor(count)
 
 
 Arm = Callable[[Timer], bool]

@@ -24,12 +24,18 @@ class Rate:
         """Return how far ``count`` timers move the moment."""
         return count * 1000 / self.per_s
 
+    def horizon(self, now: float) -> float:
+        """Return up to when a tenant can have paid; beyond it, some clock has been put back."""
+        return now + max(BURST_MS, self.cost_ms(1))
+
     def room_ms(self, count: int) -> float:
         """Return how far ahead of now the moment may be for ``count`` timers to be let through."""
         return max(BURST_MS - self.cost_ms(count), 0.0)
 
     def admit(self, paid_until: float, now: float, count: int = 1) -> float:
         """Return the moment after ``count`` more timers. Raises ``RateLimited``."""
+        if paid_until > self.horizon(now):
+            paid_until = now
         wait_ms = paid_until - now - self.room_ms(count)
         if wait_ms > 0:
             raise RateLimited(

@@ -7,6 +7,7 @@ with it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -67,10 +68,7 @@ def last_attempt(log: Sequence[Attempt]) -> Attempt | None:
 
 
 def encode(log: Log) -> str:
-    """Return ``log`` as a store keeps it: some 25 bytes an attempt that was answered.
-
-    ASCII only: what a receiver wrote into an error may be no valid Unicode.
-    """
+    """Return ``log`` as a store keeps it: some 25 bytes an attempt that was answered."""
     return json.dumps([_fields(attempt) for attempt in log], separators=(",", ":"))
 
 
@@ -82,12 +80,14 @@ def decode(text: str | None) -> Log:
     return tuple(Attempt(**dict(zip(_FIELDS, entry, strict=False))) for entry in entries)
 
 
+_UNPRINTABLE = re.compile(r"[^ -~]")
 _FIELDS = ("at", "late_ms", "took_ms", "status", "error", "notice")
 
 
 def _fields(attempt: Attempt) -> list[object]:
     """Return an entry; what is as by default at its end is left out."""
-    error = attempt.error and attempt.error[:LONGEST_ERROR]
+    # A receiver may have had its part in it: no control characters, no half of a character.
+    error = attempt.error and _UNPRINTABLE.sub("?", attempt.error)[:LONGEST_ERROR]
     fields: list[object] = [attempt.at, attempt.late_ms, attempt.took_ms, attempt.status]
     if attempt.notice:
         return [*fields, error, True]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import functools
 import json
 import logging
@@ -14,7 +12,8 @@ from urllib.parse import urlencode, urlsplit
 
 from chalice.app import Chalice, Request, Response
 
-from chalicelib import errors
+from chalicelib import cursor, errors
+from chalicelib.cursor import is_id
 from chalicelib.errors import Fault, InvalidRequest, TimersError
 from chalicelib.ports import Page
 from chalicelib.schemas import timer_item
@@ -30,11 +29,9 @@ ANY_TYPE = ["*/*"]
 """Every Content-Type reaches the views, so that a wrong one is refused in our own words."""
 
 MAX_BODY_BYTES = 65_536
-MAX_ID = 2**63 - 1
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
 
-_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _LIMIT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 _JSON: Headers = {"Content-Type": "application/json"}
 _PROBLEM: Headers = {"Content-Type": "application/problem+json"}
@@ -194,7 +191,7 @@ def too_large() -> errors.BodyTooLarge:
 
 def timer_id(text: str) -> int:
     """Read an id from a path. Raises ``TimerNotFound``: what is no id names no timer."""
-    if not _ID.fullmatch(text) or int(text) > MAX_ID:
+    if not is_id(text):
         raise errors.TimerNotFound(f"There is no timer {text[:30]!r}.")
     return int(text)
 
@@ -206,7 +203,7 @@ def list_query(request: Request) -> dict[str, Any]:
     query = {
         "limit": _read(given, "limit", _limit, DEFAULT_LIMIT, faults),
         "status": _read(given, "status", _status, None, faults),
-        "before": _read(given, "cursor", _before, None, faults),
+        "before": _read(given, "cursor", cursor.read, None, faults),
     }
     if faults:
         raise InvalidRequest(faults)
@@ -217,7 +214,7 @@ def listing(request: Request, page: Page, query: dict[str, Any], now: float) -> 
     """Return one page of timers, with a link to the next (RFC 8288)."""
     headers = {}
     if page.before is not None:
-        following = {"limit": query["limit"], "cursor": _cursor(page.before)}
+        following = {"limit": query["limit"], "cursor": cursor.write(page.before)}
         if query["status"]:
             following["status"] = query["status"].value
         path = request.context.get("path", request.path)
@@ -309,18 +306,3 @@ def _status(text: str) -> Status:
     except ValueError as error:
         names = ", ".join(status.value for status in Status)
         raise ValueError(f"must be one of {names}") from error
-
-
-def _cursor(before: int) -> str:
-    return base64.urlsafe_b64encode(str(before).encode()).decode().rstrip("=")
-
-
-def _before(cursor: str) -> int:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        before = text.decode("ascii")
-    except (binascii.Error, UnicodeError, ValueError):
-        before = ""
-    if not _ID.fullmatch(before) or int(before) > MAX_ID:
-        raise ValueError("is not a cursor that a Link header gave")
-    return int(before)

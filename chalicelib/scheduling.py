@@ -1,20 +1,14 @@
-"""The use cases of the API: set a timer, tell its status, list, move, cancel, replay, purge."""
+"""The use cases of the API: set a timer, tell its status, list, move, cancel, purge."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from chalicelib.errors import (
     PurgeDisabled,
-    TimerChanged,
     TimerExpired,
-    TimerInFlight,
-    TimerNotFailed,
-    TimerNotFound,
     Unavailable,
 )
 from chalicelib.ports import Clock, Meter, Metric, Page, Reschedule, TimerStore, Waker, unmetered
@@ -26,7 +20,6 @@ PUT_FIRST_MS = 2_000
 """Below this delay a wake-up registered first could overtake the write of its row."""
 
 PURGE_STEP = 1_000
-REPLAY_STEP = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,30 +33,6 @@ class Order:
     on_failure_url: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedTimers:
-    """Which failed timers are meant: all, those of some URL, or of some time (epoch ms)."""
-
-    url_prefix: str = ""
-    failed_from: float = 0
-    failed_until: float = math.inf
-
-    def match(self, timer: Timer) -> bool:
-        """Tell whether ``timer`` is meant."""
-        failed_at = timer.settled_at or 0
-        of_time = self.failed_from <= failed_at < self.failed_until
-        return of_time and timer.url.startswith(self.url_prefix)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
-    """How many failed timers matched and were replayed; ``more`` when time ran out before all."""
-
-    matching: int
-    replayed: int
-    more: bool
-
-
 class Scheduling:
     """Sets and watches timers, on whatever store and waker it is given."""
 
@@ -75,16 +44,14 @@ class Scheduling:
         *,
         allow_purge: bool = True,
         budget_ms: float = math.inf,
-        replay_threads: int = 1,
         meter: Meter = unmetered,
     ) -> None:
-        """``budget_ms`` is how long one request may remove or replay timers."""
+        """``budget_ms`` is how long one request may remove timers."""
         self._store = store
         self._waker = waker
         self._clock = clock
         self._allow_purge = allow_purge
         self._budget_ms = budget_ms
-        self._replay_threads = replay_threads
         self._meter = meter
 
     @property
@@ -143,36 +110,36 @@ class Scheduling:
         if timer.time_left(now) == 0:
             raise TimerExpired(f"The time of timer {timer_id} has come; it cannot be moved.")
         due_at = math.ceil(now) + delay_ms
-        return self._reschedule(timer, at=due_at, due_at=due_at)
+        return self.reschedule(timer, at=due_at, due_at=due_at)
 
-    def replay(self, tenant: str, timer_id: int) -> Timer:
-        """Call a timer that failed for good once more, with all its attempts before it again.
+    def reschedule(self, timer: Timer, *, at: int, due_at: int) -> Timer:
+        """Give ``timer`` another time; as for a new one, the wake-up is registered first.
 
-        Raises ``TimerNotFound``, ``TimerNotFailed``, and what ``TimerStore.reschedule`` raises.
+        One that was registered for a write that fails is of a version that never came to be, or
+        early for the one that did: neither does any harm. Where the row is put first it counts as
+        armed all the same: if the wake-up is lost, the timer is soon overdue, and swept as such.
+
+        Raises what ``TimerStore.reschedule`` raises.
         """
-        timer = self._store.get(tenant, timer_id)
-        if timer.status is not Status.FAILED:
-            raise TimerNotFailed(f"Timer {timer_id} is {timer.status.value}, not failed.")
-        return self._replay(timer)
-
-    def replay_all(self, tenant: str, wanted: FailedTimers, *, dry_run: bool) -> Replayed:
-        """Replay every failed timer that is ``wanted``; with ``dry_run`` only count them.
-
-        What time does not allow is left: calling again goes on, as what was replayed is not
-        failed any more.
-        """
-        deadline = self._clock() + self._budget_ms
-        matching = replayed = 0
-        before: int | None = None
-        while True:
-            page = self._store.list(tenant, before=before, status=Status.FAILED, limit=REPLAY_STEP)
-            found = [timer for timer in page.timers if wanted.match(timer)]
-            matching += len(found)
-            if found and not dry_run:
-                replayed += self._replay_side_by_side(found)
-            before = page.before
-            if before is None or self._clock() >= deadline:
-                return Replayed(matching=matching, replayed=replayed, more=before is not None)
+        now = math.floor(self._clock())
+        following = Wakeup(tenant=timer.tenant, id=timer.id, version=timer.version + 1, at=at)
+        put_first = at - now <= PUT_FIRST_MS
+        change = Reschedule(
+            tenant=timer.tenant,
+            id=timer.id,
+            status=timer.status,
+            version=timer.version,
+            now=now,
+            at=at,
+            due_at=due_at,
+            armed=put_first or self._wake(following),
+        )
+        moved = self._store.reschedule(change)
+        if put_first or self._clock() >= at:
+            self._wake(following)
+        if timer.next_attempt_at is not None:
+            self._waker.forget(timer.wakeup())
+        return moved
 
     def purge(self, tenant: str) -> None:
         """Remove every timer of ``tenant``.
@@ -194,47 +161,6 @@ class Scheduling:
     def check(self) -> None:
         """Return if the store can be reached; raise ``Unavailable`` otherwise."""
         self._store.check()
-
-    def _replay(self, timer: Timer) -> Timer:
-        return self._reschedule(timer, at=math.ceil(self._clock()), due_at=timer.due_at)
-
-    def _replay_side_by_side(self, timers: Sequence[Timer]) -> int:
-        """Replay what is still failed; return how many that were."""
-        with ThreadPoolExecutor(self._replay_threads, thread_name_prefix="replay") as threads:
-            return sum(threads.map(self._replay_if_failed, timers))
-
-    def _replay_if_failed(self, timer: Timer) -> bool:
-        try:
-            self._replay(timer)
-        except (TimerNotFound, TimerInFlight, TimerChanged):
-            return False  # somebody else has replayed or removed it meanwhile
-        return True
-
-    def _reschedule(self, timer: Timer, *, at: int, due_at: int) -> Timer:
-        """Give ``timer`` its new time; as for a new one, the wake-up is registered first.
-
-        One that was registered for a write that fails is of a version that never came to be, or
-        early for the one that did: neither does any harm.
-        """
-        now = math.floor(self._clock())
-        following = Wakeup(tenant=timer.tenant, id=timer.id, version=timer.version + 1, at=at)
-        put_first = at - now <= PUT_FIRST_MS
-        change = Reschedule(
-            tenant=timer.tenant,
-            id=timer.id,
-            status=timer.status,
-            version=timer.version,
-            now=now,
-            at=at,
-            due_at=due_at,
-            armed=False if put_first else self._wake(following),
-        )
-        moved = self._store.reschedule(change)
-        if put_first or self._clock() >= at:
-            self._wake(following)
-        if timer.next_attempt_at is not None:
-            self._waker.forget(timer.wakeup())
-        return moved
 
     @staticmethod
     def _leave(_timer: Timer) -> bool:

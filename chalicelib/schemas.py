@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
@@ -24,15 +23,19 @@ from pydantic import (
 )
 from typing_extensions import Self
 
+from chalicelib import cursor as cursors
+from chalicelib.dead_letters import DEFAULT_PER_S, FailedTimers, Replayed
 from chalicelib.errors import Fault, InvalidRequest, MalformedBody
 from chalicelib.guard import Guard
 from chalicelib.record import Attempt, last_attempt
-from chalicelib.scheduling import FailedTimers, Order, Replayed
+from chalicelib.scheduling import Order
 from chalicelib.target import MAX_URL_CHARACTERS, parse_target
 from chalicelib.timer import Timer
 
 MAX_DELAY_S = 10 * 365 * 24 * 60 * 60
 """Ten years of 365 days: the longest delay accepted."""
+
+MAX_REPLAYS_PER_S = 10_000
 
 _LIMIT = f"the delay may be at most 10 years ({MAX_DELAY_S} seconds)"
 _SECONDS_IN = {"hours": 3600, "minutes": 60, "seconds": 1}
@@ -72,6 +75,11 @@ def _within_timeout(value: int, info: ValidationInfo) -> int:
     return value
 
 
+def _is_cursor(text: str) -> str:
+    cursors.read(text)
+    return text
+
+
 def _is_rfc3339(value: Any) -> Any:
     """Refuse what pydantic would read as a time besides: "20261124" as seconds since 1970."""
     if not isinstance(value, str) or not _RFC3339.fullmatch(value):
@@ -79,6 +87,7 @@ def _is_rfc3339(value: Any) -> Any:
     return value
 
 
+Cursor = Annotated[str, StringConstraints(max_length=64), After(_is_cursor)]
 Amount = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Url = Annotated[str, StringConstraints(max_length=MAX_URL_CHARACTERS), After(_is_target)]
@@ -169,12 +178,22 @@ class SetTimer(MoveTimer):
 
 
 class ReplayTimers(_Request):
-    """The body of ``POST /timers/replay``. Without ``dry_run: false`` it only counts."""
+    """The body of ``POST /timers/replay``. Without ``dry_run: false`` it only counts.
+
+    ``per_second`` is how fast the replayed timers are called.
+    """
 
     url_prefix: str = ""
     failed_from: Moment | None = None
     failed_until: Moment | None = None
     dry_run: bool = True
+    per_second: Annotated[float, Field(gt=0, le=MAX_REPLAYS_PER_S)] = DEFAULT_PER_S
+    cursor: Cursor | None = None
+
+    @property
+    def per_s(self) -> float | None:
+        """How many a second are to be called; None if they are only to be counted."""
+        return None if self.dry_run else self.per_second
 
     def wanted(self) -> FailedTimers:
         """Return which failed timers are meant."""
@@ -182,6 +201,7 @@ class ReplayTimers(_Request):
             url_prefix=self.url_prefix,
             failed_from=self.failed_from.timestamp() * 1000 if self.failed_from else 0,
             failed_until=self.failed_until.timestamp() * 1000 if self.failed_until else math.inf,
+            before=None if self.cursor is None else cursors.read(self.cursor),
         )
 
 
@@ -267,7 +287,11 @@ def attempt_item(attempt: Attempt) -> dict[str, Any]:
 
 def replayed(outcome: Replayed) -> dict[str, Any]:
     """Return the answer to ``POST /timers/replay``."""
-    return dataclasses.asdict(outcome)
+    return {
+        "matching": outcome.matching,
+        "replayed": outcome.replayed,
+        "next": None if outcome.before is None else cursors.write(outcome.before),
+    }
 
 
 def rfc3339(moment: int | None) -> str | None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from chalicelib.ports import Clock, Missed, Moments, WakeQueue
+from chalicelib.ports import Clock, Missed, Moments, Threads, WakeQueue, threads
 from chalicelib.timer import Wakeup
 
 log = logging.getLogger(__name__)
@@ -47,12 +46,14 @@ class Sweeper:
         *,
         grace_ms: int,
         budget_ms: float = math.inf,
+        threads: Threads = threads,
     ) -> None:
         self._missed = missed
         self._queue = queue
         self._clock = clock
         self._grace_ms = grace_ms
         self._budget_ms = budget_ms
+        self._threads = threads
 
     def sweep(self) -> Swept:
         """Wake what was missed; what is left when time runs out is the next sweep's.
@@ -61,9 +62,9 @@ class Sweeper:
         """
         deadline = self._clock() + self._budget_ms
         moments = self._moments()
-        with ThreadPoolExecutor(THREADS) as threads:
+        with self._threads(THREADS) as side_by_side:
             parts = list(
-                threads.map(
+                side_by_side.map(
                     lambda shard: self._sweep_shard(shard, moments, deadline), self._missed.shards()
                 )
             )

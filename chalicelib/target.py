@@ -92,12 +92,16 @@ def prepare(
     """Return the call for an attempt at ``timer`` that starts at ``now`` (epoch ms).
 
     With ``notice`` it is the call that tells of the timer's failure. ``webhook-id`` is the same
-    on every attempt and differs between stores and tenants, and between a webhook and a notice;
-    ``webhook-timestamp`` is the attempt's, in seconds; every key signs (Standard Webhooks 1.0).
+    on every attempt and differs between stores and tenants; a notice has one of its own for every
+    final failure, as a replayed timer may have several. ``webhook-timestamp`` is the attempt's, in
+    seconds; every key signs (Standard Webhooks 1.0).
+
     Raises ``ValueError`` when the URL is none that can be called.
     """
     target = parse_target((timer.on_failure_url or "") if notice else timer.url)
-    webhook_id = f"{store_id}.{timer.tenant}.{timer.id}" + (".failed" if notice else "")
+    webhook_id = f"{store_id}.{timer.tenant}.{timer.id}"
+    if notice:
+        webhook_id += f".failed.{timer.version}"
     headers = {
         "User-Agent": USER_AGENT,
         "webhook-id": webhook_id,

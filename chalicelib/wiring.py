@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 from chalicelib.attempt import Policy
 from chalicelib.aws.names import Names
 from chalicelib.callers import Callers
+from chalicelib.dead_letters import DeadLetters
 from chalicelib.delivery import Delivery, World
 from chalicelib.errors import StartupError
-from chalicelib.ports import KeyStore, Meter, TimerStore, unmetered
+from chalicelib.ports import KeyStore, Meter, TimerStore, Waker, unmetered
 from chalicelib.retry import attempts_allowed
 from chalicelib.scheduling import Scheduling
 from chalicelib.settings import AWS, LOCAL, Settings, chalice_command, load
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REQUEST_MS = 20_000
-"""How long one request may remove or replay timers: API Gateway gives it 29 s."""
+"""How long one request may remove timers on AWS: API Gateway gives it 29 s."""
 
 REPLAY_THREADS = 16
 """Timers replayed at once: on AWS each waits for two calls, on one machine they share a commit."""
@@ -69,29 +70,39 @@ def names() -> Names:
 @functools.lru_cache(maxsize=1)
 def scheduling() -> Scheduling:
     """Return the use cases of the API on the engine that is set."""
-    current = settings()
-    if current.engine == AWS:
-        return Scheduling(
-            _aws_store(),
-            _aws_waker(),
-            wall_clock,
-            allow_purge=current.allow_purge,
-            budget_ms=REQUEST_MS,
-            replay_threads=REPLAY_THREADS,
-            meter=meter(),
-        )
+    on_aws = settings().engine == AWS
+    return Scheduling(
+        _store(),
+        _waker(),
+        wall_clock,
+        allow_purge=settings().allow_purge,
+        budget_ms=REQUEST_MS if on_aws else math.inf,
+        meter=meter(),
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def dead_letters() -> DeadLetters:
+    """Return the use cases of failed timers on the engine that is set."""
+    return DeadLetters(_store(), scheduling(), wall_clock, width=REPLAY_THREADS)
+
+
+@functools.lru_cache(maxsize=1)
+def _store() -> TimerStore:
+    if settings().engine == AWS:
+        return _aws_store()
     from chalicelib.embedded.client import RemoteTimerStore
     from chalicelib.embedded.folder import DataFolder
+
+    return RemoteTimerStore(DataFolder(settings().data_dir))
+
+
+def _waker() -> Waker:
+    if settings().engine == AWS:
+        return _aws_waker()
     from chalicelib.embedded.waker import ImpliedWaker
 
-    store = RemoteTimerStore(DataFolder(current.data_dir))
-    return Scheduling(
-        store,
-        ImpliedWaker(),
-        wall_clock,
-        allow_purge=current.allow_purge,
-        replay_threads=REPLAY_THREADS,
-    )
+    return ImpliedWaker()
 
 
 def limits() -> Limits:
@@ -274,13 +285,13 @@ def wall_clock() -> float:
 
 async def serve_embedded(stopped: asyncio.Event) -> None:
     """Own the data folder and fire its timers until ``stopped``. Raises ``StartupError``."""
-    from chalicelib.embedded import dispatcher
+    from chalicelib.embedded.dispatcher import DispatcherPolicy
     from chalicelib.embedded.engine import raise_file_limit, serve
     from chalicelib.embedded.folder import DataFolder
     from chalicelib.embedded.sender import AiohttpSender
 
     current = settings()
-    policy = dispatcher.Policy(
+    policy = DispatcherPolicy(
         lease_ms=current.lease_ms,
         retry_delays_s=current.retry_delays_s,
         signing_keys=_signing_keys(current),

@@ -20,7 +20,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import Status, events, from_schema
 from schemathesis.engine.recorder import ScenarioRecorder
 
-from chalicelib.rest import MAX_ID
+from chalicelib.cursor import MAX_ID
 from chalicelib.schemas import MAX_DELAY_S
 
 SEED = 1

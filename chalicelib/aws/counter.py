@@ -28,7 +28,7 @@ LEASED_AT_ONCE = 0.1
 TRIES = 3
 """How often a lease is tried that other processes overtake."""
 
-_ALL_PAID = "attribute_not_exists(#paid_until) OR #paid_until <= :now"
+_ALL_PAID = "attribute_not_exists(#paid_until) OR #paid_until <= :now OR #paid_until > :horizon"
 _ROOM_LEFT = "#paid_until BETWEEN :now AND :most"
 
 
@@ -68,7 +68,11 @@ class Counter:
         """
         now = self._clock()
         cost = {":cost": _microseconds(rate.cost_ms(count))}
-        from_now = {":now": _microseconds(now), ":later": _microseconds(now) + cost[":cost"]}
+        from_now = {
+            ":now": _microseconds(now),
+            ":later": _microseconds(now) + cost[":cost"],
+            ":horizon": _microseconds(rate.horizon(now)),
+        }
         on_top = cost | {
             ":now": from_now[":now"],
             ":most": _microseconds(now + rate.room_ms(count)),

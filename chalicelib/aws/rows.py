@@ -23,7 +23,7 @@ token            of the claim. Kept when the claim is settled, as its receipt: a
                  repeated because its answer was lost knows itself by it
 settled_at       once settled
 expires_at       once settled: epoch **seconds**, when DynamoDB may drop the item (TTL)
-failed_of        while failed: the tenant, partition key of the index ``failed``
+failed_of        while failed: ``<tenant>#<n>``, partition key of the index ``failed``
 woken_at         when a sweep last sent a wake-up; void under another version
 ===============  ==================================================================================
 
@@ -55,6 +55,9 @@ BLOCK = 256
 
 SHARDS = 64
 """Partitions of the due index, each good for 1,000 writes a second. Part of every row."""
+
+FAILED_SHARDS = 8
+"""Partitions of a tenant's failed timers: an outage fails them all at once. Part of every row."""
 
 DUE_INDEX = "due"
 FAILED_INDEX = "failed"
@@ -118,6 +121,16 @@ def due_shard(tenant: str, timer_id: int, *, armed: bool) -> str:
 def due_shards() -> list[str]:
     """Return every partition of the due index."""
     return [f"{kind}{shard}" for kind in (ARMED, UNARMED) for shard in range(SHARDS)]
+
+
+def failed_partition(tenant: str, timer_id: int) -> str:
+    """Return the partition of the index of failed timers that a timer is in while failed."""
+    return f"{tenant}#{timer_id % FAILED_SHARDS}"
+
+
+def failed_partitions(tenant: str) -> list[str]:
+    """Return every partition that a tenant's failed timers may be in."""
+    return [f"{tenant}#{shard}" for shard in range(FAILED_SHARDS)]
 
 
 def store_row(identity: str) -> Row:
@@ -213,8 +226,8 @@ def settling(settlement: Settlement, retention_s: int) -> tuple[str, Row]:
     }
     failed = ""
     if settlement.status is Status.FAILED:
-        failed = ", #failed_of = :tenant"
-        values[":tenant"] = text(settlement.tenant)
+        failed = ", #failed_of = :failed_of"
+        values[":failed_of"] = text(failed_partition(settlement.tenant, settlement.id))
     return (
         "SET #status = :status, #settled_at = :now, #expires_at = :expires_at, "
         f"#log = :log{failed} "

@@ -201,14 +201,33 @@ class DynamoDBTimerStore:
         self, tenant: str, before: int | None, limit: int
     ) -> tuple[Sequence[Row], int | None]:
         """Return one page of the failed index, and the ``before`` that goes on."""
-        condition, values = "#failed_of = :tenant", {":tenant": text(tenant)}
+        parts = [
+            self._failed_part(partition, before, limit + 1)
+            for partition in rows.failed_partitions(tenant)
+        ]
+        found = list(heapq.merge(*parts, key=_id_of, reverse=True))[: limit + 1]
+        return found[:limit], _id_of(found[limit - 1]) if len(found) > limit else None
+
+    def _failed_part(self, partition: str, before: int | None, limit: int) -> Sequence[Row]:
+        """Return the first rows of one partition of the failed index, highest id first."""
+        condition, values = "#failed_of = :partition", {":partition": text(partition)}
         if before is not None:
             condition += " AND #id < :before"
             values[":before"] = number(before)
-        found, last = self._items.query(
-            condition, values, index=rows.FAILED_INDEX, highest_first=True, limit=limit
-        )
-        return found, None if last is None else int(last["id"]["N"])
+        found: list[Row] = []
+        after: Row | None = None
+        while True:
+            page, after = self._items.query(
+                condition,
+                values,
+                index=rows.FAILED_INDEX,
+                highest_first=True,
+                limit=limit - len(found),
+                after=after,
+            )
+            found += page
+            if after is None or len(found) >= limit:
+                return found
 
     def _due(self, shard: str, now: int, limit: int) -> Iterator[Wakeup]:
         """Yield what is due in one partition of the due index, longest due first."""
@@ -225,6 +244,10 @@ class DynamoDBTimerStore:
             limit -= len(found)
             if after is None:
                 return
+
+
+def _id_of(row: Row) -> int:
+    return int(row["id"]["N"])
 
 
 def _refused(claim: Claim, row: Row | None) -> Timer | Refused:

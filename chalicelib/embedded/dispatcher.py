@@ -13,8 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chalicelib.attempt import Policy as DeliveryPolicy
-from chalicelib.attempt import Signer, attempt
+from chalicelib.attempt import Policy, Signer, attempt
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
 from chalicelib.errors import Unavailable
@@ -39,7 +38,7 @@ _DAY_MS = 24 * 60 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy(DeliveryPolicy):
+class DispatcherPolicy(Policy):
     """How the dispatcher works. Durations are in the unit their name ends in."""
 
     retention_days: float
@@ -61,7 +60,7 @@ class Dispatcher:
         self,
         writer: Writer,
         sender: AsyncSender,
-        policy: Policy,
+        policy: DispatcherPolicy,
         clock: Clock,
         random: Callable[[], float],
     ) -> None:
@@ -191,6 +190,9 @@ class Dispatcher:
         try:
             settlement = await self._attempt(timer)
             await self._persist(lambda: self._writer.store.settle(settlement))
+        except Unavailable as error:
+            log.error("timer %s waits for its lease to end: %s", timer.id, error.detail)
+            return
         finally:
             del self._in_flight[key]
             if len(self._in_flight) == self._policy.max_in_flight - 1:
@@ -201,7 +203,7 @@ class Dispatcher:
     async def _attempt(self, timer: Timer) -> Settlement:
         policy = self._policy
         signer = Signer(store_id=self._writer.store.identity(), keys=policy.signing_keys())
-        steps = attempt(timer, signer, policy.retry_delays_s, self._clock, self._random())
+        steps = attempt(timer, signer, policy, self._clock, self._random())
         try:
             call = next(steps)
             while True:

@@ -8,7 +8,7 @@ import random
 import resource
 from collections.abc import Callable
 
-from chalicelib.embedded.dispatcher import Dispatcher, Policy
+from chalicelib.embedded.dispatcher import Dispatcher, DispatcherPolicy
 from chalicelib.embedded.folder import DataFolder
 from chalicelib.embedded.sender import AiohttpSender
 from chalicelib.embedded.server import WriteServer
@@ -26,7 +26,7 @@ FILES_RESERVED = 256
 async def serve(
     folder: DataFolder,
     make_sender: Callable[[], AiohttpSender],
-    policy: Policy,
+    policy: DispatcherPolicy,
     clock: Clock,
     stopped: asyncio.Event,
     *,

@@ -18,10 +18,28 @@ from chalicelib.timer import NewTimer, Status, Timer, Wakeup
 LIST_WINDOW = 20_000
 """How many ids one page looks at for a status that few timers may have."""
 
-_FIELDS = (
-    "tenant, id, url, status, created_at, due_at, version, attempts, next_attempt_at, "
-    "lease_until, token, settled_at, max_attempts, timeout_s, on_failure_url, log"
+_COLUMNS = (
+    "tenant",
+    "id",
+    "url",
+    "status",
+    "created_at",
+    "due_at",
+    "version",
+    "attempts",
+    "next_attempt_at",
+    "lease_until",
+    "token",
+    "settled_at",
+    "max_attempts",
+    "timeout_s",
+    "on_failure_url",
+    "log",
 )
+"""A timer's fields by name, ``armed`` left out: here the write itself arms it."""
+
+_FIELDS = ", ".join(_COLUMNS)
+_PLACES = ", ".join("?" for _ in _COLUMNS)
 
 
 class SQLiteTimerStore:
@@ -82,23 +100,7 @@ class SQLiteTimerStore:
             if not arm(timer):
                 timer = replace(timer, armed=False)
             self._connection.execute(
-                "INSERT INTO timers (tenant, id, url, status, created_at, due_at, version, "
-                "attempts, next_attempt_at, max_attempts, timeout_s, on_failure_url) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    timer.tenant,
-                    timer.id,
-                    timer.url,
-                    timer.status.value,
-                    timer.created_at,
-                    timer.due_at,
-                    timer.version,
-                    timer.attempts,
-                    timer.next_attempt_at,
-                    timer.max_attempts,
-                    timer.timeout_s,
-                    timer.on_failure_url,
-                ),
+                f"INSERT INTO timers ({_FIELDS}) VALUES ({_PLACES})", _row(timer)
             )
         return timer
 
@@ -299,40 +301,12 @@ class SQLiteTimerStore:
         return Refused(refusal=Refusal.LATER, again_at=again_at)
 
 
+def _row(timer: Timer) -> list[Any]:
+    values = {"status": timer.status.value, "log": encode(timer.log) if timer.log else None}
+    return [values.get(name, getattr(timer, name)) for name in _COLUMNS]
+
+
 def _timer(row: tuple[Any, ...]) -> Timer:
-    (
-        tenant,
-        timer_id,
-        url,
-        status,
-        created_at,
-        due_at,
-        version,
-        attempts,
-        next_attempt_at,
-        lease_until,
-        token,
-        settled_at,
-        max_attempts,
-        timeout_s,
-        on_failure_url,
-        log,
-    ) = row
-    return Timer(
-        tenant=tenant,
-        id=timer_id,
-        url=url,
-        status=Status(status),
-        created_at=created_at,
-        due_at=due_at,
-        version=version,
-        attempts=attempts,
-        next_attempt_at=next_attempt_at,
-        lease_until=lease_until,
-        token=token,
-        settled_at=settled_at,
-        max_attempts=max_attempts,
-        timeout_s=timeout_s,
-        on_failure_url=on_failure_url,
-        log=decode(log),
-    )
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values |= {"status": Status(values["status"]), "log": decode(values["log"])}
+    return Timer(**values)

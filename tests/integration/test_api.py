@@ -10,6 +10,7 @@ from chalice.test import Client, HTTPResponse
 
 from app import app
 from chalicelib import rest, wiring
+from chalicelib.dead_letters import DeadLetters
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.waker import ImpliedWaker
 from chalicelib.errors import Unavailable
@@ -119,7 +120,9 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         stores.append(store)
         scheduling = Scheduling(store, ImpliedWaker(), clock, allow_purge=settings.allow_purge)
         monkeypatch.setattr(wiring, "settings", lambda: settings)
+        dead_letters = DeadLetters(store, scheduling, clock)
         monkeypatch.setattr(wiring, "scheduling", lambda: scheduling)
+        monkeypatch.setattr(wiring, "dead_letters", lambda: dead_letters)
         return Service(Client(app), store, clock)
 
     yield started
@@ -775,7 +778,7 @@ def test_failed_timers_are_counted_before_they_are_replayed(service: Service) ->
         assert response.status_code == 200
         return response.json_body
 
-    counted = {"matching": 2, "replayed": 0, "more": False}
+    counted = {"matching": 2, "replayed": 0, "next": None}
     assert replay(url_prefix="https://a.") == counted
     assert service.list("?status=failed") == [3, 2, 1]
     assert replay(url_prefix="https://a.", dry_run=False) == counted | {"replayed": 2}
@@ -788,6 +791,9 @@ def test_failed_timers_are_counted_before_they_are_replayed(service: Service) ->
     ("body", "field"),
     [
         ({"dry_run": 0}, "dry_run"),
+        ({"per_second": 0}, "per_second"),
+        ({"per_second": 10_001}, "per_second"),
+        ({"cursor": "x"}, "cursor"),
         ({"failed_from": "yesterday"}, "failed_from"),
         ({"failed_from": "2026-01-01T00:00:00"}, "failed_from"),
         ({"failed_from": "20260101"}, "failed_from"),

@@ -11,7 +11,7 @@ import pytest
 from chalicelib.delivery import PUT_BACK_MS, WAIT_MS, Delivery
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.errors import TimerNotFound, Unavailable
-from chalicelib.ports import Metric, Outcome, TimerStore
+from chalicelib.ports import Metric, Outcome, Refused, TimerStore
 from chalicelib.record import Attempt
 from chalicelib.timer import Status, Timer, Wakeup
 from tests.clock import START, HandClock
@@ -396,6 +396,26 @@ def test_a_sender_whose_lease_has_ended_settles_nothing(
     delivery_of(store, waker, Meddling(clock), clock).deliver(timer.wakeup())
 
     assert stored(store, timer) == taken_over[0]
+
+
+def test_a_sender_that_comes_to_a_halt_after_its_claim_does_not_send(
+    store: TimerStore, waker: HandWaker, sender: HandSender, clock: HandClock
+) -> None:
+    timer = set_timer(store)
+    clock.now = DUE
+
+    class Halting(Failing):
+        def claim(self, claim: Any) -> Timer | Refused:
+            claimed = self._store.claim(claim)
+            clock.advance(LEASE_MS)
+            store.cancel(TENANT, timer.id, int(clock.now))
+            return claimed
+
+    halting: Any = Halting(store)
+    with pytest.raises(Unavailable):
+        delivery_of(halting, waker, sender, clock).deliver(timer.wakeup())
+
+    assert sender.sent == []
 
 
 # Batches

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from chalicelib.embedded import dispatcher as dispatcher_module
-from chalicelib.embedded.dispatcher import CLAIM_BATCH, Dispatcher, Policy
+from chalicelib.embedded.dispatcher import CLAIM_BATCH, Dispatcher, DispatcherPolicy
 from chalicelib.embedded.writer import Writer
-from chalicelib.errors import TimerInFlight, TimerNotFound
+from chalicelib.errors import TimerInFlight, TimerNotFound, Unavailable
 from chalicelib.ports import Call, Claim, Outcome
 from chalicelib.timer import NewTimer, Status, Timer
 from tests.clock import START, HandClock
@@ -126,7 +126,7 @@ async def engine(path: str = ":memory:", **policy: Any) -> AsyncIterator[Engine]
         "max_in_flight": 1_000,
     }
     writer, sender, clock = Writer(path), HeldSender(), HandClock()
-    dispatcher = Dispatcher(writer, sender, Policy(**wanted | policy), clock, lambda: 0.0)
+    dispatcher = Dispatcher(writer, sender, DispatcherPolicy(**wanted | policy), clock, lambda: 0.0)
     made = Engine(writer, dispatcher, sender, clock)
     try:
         yield made
@@ -632,6 +632,25 @@ async def test_stopping_ends_the_run() -> None:
         await at_work.set(3_600_000)
         await at_work.dispatcher.stop(grace_s=1)
         await asyncio.wait_for(at_work.jobs[0], 1)
+
+
+@on_a_loop
+async def test_a_timer_that_cannot_be_signed_now_is_called_once_its_lease_is_over() -> None:
+    keys: list[tuple[bytes, ...]] = []
+
+    def read_keys() -> tuple[bytes, ...]:
+        if not keys:
+            raise Unavailable("The keys are away.")
+        return keys[0]
+
+    async with running(signing_keys=read_keys) as at_work:
+        timer_id = await at_work.set(0)
+        await until(lambda: at_work.get(timer_id).lease_until is not None)
+        await at_work.looked()
+        assert at_work.sender.calls == []
+        keys.append(())
+        at_work.clock.advance(LEASE_MS)
+        assert (await at_work.settled(timer_id)).status is Status.FIRED
 
 
 # Keeping house

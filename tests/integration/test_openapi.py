@@ -11,7 +11,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from app import app
-from chalicelib import errors, record, rest, schemas, target
+from chalicelib import cursor, errors, record, rest, schemas, target
 from chalicelib.errors import Fault, TimersError
 from chalicelib.retry import DEFAULT_DELAYS, attempts_allowed
 from chalicelib.settings import load
@@ -216,7 +216,7 @@ def test_limits_are_those_of_the_code() -> None:
     assert SCHEMAS["Hours"]["maximum"] * 3600 == schemas.MAX_DELAY_S
     assert SCHEMAS["TimeLeft"]["maximum"] == schemas.MAX_DELAY_S
     assert SCHEMAS["Url"]["maxLength"] == target.MAX_URL_CHARACTERS
-    assert SCHEMAS["Id"]["maximum"] == rest.MAX_ID
+    assert SCHEMAS["Id"]["maximum"] == cursor.MAX_ID
     assert SCHEMAS["Status"]["enum"] == [status.value for status in Status]
     assert policy["max_attempts"]["maximum"] == attempts_allowed(DEFAULT_DELAYS)
     assert policy["timeout"]["maximum"] == settings.send_timeout_s

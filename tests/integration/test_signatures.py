@@ -87,7 +87,7 @@ def sent_by_embedded(receiver: Receiver, keys: Sequence[bytes]) -> Request:
         writer, sender = Writer(":memory:"), AiohttpSender(AMPLE_S, OPEN)
         new = new_timer(url=f"http://127.0.0.1:{receiver.port}/a", due_at=START)
         await writer.submit(lambda: writer.store.create(new, lambda _: True), durable=True)
-        policy = dispatcher.Policy(
+        policy = dispatcher.DispatcherPolicy(
             lease_ms=LEASE_MS,
             retry_delays_s=(),
             retention_days=1.0,

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from chalicelib.attempt import Signer, attempt
+from chalicelib.attempt import Policy, Signer, attempt
+from chalicelib.errors import Unavailable
 from chalicelib.ports import Call, Outcome, Settlement
 from chalicelib.record import LONGEST, Attempt
 from chalicelib.timer import Status, Timer
 from tests.clock import HandClock
-from tests.factories import DUE, new_timer
+from tests.factories import DUE, LEASE_MS, new_timer
 
 DELAYS = (5.0, 60.0)
 TOOK_MS = 40
@@ -18,18 +19,19 @@ ALERT = "https://alerts.example/failed?team=a"
 OK = Outcome(status=204)
 REFUSED = Outcome(error="connection refused")
 SERVER_ERROR = Outcome(status=500)
+POLICY = Policy(lease_ms=LEASE_MS, retry_delays_s=DELAYS)
 SIGNER = Signer(store_id="f00")
 
 
 def claimed(**fields: object) -> Timer:
-    timer = replace(Timer.first(new_timer(), 7), token="mine", lease_until=DUE + 30_000)
+    timer = replace(Timer.first(new_timer(), 7), token="mine", lease_until=DUE + LEASE_MS)
     return replace(timer, **fields)  # type: ignore[arg-type]
 
 
 def carried_out(timer: Timer, *outcomes: Outcome) -> tuple[list[Call], Settlement]:
     """Make an attempt that is answered so, each answer taking ``TOOK_MS``."""
     clock = HandClock(DUE + LATE_MS + 0.9)
-    steps = attempt(timer, SIGNER, DELAYS, clock, random=0.0)
+    steps = attempt(timer, SIGNER, POLICY, clock, random=0.0)
     answers, calls = list(outcomes), []
     try:
         calls.append(next(steps))
@@ -105,7 +107,7 @@ def test_a_timer_that_fails_for_good_tells_of_it_once() -> None:
     ]
     assert [call.headers["webhook-id"] for call in calls] == [
         "f00.default.7",
-        "f00.default.7.failed",
+        "f00.default.7.failed.1",
     ]
     assert settlement.status is Status.FAILED
     webhook, told = settlement.log
@@ -124,6 +126,22 @@ def test_a_receiver_that_is_gone_is_told_of_at_once() -> None:
     calls, settlement = carried_out(claimed(on_failure_url=ALERT), Outcome(status=410), OK)
     assert len(calls) == 2
     assert settlement.status is Status.FAILED
+
+
+@pytest.mark.parametrize("lease_ends", [DUE - 1, DUE + LATE_MS + LEASE_MS // 2])
+def test_no_call_starts_that_its_lease_has_no_room_for(lease_ends: int) -> None:
+    with pytest.raises(Unavailable, match="no room"):
+        carried_out(claimed(lease_until=lease_ends))
+
+
+def test_a_webhook_that_outlasts_its_lease_is_not_followed_by_a_notice() -> None:
+    clock = HandClock(DUE)
+    timer = claimed(attempts=2, on_failure_url=ALERT)
+    steps = attempt(timer, SIGNER, POLICY, clock, random=0.0)
+    next(steps)
+    clock.advance(LEASE_MS)
+    with pytest.raises(Unavailable, match="no room"):
+        steps.send(SERVER_ERROR)
 
 
 def test_a_url_that_cannot_be_called_any_more_is_an_outcome() -> None:

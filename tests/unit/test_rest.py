@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from chalice.app import Request, Response
 
-from chalicelib import errors, rest
+from chalicelib import cursor, errors, rest
 from chalicelib.errors import Fault, InvalidRequest, TimerNotFound
 from chalicelib.ports import Page
 from chalicelib.settings import load
@@ -133,20 +133,20 @@ def test_a_status_is_read(status: Status) -> None:
 
 @pytest.mark.parametrize("before", [1, 2, 255, 10**6, 2**63 - 1])
 def test_a_cursor_goes_on_where_the_page_before_it_ended(before: int) -> None:
-    assert query(cursor=rest._cursor(before))["before"] == before
+    assert query(cursor=cursor.write(before))["before"] == before
 
 
 @pytest.mark.parametrize("before", [0, -1, 2**63])
 def test_a_cursor_for_no_id_is_refused(before: int) -> None:
     with pytest.raises(InvalidRequest):
-        query(cursor=rest._cursor(before))
+        query(cursor=cursor.write(before))
 
 
 def test_a_page_with_more_behind_it_links_to_the_next_with_the_same_query() -> None:
     asked = {"limit": 2, "status": Status.FAILED, "before": None}
     answer = rest.listing(request(), page(range(9, 7, -1), before=8), asked, NOW)
     link = answer.headers["Link"]
-    assert link == f'</timers?limit=2&cursor={rest._cursor(8)}&status=failed>; rel="next"'
+    assert link == f'</timers?limit=2&cursor={cursor.write(8)}&status=failed>; rel="next"'
     assert [item["id"] for item in document(answer)] == [9, 8]
 
 

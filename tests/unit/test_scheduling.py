@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -9,76 +9,22 @@ from chalicelib.errors import (
     PurgeDisabled,
     TimerExpired,
     TimerInFlight,
-    TimerNotFailed,
     TimerNotFound,
     Unavailable,
 )
-from chalicelib.ports import Arm, Claim, Reschedule
+from chalicelib.ports import Claim
 from chalicelib.scheduling import (
     PURGE_STEP,
     PUT_FIRST_MS,
-    FailedTimers,
     Order,
-    Replayed,
     Scheduling,
 )
-from chalicelib.timer import NewTimer, Status, Timer, Wakeup
+from chalicelib.timer import Timer
 from tests.clock import START, HandClock
-from tests.factories import settlement_of
+from tests.recording import FailingWaker, RecordingStore, RecordingWaker
 
 TENANT = "default"
 URL = "http://h/a"
-
-
-class RecordingStore(SQLiteTimerStore):
-    """A store that remembers how each timer was written, in a log shared with the waker."""
-
-    log: list[str]
-    written: list[Timer]
-    changes: list[Reschedule]
-    before_change: Callable[[], object] | None = None
-    writing_takes_ms = 0.0
-    clock: HandClock
-
-    def create(self, new: NewTimer, arm: Arm) -> Timer:
-        timer = super().create(new, arm)
-        self.clock.advance(self.writing_takes_ms)
-        self.log.append("put")
-        self.written.append(timer)
-        return timer
-
-    def reschedule(self, change: Reschedule) -> Timer:
-        if self.before_change:
-            self.before_change()
-        timer = super().reschedule(change)
-        self.clock.advance(self.writing_takes_ms)
-        self.log.append("put")
-        self.changes.append(change)
-        return timer
-
-
-class RecordingWaker:
-    """A waker that remembers what it was asked for."""
-
-    def __init__(self, log: list[str]) -> None:
-        self.log = log
-        self.registered: list[Wakeup] = []
-        self.forgotten: list[Wakeup] = []
-
-    def wake_at(self, wakeup: Wakeup) -> None:
-        self.log.append("wake")
-        self.registered.append(wakeup)
-
-    def forget(self, wakeup: Wakeup) -> None:
-        self.forgotten.append(wakeup)
-
-
-class FailingWaker(RecordingWaker):
-    """A waker that cannot register anything."""
-
-    def wake_at(self, wakeup: Wakeup) -> None:
-        super().wake_at(wakeup)
-        raise Unavailable("The queue is down.")
 
 
 @pytest.fixture
@@ -88,9 +34,7 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def store(clock: HandClock) -> Iterator[RecordingStore]:
-    store = RecordingStore.in_memory()
-    assert isinstance(store, RecordingStore)
-    store.log, store.written, store.changes, store.clock = [], [], [], clock
+    store = RecordingStore.recording(clock)
     yield store
     store.close()
 
@@ -331,133 +275,6 @@ def test_a_timer_whose_time_has_come_is_not_moved(
 def test_a_timer_that_never_was_is_not_moved(scheduling: Scheduling) -> None:
     with pytest.raises(TimerNotFound):
         scheduling.move(TENANT, 1, 60_000)
-
-
-# Replaying
-
-
-def failed_timer(
-    scheduling: Scheduling, store: RecordingStore, url: str = URL, failed_at: int = START + 30_100
-) -> Timer:
-    timer = scheduling.set(TENANT, Order(url=url, delay_ms=30_000))
-    claim(store, timer)
-    store.settle(settlement_of(timer, "t", now=failed_at, status=Status.FAILED))
-    return store.get(TENANT, timer.id)
-
-
-def test_a_replayed_timer_is_called_now_with_all_its_attempts_before_it(
-    scheduling: Scheduling, store: RecordingStore, waker: RecordingWaker, clock: HandClock
-) -> None:
-    failed = failed_timer(scheduling, store)
-    clock.now = START + 90_000
-
-    timer = scheduling.replay(TENANT, failed.id)
-
-    assert (timer.status, timer.attempts) == (Status.PENDING, 0)
-    assert timer.next_attempt_at == START + 90_000
-    assert waker.registered[-1] == timer.wakeup()
-    assert timer.log == failed.log
-    assert (timer.due_at, timer.time_left(clock.now), timer.time_left(START)) == (
-        failed.due_at,
-        0,
-        0,
-    )
-
-
-@pytest.mark.parametrize("status", [Status.PENDING, Status.FIRED])
-def test_only_what_failed_is_replayed(
-    scheduling: Scheduling, store: RecordingStore, status: Status
-) -> None:
-    timer = scheduling.set(TENANT, Order(url=URL, delay_ms=30_000))
-    if status is Status.FIRED:
-        claim(store, timer)
-        store.settle(settlement_of(timer, "t"))
-    before = store.get(TENANT, timer.id)
-    with pytest.raises(TimerNotFailed, match=status.value):
-        scheduling.replay(TENANT, timer.id)
-    assert store.get(TENANT, timer.id) == before
-
-
-def test_counting_what_would_be_replayed_changes_nothing(
-    scheduling: Scheduling, store: RecordingStore
-) -> None:
-    failed = [failed_timer(scheduling, store) for _ in range(3)]
-
-    outcome = scheduling.replay_all(TENANT, FailedTimers(), dry_run=True)
-
-    assert outcome == Replayed(matching=3, replayed=0, more=False)
-    assert [store.get(TENANT, timer.id) for timer in failed] == failed
-
-
-def test_all_that_failed_are_replayed_over_all_pages(
-    scheduling: Scheduling, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("chalicelib.scheduling.REPLAY_STEP", 2)
-    failed = [failed_timer(scheduling, store) for _ in range(5)]
-
-    outcome = scheduling.replay_all(TENANT, FailedTimers(), dry_run=False)
-
-    assert outcome == Replayed(matching=5, replayed=5, more=False)
-    assert {store.get(TENANT, timer.id).status for timer in failed} == {Status.PENDING}
-
-
-@pytest.mark.parametrize(
-    ("wanted", "matching"),
-    [
-        (FailedTimers(), [1, 2, 3]),
-        (FailedTimers(url_prefix="http://a/"), [1, 2]),
-        (FailedTimers(failed_from=START + 40_000), [2, 3]),
-        (FailedTimers(failed_until=START + 40_000), [1]),
-        (FailedTimers(url_prefix="http://a/", failed_from=START + 40_000), [2]),
-    ],
-)
-def test_only_what_is_meant_is_replayed(
-    scheduling: Scheduling, store: RecordingStore, wanted: FailedTimers, matching: list[int]
-) -> None:
-    failed_timer(scheduling, store, "http://a/x", START + 39_999)
-    failed_timer(scheduling, store, "http://a/y", START + 40_000)
-    failed_timer(scheduling, store, "http://b/x", START + 50_000)
-
-    assert scheduling.replay_all(TENANT, wanted, dry_run=True).matching == len(matching)
-    assert scheduling.replay_all(TENANT, wanted, dry_run=False).replayed == len(matching)
-
-    page = scheduling.list(TENANT, before=None, status=Status.PENDING, limit=10)
-    assert sorted(timer.id for timer in page.timers) == matching
-
-
-def test_a_replay_that_runs_out_of_time_says_so_and_goes_on_when_called_again(
-    store: RecordingStore,
-    waker: RecordingWaker,
-    clock: HandClock,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("chalicelib.scheduling.REPLAY_STEP", 2)
-    scheduling = Scheduling(store, waker, clock, budget_ms=0)
-    for _ in range(3):
-        failed_timer(scheduling, store)
-
-    first = scheduling.replay_all(TENANT, FailedTimers(), dry_run=False)
-    second = scheduling.replay_all(TENANT, FailedTimers(), dry_run=False)
-
-    assert first == Replayed(matching=2, replayed=2, more=True)
-    assert second == Replayed(matching=1, replayed=1, more=False)
-
-
-def test_what_another_has_replayed_meanwhile_is_passed_over(
-    scheduling: Scheduling, store: RecordingStore
-) -> None:
-    failed_timer(scheduling, store)
-
-    def replay_first() -> None:
-        store.before_change = None
-        scheduling.replay(TENANT, 1)
-
-    store.before_change = replay_first
-
-    outcome = scheduling.replay_all(TENANT, FailedTimers(), dry_run=False)
-
-    assert outcome == Replayed(matching=1, replayed=0, more=False)
-    assert store.get(TENANT, 1).version == 2
 
 
 def test_now_is_the_services_clock(scheduling: Scheduling, clock: HandClock) -> None:

@@ -1,0 +1,218 @@
+"""Processes with the service in them, as wiring puts it together. They die, and others start."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chalicelib.attempt import Policy
+from chalicelib.aws.message import decode_all
+from chalicelib.aws.names import Names
+from chalicelib.aws.waker import AwsWaker
+from chalicelib.dead_letters import DeadLetters
+from chalicelib.delivery import Delivery, World
+from chalicelib.errors import Unavailable
+from chalicelib.ports import Missed, Moments, unmetered
+from chalicelib.record import Attempt
+from chalicelib.scheduling import Scheduling
+from chalicelib.sweeper import Sweeper
+from chalicelib.timer import Wakeup
+from tests.simulation.disks import Disk
+from tests.simulation.faults import Faults
+from tests.simulation.hub import Crew, Hub, Process
+from tests.simulation.ledger import Broken, Doing, Ledger
+from tests.simulation.platform import Hint, Invocation, Platform, QueueClient, ScheduleClient
+from tests.simulation.receivers import Receivers, SimulatedSender
+from tests.simulation.weather import Weather
+
+LEASE_MS = 30_000
+FUNCTION_MS = 25_000.0
+"""A function that takes longer is killed, where the weather says so."""
+
+REBOOT_MS = 5_000.0
+NAMES = Names("simulated")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all processes of one history share."""
+
+    hub: Hub
+    chance: random.Random
+    weather: Weather
+    faults: Faults
+    ledger: Ledger
+    disk: Disk
+    receivers: Receivers
+    retry_delays_s: Sequence[float]
+    tokens: itertools.count[int]
+
+
+class Machine:
+    """One place where a process runs. ``name`` stays; the process is another after each death."""
+
+    def __init__(self, name: str, around: Surroundings, platform: Platform) -> None:
+        self.name = name
+        self.invocation: Invocation | None = None
+        self._around = around
+        self._platform = platform
+        self._boots = 0
+        self.boot()
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether a function can be invoked here."""
+        return self.process.alive and self.invocation is None
+
+    def boot(self) -> None:
+        """Start a process: nothing of the one before is left."""
+        around, self._boots = self._around, self._boots + 1
+        skew_ms = (2 * around.chance.random() - 1) * around.weather.skew_ms / 2
+        self.process = process = Process(around.hub, f"{self.name}.{self._boots}", skew_ms)
+        store, missed = around.disk.boot(process, around.hub, around.faults, around.ledger)
+        sqs: Any = QueueClient(self._platform, around.faults)
+        scheduler: Any = ScheduleClient(self._platform, around.faults)
+        near_s = around.weather.near_s
+        waker = AwsWaker(sqs, lambda: scheduler, NAMES, process.clock, near_s)
+
+        def crew(_count: int) -> Crew:
+            return Crew(around.hub)
+
+        self.scheduling = Scheduling(store, waker, process.clock)
+        self.dead_letters = DeadLetters(
+            store, self.scheduling, process.clock, width=4, threads=crew
+        )
+        self.sweeper = Sweeper(
+            WatchedMissed(missed, self._platform),
+            waker,
+            process.clock,
+            grace_ms=LEASE_MS,
+            budget_ms=45_000,
+            threads=crew,
+        )
+        sender = SimulatedSender(
+            around.hub, around.faults, around.ledger, around.receivers, process.clock
+        )
+        policy = Policy(
+            lease_ms=LEASE_MS,
+            retry_delays_s=around.retry_delays_s,
+            signing_keys=lambda: around.faults.call("signing keys", tuple, lost=no_keys),
+        )
+        world = World(
+            clock=process.clock,
+            sleep=lambda seconds: around.hub.pause(seconds * 1000),
+            random=around.chance.random,
+            token=lambda: f"token-{next(around.tokens)}",
+            threads=crew,
+        )
+        self.delivery = WatchedDelivery(store, waker, sender, policy, world)
+        self.delivery.watch(self, around, self._platform)
+        process.dies = self.kill
+
+    def kill(self) -> None:
+        """End the process and start another in a while; to be called by the hub."""
+        around = self._around
+        around.hub.note("dies", who=self.process.name)
+        self.process.kill()
+        self._ended(well=False)
+        delay = around.chance.random() * REBOOT_MS if around.faults.on else 0.0
+        around.hub.after(delay, self.boot)
+        around.hub.after(delay, self._platform.deliver)
+
+    def invoke(self, invocation: Invocation) -> None:
+        """Begin to deliver wake-ups."""
+        self.invocation = invocation
+        self.process.start(lambda: self._deliver(invocation))
+        if self._around.weather.cut_off:
+            self._around.hub.after(FUNCTION_MS, lambda: self._cut_off(invocation))
+
+    def _deliver(self, invocation: Invocation) -> None:
+        well = False
+        try:
+            if invocation.hints[0].name is None:
+                bodies = [hint.body for hint in invocation.hints]
+                self.delivery.deliver_all(decode_all(bodies, unmetered))
+                self.delivery.check_put_back(invocation)
+            else:
+                self.delivery.deliver(invocation.hints[0].wakeup)
+            well = True
+        except Unavailable as error:
+            self._around.hub.note("fails", error.detail)
+        self._ended(well=well)
+
+    def _ended(self, *, well: bool) -> None:
+        invocation, self.invocation = self.invocation, None
+        if invocation is not None:
+            invocation.over = True
+            self._around.hub.after(0, lambda: invocation.ended(well))
+
+    def _cut_off(self, invocation: Invocation) -> None:
+        if not invocation.over:
+            self._around.hub.note("is cut off", who=self.process.name)
+            self.kill()
+
+
+def no_keys() -> Exception:
+    """Return what is raised where no key can be read."""
+    return Unavailable("No signing key can be read.")
+
+
+class WatchedDelivery(Delivery):
+    """The delivery under test, held to what it promises for when it returns."""
+
+    def watch(self, machine: Machine, around: Surroundings, platform: Platform) -> None:
+        """Say where it runs."""
+        self._machine = machine
+        self._around = around
+        self._platform = platform
+
+    def deliver(self, wakeup: Wakeup) -> Attempt | None:
+        """Deliver; then the timer is settled, void for this wake-up, or woken by another."""
+        hub, invocation = self._around.hub, self._machine.invocation
+        mine = hub.task.context = Doing()
+        hint = invocation.take(wakeup) if invocation else None
+        since = hub.now
+        try:
+            made = super().deliver(wakeup)
+        except Unavailable:
+            if invocation is not None and hint is not None:
+                invocation.undelivered.append((hint, since))
+            raise
+        if not (mine.void or mine.superseded):
+            self._check(wakeup, hint, since)
+        if hint is not None:
+            hint.spent = True
+        return made
+
+    def check_put_back(self, invocation: Invocation) -> None:
+        """Check, where a batch has ended well, what could not be delivered."""
+        for hint, since in invocation.undelivered:
+            self._check(hint.wakeup, hint, since)
+
+    def _check(self, wakeup: Wakeup, hint: Hint | None, since: float) -> None:
+        row = self._around.disk.row(wakeup.tenant, wakeup.id)
+        void = row is None or row.next_attempt_at is None or row.version != wakeup.version
+        if not void and not self._platform.registered(wakeup, but=hint, since=since):
+            raise Broken("a delivery leaves no timer without a wake-up", wakeup, row)
+
+
+class WatchedMissed:
+    """An index for sweeps in which nothing may be marked that was not sent."""
+
+    def __init__(self, missed: Missed, platform: Platform) -> None:
+        self._missed = missed
+        self._platform = platform
+
+    def shards(self) -> Sequence[int]:
+        return self._missed.shards()
+
+    def find(self, shard: int, moments: Moments) -> Iterator[Sequence[Wakeup]]:
+        return self._missed.find(shard, moments)
+
+    def mark(self, wakeup: Wakeup, moments: Moments, now: int) -> bool:
+        if not self._platform.was_registered(wakeup):
+            raise Broken("a wake-up is marked once it is sent", wakeup)
+        return self._missed.mark(wakeup, moments, now)

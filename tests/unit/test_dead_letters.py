@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from chalicelib.dead_letters import DeadLetters, FailedTimers, Replayed
+from chalicelib.errors import TimerNotFailed, TimerNotFound
+from chalicelib.scheduling import Order, Scheduling
+from chalicelib.timer import Status, Timer
+from tests.clock import START, HandClock
+from tests.factories import claimed, settlement_of
+from tests.recording import RecordingStore, RecordingWaker
+
+TENANT = "default"
+URL = "http://h/a"
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def store(clock: HandClock) -> Iterator[RecordingStore]:
+    store = RecordingStore.recording(clock)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def waker(store: RecordingStore) -> RecordingWaker:
+    return RecordingWaker(store.log)
+
+
+@pytest.fixture
+def scheduling(store: RecordingStore, waker: RecordingWaker, clock: HandClock) -> Scheduling:
+    return Scheduling(store, waker, clock)
+
+
+@pytest.fixture
+def dead_letters(store: RecordingStore, scheduling: Scheduling, clock: HandClock) -> DeadLetters:
+    return DeadLetters(store, scheduling, clock)
+
+
+def set_timer(scheduling: Scheduling, url: str = URL) -> Timer:
+    return scheduling.set(TENANT, Order(url=url, delay_ms=30_000))
+
+
+def end(store: RecordingStore, timer: Timer, status: Status, at: int = START + 30_100) -> Timer:
+    """Let a timer's webhook come to an end."""
+    claimed(store, timer)
+    assert store.settle(settlement_of(timer, now=at, status=status))
+    return store.get(TENANT, timer.id)
+
+
+@pytest.fixture
+def failed(scheduling: Scheduling, store: RecordingStore) -> list[Timer]:
+    """Return five timers that failed for good."""
+    return [end(store, set_timer(scheduling), Status.FAILED) for _ in range(5)]
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chalicelib.dead_letters.STEP", 2)
+
+
+def pending(scheduling: Scheduling) -> list[int]:
+    page = scheduling.list(TENANT, before=None, status=Status.PENDING, limit=10)
+    return sorted(timer.id for timer in page.timers)
+
+
+def test_a_replayed_timer_is_called_now_with_all_its_attempts_before_it(
+    dead_letters: DeadLetters, failed: list[Timer], waker: RecordingWaker, clock: HandClock
+) -> None:
+    clock.now = START + 90_000
+
+    timer = dead_letters.replay(TENANT, 1)
+
+    assert (timer.status, timer.attempts, timer.next_attempt_at) == (
+        Status.PENDING,
+        0,
+        START + 90_000,
+    )
+    assert waker.registered[-1] == timer.wakeup()
+    assert timer.log == failed[0].log
+
+
+def test_a_replayed_timer_stays_expired(
+    dead_letters: DeadLetters, failed: list[Timer], clock: HandClock
+) -> None:
+    timer = dead_letters.replay(TENANT, 1)
+    assert timer.due_at == failed[0].due_at
+    assert timer.time_left(START) == 0
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.FIRED])
+def test_only_what_failed_is_replayed(
+    dead_letters: DeadLetters, scheduling: Scheduling, store: RecordingStore, status: Status
+) -> None:
+    timer = set_timer(scheduling)
+    if status is Status.FIRED:
+        timer = end(store, timer, status)
+    with pytest.raises(TimerNotFailed, match=status.value):
+        dead_letters.replay(TENANT, timer.id)
+    assert store.get(TENANT, timer.id) == timer
+
+
+def test_what_never_was_is_not_replayed(dead_letters: DeadLetters) -> None:
+    with pytest.raises(TimerNotFound):
+        dead_letters.replay(TENANT, 1)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_counting_what_would_be_replayed_changes_nothing(
+    dead_letters: DeadLetters, store: RecordingStore, failed: list[Timer]
+) -> None:
+    assert dead_letters.replay_all(TENANT, FailedTimers(), per_s=None) == Replayed(
+        matching=5, replayed=0
+    )
+    assert [store.get(TENANT, timer.id) for timer in failed] == failed
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_all_that_failed_are_called_one_after_the_other(
+    dead_letters: DeadLetters, store: RecordingStore, failed: list[Timer], clock: HandClock
+) -> None:
+    clock.now = START + 90_000
+
+    outcome = dead_letters.replay_all(TENANT, FailedTimers(), per_s=4)
+
+    assert outcome == Replayed(matching=5, replayed=5)
+    moments = sorted(store.get(TENANT, timer.id).wakeup().at for timer in failed)
+    assert [at - START - 90_000 for at in moments] == [0, 250, 500, 750, 1_000]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "matching"),
+    [
+        (FailedTimers(), [1, 2, 3]),
+        (FailedTimers(url_prefix="http://a/"), [1, 2]),
+        (FailedTimers(failed_from=START + 40_000), [2, 3]),
+        (FailedTimers(failed_until=START + 40_000), [1]),
+        (FailedTimers(url_prefix="http://a/", failed_from=START + 40_000), [2]),
+        (FailedTimers(before=3), [1, 2]),
+    ],
+)
+def test_only_what_is_meant_is_replayed(
+    dead_letters: DeadLetters,
+    scheduling: Scheduling,
+    store: RecordingStore,
+    wanted: FailedTimers,
+    matching: list[int],
+) -> None:
+    end(store, set_timer(scheduling, "http://a/x"), Status.FAILED, START + 39_999)
+    end(store, set_timer(scheduling, "http://a/y"), Status.FAILED, START + 40_000)
+    end(store, set_timer(scheduling, "http://b/x"), Status.FAILED, START + 50_000)
+
+    assert dead_letters.replay_all(TENANT, wanted, per_s=None).matching == len(matching)
+    assert dead_letters.replay_all(TENANT, wanted, per_s=100).replayed == len(matching)
+    assert pending(scheduling) == matching
+
+
+@pytest.mark.usefixtures("small_steps", "failed")
+@pytest.mark.parametrize("per_s", [None, 100.0])
+def test_a_replay_that_runs_out_of_time_says_where_to_go_on(
+    store: RecordingStore, scheduling: Scheduling, clock: HandClock, per_s: float | None
+) -> None:
+    hasty = DeadLetters(store, scheduling, clock, budget_ms=0)
+
+    first = hasty.replay_all(TENANT, FailedTimers(), per_s)
+    second = hasty.replay_all(TENANT, FailedTimers(before=first.before), per_s)
+    third = hasty.replay_all(TENANT, FailedTimers(before=second.before), per_s)
+
+    assert [outcome.before for outcome in (first, second, third)] == [4, 2, None]
+    assert [outcome.matching for outcome in (first, second, third)] == [2, 2, 1]
+    assert pending(scheduling) == ([] if per_s is None else [1, 2, 3, 4, 5])
+
+
+@pytest.mark.usefixtures("failed")
+def test_what_another_has_replayed_meanwhile_is_passed_over(
+    dead_letters: DeadLetters, store: RecordingStore
+) -> None:
+    def replay_first() -> None:
+        store.before_change = None
+        dead_letters.replay(TENANT, 5)
+
+    store.before_change = replay_first
+
+    outcome = dead_letters.replay_all(TENANT, FailedTimers(), per_s=100)
+
+    assert outcome == Replayed(matching=5, replayed=4)
+    assert store.get(TENANT, 5).version == 2
