@@ -23,12 +23,21 @@ from chalicelib.schemas import (
 app = Chalice(app_name="timers", configure_logs=False)
 app.api.binary_types = []
 app.register_blueprint(functions)
-app.register_middleware(rest.own_problems, "http")
 endpoint = rest.endpoints(app)
 needs_key = wiring.settings().needs_key
 tenant_endpoint = rest.tenant_endpoints(app, needs_key=needs_key)
 caller = authorizer if needs_key else None
 wiring.start_under_chalice_local()
+
+
+@app.middleware("http")
+def observe(request: Request, get_response: Callable[[Any], Response]) -> Response:
+    """Log and count, in a Lambda, under the request's id."""
+    with wiring.observed(request.lambda_context):
+        return get_response(request)
+
+
+app.register_middleware(rest.own_problems, "http")
 
 
 @app.middleware("http")

@@ -28,6 +28,10 @@ LOCAL = "local"
 
 DEFAULT_DATA_DIR = "~/.local/share/webhook-timers"
 _MAX_SEND_TIMEOUT = 60.0
+
+LAMBDA_SEND_TIMEOUT_S = 10.0
+"""The longest call in a Lambda, whose 28 s (``.chalice/config.json``) must do for two."""
+
 _MAX_PORT = 65535
 
 DEFAULT_RATE = 100.0
@@ -108,7 +112,7 @@ def load(
         allow_purge=read.switch("TIMERS_ALLOW_PURGE", default=stage != PRODUCTION),
         rate=read.rate("TIMERS_CREATES_PER_SECOND", DEFAULT_RATE if auth == KEYS else 0.0),
         allowed_hosts=frozenset(read.words("TIMERS_ALLOWED_HOSTS")),
-        send_timeout_s=read.number("TIMERS_SEND_TIMEOUT", 10.0, 0.1, _MAX_SEND_TIMEOUT),
+        send_timeout_s=read.send_timeout("TIMERS_SEND_TIMEOUT", for_lambda=in_lambda or builds),
         retry_delays_s=read.numbers("TIMERS_RETRY_DELAYS", DEFAULT_DELAYS),
         retention_days=read.number("TIMERS_RETENTION_DAYS", 7.0, 0.0, 3650.0),
         near_limit_s=read.whole("TIMERS_NEAR_LIMIT", MAX_NEAR_S, 1, MAX_NEAR_S),
@@ -181,6 +185,16 @@ class _Reader:
 
     def number(self, name: str, default: float, least: float, most: float) -> float:
         return self._between(name, self.text(name, str(default)), float, least, most)
+
+    def send_timeout(self, name: str, *, for_lambda: bool) -> float:
+        seconds = self.number(name, 10.0, 0.1, _MAX_SEND_TIMEOUT)
+        if for_lambda and seconds > LAMBDA_SEND_TIMEOUT_S:
+            raise InvalidSettings(
+                f"{name}={seconds:g}: must be at most {LAMBDA_SEND_TIMEOUT_S:g} in a Lambda: the "
+                "functions that deliver have 28 s for two calls, the webhook and the notice of "
+                "its failure"
+            )
+        return seconds
 
     def rate(self, name: str, default: float) -> Rate | None:
         per_s = self.number(name, default, 0.0, 1_000_000.0)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from chalicelib.ports import Metric
 from infra.package import resources_template
 
 MILLION = 1_000_000
@@ -23,7 +24,7 @@ SCHEDULE = 1.00
 ALARM = 0.10
 METRIC = 0.30
 
-METRICS = 9
+METRICS = len(Metric)
 SWEEP_QUERIES = 128
 QUERY_UNITS = 0.5
 """An eventually consistent read of up to 4 KB: what is not missed is not read."""

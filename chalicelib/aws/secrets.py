@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT_MS = 5 * 60_000
-"""How long an answer holds, that there is no parameter included."""
+"""How long secrets hold that were read."""
+
+ABSENT_MS = 30_000
+"""How long it holds that there is no parameter: the first secret of a stage signs this soon."""
 
 AGAIN_MS = 5_000
 """How long nothing is asked after a failure that leaves nothing to go by: a batch shares it."""
@@ -37,6 +40,8 @@ class SigningSecrets:
     """The signing keys of a stage; empty where it has none. Safe to use from many threads.
 
     ``parameter`` holds secrets with blanks between them. The client is made when first needed.
+    Who puts something there wants signatures, even if it cannot be used: from then on nothing is
+    sent unsigned, should the parameter be removed too, until secrets were read.
     """
 
     def __init__(self, ssm: Callable[[], SSMClient], parameter: str, clock: Clock) -> None:
@@ -45,6 +50,7 @@ class SigningSecrets:
         self._clock = clock
         self._lock = threading.Lock()
         self._keys: tuple[bytes, ...] | None = None
+        self._spoilt = False
         self._asked_at = 0.0
         self._quiet_ms = 0
 
@@ -60,9 +66,10 @@ class SigningSecrets:
                 self._refresh()
             finally:
                 self._lock.release()
-        if self._keys is None:
+        keys = self._keys
+        if keys is None:
             raise Unavailable(f"The signing secrets in {self._parameter} cannot be had now.")
-        return self._keys
+        return keys
 
     def _refresh(self) -> None:
         """Ask, if the last answer is too old; after a failure, what was known stays."""
@@ -75,18 +82,27 @@ class SigningSecrets:
             level = logging.ERROR if self._keys is None else logging.WARNING
             self._miss(level, f"cannot be read ({_code(error)})")
         except ValueError as error:
+            self._spoilt = True
+            self._keys = self._keys or None
             self._miss(logging.ERROR, str(error))
         self._asked_at = self._clock()
 
     def _take(self, keys: tuple[bytes, ...]) -> None:
+        if self._spoilt and not keys:
+            self._miss(logging.ERROR, "is gone, and could not be used before")
+            return
         if self._keys and not keys:
             log.warning("%s is gone: webhooks are no longer signed", self._parameter)
         self._keys = keys
-        self._quiet_ms = KEPT_MS
+        self._spoilt = False
+        self._quiet_ms = KEPT_MS if keys else ABSENT_MS
 
     def _miss(self, level: int, reason: str) -> None:
-        self._quiet_ms = AGAIN_MS if self._keys is None else AGAIN_WITH_KEYS_MS
-        instead = "webhooks wait" if self._keys is None else "what was read before stays in use"
+        if self._keys is None:
+            self._quiet_ms, instead = AGAIN_MS, "webhooks wait"
+        else:
+            self._quiet_ms = AGAIN_WITH_KEYS_MS if self._keys else ABSENT_MS
+            instead = "what was read before stays in use"
         log.log(level, "%s: %s: %s", self._parameter, reason, instead)
 
     def _read(self) -> str:

@@ -36,8 +36,9 @@ class Telemetry:
         self._logger.append_keys(request_id=request_id)
 
     def flush(self) -> None:
-        """Write the metrics noted since the last time."""
-        self._metrics.flush_metrics(raise_on_empty_metrics=False)
+        """Write the metrics noted since the last time, if any: of none Powertools would warn."""
+        if self._metrics.metric_set:
+            self._metrics.flush_metrics()
 
 
 def _log_as_json(logger: Logger) -> None:

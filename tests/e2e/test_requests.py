@@ -70,6 +70,42 @@ def test_a_wrong_method_is_told_which_are_right(server: Server, method: str) -> 
     assert answer.headers["Allow"] == "DELETE, GET, POST"
 
 
+def test_a_head_request_is_answered_without_a_body(server: Server) -> None:
+    answer = server.request("HEAD", "/timers")
+    assert (answer.status, answer.body) == (405, b"")
+    assert server.request("GET", "/health").status == 200  # on the same connection
+
+
+@pytest.mark.parametrize(
+    "path", ["/timers/1", "/timers/%31", "/%74imers/1", "/timers/1/", "/timers/1?"]
+)
+def test_a_path_may_be_written_in_several_ways(server: Server, path: str) -> None:
+    answer = ask(server, get(path))
+    assert (answer.status, answer.json()["id"]) == (200, 1)
+
+
+@pytest.mark.parametrize("query", ["limit=x", "limit=1&limit=x", "status=%ff%fe", "cursor=%00"])
+def test_a_wrong_query_is_refused(server: Server, query: str) -> None:
+    assert_problem(ask(server, get(f"/timers?{query}")), 422)
+
+
+@pytest.mark.parametrize("query", ["limit=x&limit=1", "&&&", "%ff=%fe", "=", "limits=0"])
+def test_a_query_that_says_nothing_wrong_is_answered(server: Server, query: str) -> None:
+    assert ask(server, get(f"/timers?{query}")).status == 200
+
+
+@pytest.mark.parametrize("path", ["/" + "x" * 70_000, "/timers?cursor=" + "x" * 70_000])
+def test_an_endless_path_is_refused(server: Server, path: str) -> None:
+    assert ask(server, get(path)).status == 414
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data", "\xff"])
+def test_a_body_where_none_is_read_changes_nothing(server: Server, content_type: str) -> None:
+    headers = f"{HOST}Content-Type: {content_type}\r\nContent-Length: 2\r\n"
+    answer = ask(server, get("/timers/1", headers) + "{}")
+    assert (answer.status, answer.json()["id"]) == (200, 1)
+
+
 @pytest.mark.parametrize(
     "headers",
     ["", "Host: evil.example\r\n", "Host: [::\r\n", f"{HOST}Host: evil.example\r\n"],

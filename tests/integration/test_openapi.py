@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -111,6 +112,17 @@ def test_no_error_is_documented_that_the_code_does_not_have() -> None:
     assert told == {kind.code for kind in ANSWERED} | OF_NO_ERROR
 
 
+def test_the_table_of_errors_for_people_is_the_same() -> None:
+    rows = re.findall(
+        r"^\| (\d{3}) \| (`[^|]+`) \|", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE
+    )
+    assert {(int(status), code) for status, names in rows for code in names.split("`")[1::2]} == {
+        (status, code)
+        for _, status, answer in answers()
+        for code in document.codes(CONTRACT, answer)
+    }
+
+
 def test_a_fault_of_ours_is_documented_as_it_is() -> None:
     made = rest.internal_error()
     for answer in documented(500, "internal"):
@@ -187,6 +199,11 @@ def test_examples_of_bodies_are_accepted() -> None:
         for example in examples.values():
             assert document.faults(CONTRACT, content["schema"], example["value"]) == []
             parsers[operation.definition["operationId"]](json.dumps(example["value"]).encode())
+
+
+def test_the_example_of_the_index_is_the_index() -> None:
+    content = _operation("index")["responses"]["200"]["content"]["application/json"]
+    assert content["example"] == {"routes": rest.routes(app.routes)}
 
 
 def test_limits_are_those_of_the_code() -> None:

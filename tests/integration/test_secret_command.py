@@ -12,7 +12,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from chalicelib.aws.secrets import SigningSecrets
+from chalicelib.aws.secrets import AGAIN_MS, SigningSecrets
+from chalicelib.errors import Unavailable
 from chalicelib.signing import read_secret, read_secrets, write_secret
 from infra import __main__ as command
 from infra.errors import DeployError
@@ -130,15 +131,48 @@ def test_an_unknown_stage_is_refused_before_anything_is_made(aws: None, run: Run
     assert "STAGE is one of dev, prod" in reason
 
 
-def test_a_spoilt_parameter_is_named_and_not_shown(
+SPOILT = [write_secret(b"too short"), f"{write_secret(b'o' * 32)} whsec_!", " "]
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_a_spoilt_parameter_is_overwritten_and_never_gone_and_this_is_said(
+    aws: None, run: Run, parameter: SigningParameter, spoilt: str
+) -> None:
+    parameter.ssm.put_parameter(Name=NAME, Value=spoilt, Type="SecureString")
+    status, secret, notes = run("dev")
+    assert status == 0
+    assert held() == secret.strip()
+    history = parameter.ssm.get_parameter_history(Name=NAME, WithDecryption=True)["Parameters"]
+    assert [version["Value"] for version in history] == [spoilt, secret.strip()]
+    assert f"{NAME} cannot be used" in notes
+    assert "takes its place" in notes
+
+
+@pytest.mark.parametrize("arguments", [[], ["--finish"]])
+def test_what_a_spoilt_parameter_has_is_not_shown_and_nobody_is_told_to_remove_it(
+    aws: None, run: Run, parameter: SigningParameter, arguments: list[str]
+) -> None:
+    spoilt = SPOILT[0]
+    parameter.ssm.put_parameter(Name=NAME, Value=spoilt, Type="SecureString")
+    status, output, notes = run("dev", *arguments)
+    assert status == len(arguments)
+    assert spoilt.removeprefix("whsec_") not in output + notes
+    assert NAME in notes
+    for word in ("delete", "remove"):
+        assert word not in notes.lower()
+
+
+def test_who_delivers_sends_nothing_unsigned_from_a_spoilt_parameter_to_a_new_secret(
     aws: None, run: Run, parameter: SigningParameter
 ) -> None:
-    spoilt = write_secret(b"too short")
-    parameter.ssm.put_parameter(Name=NAME, Value=spoilt, Type="SecureString")
-    status, output, reason = run("dev")
-    assert (status, output) == (1, "")
-    assert NAME in reason
-    assert spoilt.removeprefix("whsec_") not in reason
+    parameter.ssm.put_parameter(Name=NAME, Value=SPOILT[0], Type="SecureString")
+    clock = HandClock()
+    keys = SigningSecrets(lambda: boto3.client("ssm"), NAME, clock)
+    with pytest.raises(Unavailable):
+        keys()
+    run("dev")
+    clock.advance(AGAIN_MS)
+    assert keys() == read_secrets(held())
 
 
 def test_an_answer_that_was_lost_after_the_secret_was_stored_is_a_success(

@@ -12,7 +12,13 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from chalicelib import wiring
-from chalicelib.aws.secrets import AGAIN_MS, AGAIN_WITH_KEYS_MS, KEPT_MS, SigningSecrets
+from chalicelib.aws.secrets import (
+    ABSENT_MS,
+    AGAIN_MS,
+    AGAIN_WITH_KEYS_MS,
+    KEPT_MS,
+    SigningSecrets,
+)
 from chalicelib.delivery import PUT_BACK_MS, WAIT_MS
 from chalicelib.errors import Unavailable
 from chalicelib.settings import load
@@ -80,16 +86,17 @@ def test_every_secret_of_the_parameter_signs_in_its_order(
     assert secrets() == (NEW, OLD)
 
 
-@pytest.mark.parametrize("before", ["", write_secret(OLD)])
-def test_an_answer_holds_for_five_minutes_and_then_a_rotation_is_seen(
-    cloud: Cloud, secrets: SigningSecrets, clock: HandClock, before: str
+@pytest.mark.parametrize(("before", "kept_ms"), [("", ABSENT_MS), (write_secret(OLD), KEPT_MS)])
+def test_secrets_hold_for_minutes_and_their_absence_for_less_and_then_a_change_is_seen(
+    cloud: Cloud, secrets: SigningSecrets, clock: HandClock, before: str, kept_ms: int
 ) -> None:
+    assert ABSENT_MS <= 30_000 < KEPT_MS
     if before:
         cloud.keep_secrets(before)
     first = secrets()
     cloud.keep_secrets(write_secret(NEW))
 
-    clock.advance(KEPT_MS - 1)
+    clock.advance(kept_ms - 1)
     assert secrets() == first
     assert asked(cloud) == 1
     clock.advance(1)
@@ -183,8 +190,12 @@ def test_that_there_are_no_secrets_stays_known_while_ssm_is_away(
 ) -> None:
     secrets()
     fail_ssm(cloud)
-    clock.advance(KEPT_MS)
+    clock.advance(ABSENT_MS)
     assert tuple(secrets()) == ()
+    cloud.heal()
+    cloud.keep_secrets(write_secret(NEW))
+    clock.advance(ABSENT_MS)
+    assert secrets() == (NEW,)
 
 
 @pytest.mark.parametrize("text", MALFORMED)
@@ -212,6 +223,71 @@ def test_a_parameter_that_was_spoilt_leaves_the_keys_of_before_in_use(
 
     assert secrets() == (OLD,)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+@pytest.mark.parametrize("text", MALFORMED)
+@pytest.mark.parametrize("absent_before", [True, False])
+def test_after_a_spoilt_parameter_was_seen_its_absence_is_no_leave_to_send_unsigned(
+    cloud: Cloud, secrets: SigningSecrets, clock: HandClock, text: str, *, absent_before: bool
+) -> None:
+    if absent_before:
+        assert tuple(secrets()) == ()
+    cloud.keep_secrets(text)
+    clock.advance(ABSENT_MS)
+    with pytest.raises(Unavailable):
+        secrets()
+    cloud.ssm.delete_parameter(Name=NAMES.signing_secrets)
+    for _ in range(3):
+        clock.advance(AGAIN_MS)
+        with pytest.raises(Unavailable):
+            secrets()
+    fail_ssm(cloud)
+    clock.advance(AGAIN_MS)
+    with pytest.raises(Unavailable):
+        secrets()
+
+    cloud.heal()
+    cloud.keep_secrets(write_secret(NEW))
+    clock.advance(AGAIN_MS)
+    assert secrets() == (NEW,)
+    cloud.ssm.delete_parameter(Name=NAMES.signing_secrets)
+    clock.advance(KEPT_MS)
+    assert tuple(secrets()) == ()
+
+
+def test_keys_of_before_stay_in_use_when_the_spoilt_parameter_is_removed(
+    cloud: Cloud, secrets: SigningSecrets, clock: HandClock
+) -> None:
+    cloud.keep_secrets(write_secret(OLD))
+    secrets()
+    cloud.keep_secrets("spoilt")
+    clock.advance(KEPT_MS)
+    secrets()
+    cloud.ssm.delete_parameter(Name=NAMES.signing_secrets)
+    clock.advance(AGAIN_WITH_KEYS_MS)
+    assert secrets() == (OLD,)
+
+
+def test_a_process_that_asks_while_there_is_no_parameter_signs_soon_after_there_is_one(
+    cloud: Cloud, clock: HandClock
+) -> None:
+    """Who saw it spoilt sends nothing in between; who is new cannot know, for 30 s at most."""
+    cloud.keep_secrets("spoilt")
+    old = cloud.signing_secrets()
+    with pytest.raises(Unavailable):
+        old()
+    cloud.ssm.delete_parameter(Name=NAMES.signing_secrets)
+    clock.advance(AGAIN_MS)
+    new = cloud.signing_secrets()
+    with pytest.raises(Unavailable):
+        old()
+    assert tuple(new()) == ()
+
+    cloud.keep_secrets(write_secret(NEW))
+    clock.advance(AGAIN_MS)
+    assert old() == (NEW,)
+    clock.advance(ABSENT_MS - AGAIN_MS)
+    assert new() == (NEW,)
 
 
 def test_of_a_batch_one_asks_and_the_others_share_its_answer(

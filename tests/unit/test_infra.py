@@ -13,15 +13,18 @@ from chalicelib.aws.table import TTL_ATTRIBUTE, table_definition
 from chalicelib.aws.telemetry import NAMESPACE
 from chalicelib.delivery import WAIT_MS
 from chalicelib.ports import Metric
-from chalicelib.settings import PRODUCTION, load
+from chalicelib.settings import LAMBDA_SEND_TIMEOUT_S, PRODUCTION, load
 from infra import cost, record
 from infra.deploy import fingerprint
 from infra.errors import DeployError
-from infra.package import ROOT, known_stage
+from infra.package import ROOT, known_stage, resources_template
 from tests.templates import ACCOUNT, FUNCTIONS, REGION, STAGES, config, policy, resources
 
 FORCED = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 """Actions that AWS grants on everything or not at all."""
+
+WRITES_S = 2.0
+"""What claim, settle and put-back take at their slowest when DynamoDB and SQS answer."""
 
 ARN = re.compile(
     r"arn:aws:(dynamodb|sqs|scheduler|iam|logs|ssm):(\*:\*|:\*):"
@@ -128,12 +131,13 @@ def test_every_time_limit_leaves_room_for_the_one_inside_it() -> None:
     secrets: Any = clients.ONCE
     for name in ("webhook", "webhook_queue"):
         timeout = functions[name]["lambda_timeout"]
-        # A wake-up waits out a second, or longer for the keys that sign; then there are the call
-        # and the notice of its failure.
+        # A wake-up waits out a second, and for the keys that sign; then there are the call and
+        # the notice of its failure, and the writes before and after.
         keys_s = secrets.connect_timeout + secrets.read_timeout
-        calls_s = max(WAIT_MS / 1000, keys_s) + 2 * settings.send_timeout_s
-        assert calls_s < timeout < settings.lease_ms / 1000
-        assert timeout <= resources("dev")["Queue"]["Properties"]["VisibilityTimeout"]
+        busy_s = WAIT_MS / 1000 + keys_s + 2 * LAMBDA_SEND_TIMEOUT_S
+        assert busy_s + WRITES_S <= timeout < settings.lease_ms / 1000
+        assert timeout == 28, "settings.py says so to whoever wants longer calls"
+        assert resources("dev")["Queue"]["Properties"]["VisibilityTimeout"] == 6 * timeout
     assert functions["api_handler"]["lambda_timeout"] <= 29
     assert functions["sweeper"]["lambda_timeout"] <= 60
     assert functions["authorizer"]["lambda_timeout"] < functions["api_handler"]["lambda_timeout"]
@@ -141,7 +145,13 @@ def test_every_time_limit_leaves_room_for_the_one_inside_it() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_alarms_watch_the_metrics_that_the_functions_write(stage: str) -> None:
-    for name, metric in (("overdue", Metric.OVERDUE_MS), ("unswept", Metric.SWEPT)):
+    watched = {
+        "overdue": Metric.OVERDUE_MS,
+        "unswept": Metric.SWEPT,
+        "failed": Metric.FAILED,
+        "late": Metric.LATENESS_MS,
+    }
+    for name, metric in watched.items():
         alarm = alarms(stage)[f"timers-{stage}-{name}"]
         assert alarm["Namespace"] == NAMESPACE
         assert alarm["MetricName"] == metric.value
@@ -159,6 +169,33 @@ def test_every_function_is_watched_for_errors_and_throttles() -> None:
         for metric in ("Errors", "Throttles")
         for suffix in record.FUNCTIONS.values()
     }
+
+
+def test_the_table_and_every_index_of_it_are_watched_for_throttled_writes_and_reads() -> None:
+    table = resources("dev")["Table"]["Properties"]
+    on_table = {"TableName": Names("dev").table}
+    indexes = [index["IndexName"] for index in table["GlobalSecondaryIndexes"]]
+    throttled = [on_table, *(on_table | {"GlobalSecondaryIndexName": name} for name in indexes)]
+    watched = [
+        (alarm["MetricName"], {each["Name"]: each["Value"] for each in alarm["Dimensions"]})
+        for alarm in alarms("dev").values()
+        if alarm["Namespace"] == "AWS/DynamoDB"
+    ]
+    wanted = [(f"{kind}ThrottleEvents", where) for kind in ("Write", "Read") for where in throttled]
+    assert sorted(watched, key=str) == sorted(wanted, key=str)
+
+
+def test_every_alarm_is_heard_where_there_is_a_topic_and_none_shouts_over_silence_but_one() -> None:
+    heard = {"Fn::If": ["HasAlarmTopic", [{"Ref": "AlarmTopic"}], {"Ref": "AWS::NoValue"}]}
+    template = resources_template()["Resources"].values()
+    for resource in template:
+        if resource["Type"] == "AWS::CloudWatch::Alarm":
+            assert resource["Properties"]["AlarmActions"] == heard
+            assert resource["Properties"]["OKActions"] == heard
+    shouting = [
+        name for name, alarm in alarms("dev").items() if alarm["TreatMissingData"] == "breaching"
+    ]
+    assert shouting == ["timers-dev-unswept"]
 
 
 def test_an_operators_guide_tells_of_every_alarm() -> None:

@@ -87,6 +87,21 @@ def test_a_lease_outlasts_every_call(timeout: str) -> None:
     assert settings.lease_ms > settings.send_timeout_s * 1000 + 5_000
 
 
+@pytest.mark.parametrize("timeout", ["10.1", "25", "60"])
+def test_a_call_that_a_lambda_has_no_time_for_is_refused_there_and_by_what_builds_it(
+    timeout: str,
+) -> None:
+    wanted = {"TIMERS_SEND_TIMEOUT": timeout}
+    refusal = rf"^TIMERS_SEND_TIMEOUT={timeout}: must be at most 10 in a Lambda: .* 28 s for two"
+    with pytest.raises(InvalidSettings, match=refusal):
+        load(wanted | IN_LAMBDA)
+    with pytest.raises(InvalidSettings, match=refusal):
+        load(wanted | CHALICE, ["chalice", "deploy"])
+    assert load(wanted | CHALICE, ["chalice", "local"]).send_timeout_s == float(timeout)
+    assert load(wanted | {"TIMERS_ENGINE": "aws"}).send_timeout_s == float(timeout)
+    assert load({"TIMERS_SEND_TIMEOUT": "10"} | IN_LAMBDA).send_timeout_s == 10
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
