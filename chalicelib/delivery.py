@@ -139,13 +139,20 @@ class Delivery:
         made = last_attempt(settlement.log)
         if made is not None:
             self._world.meter(Metric.LATENESS_MS, made.late_ms)
+        retry = _retry(timer, settlement)
+        if retry is not None:
+            # Registered before the row says that there is one.
+            settlement = replace(settlement, armed=self._wake(retry))
         try:
-            if self._store.settle(self._arm_retry(timer, settlement)):
+            if self._store.settle(settlement):
                 self._world.meter(_COUNTED[settlement.status], 1)
         except Unavailable as error:
             # The answer is lost to us: once the lease is over, the timer is called again.
             log.error("the outcome of timer %s is not recorded: %s", timer.id, error.detail)
             self._waker.wake_at(replace(timer.wakeup(), at=timer.lease_until or 0))
+        if retry is not None and self._world.clock() >= retry.at:
+            # The write has outlasted the delay: the wake-up may have come before its row.
+            self._wake(retry)
         return made
 
     def _carry_out(self, steps: Attempting) -> Settlement:
@@ -157,16 +164,17 @@ class Delivery:
             settlement: Settlement = end.value
             return settlement
 
-    def _arm_retry(self, timer: Timer, settlement: Settlement) -> Settlement:
-        """Register the next attempt's wake-up before the row says that there is one."""
-        if settlement.next_attempt_at is None:
-            return settlement
-        following = replace(
-            timer.wakeup(), version=timer.version + 1, at=settlement.next_attempt_at
-        )
+    def _wake(self, retry: Wakeup) -> bool:
         try:
-            self._waker.wake_at(following)
+            self._waker.wake_at(retry)
         except Unavailable as error:
-            log.warning("a retry of timer %s is left to the sweeper: %s", timer.id, error.detail)
-            return replace(settlement, armed=False)
-        return settlement
+            log.warning("a retry of timer %s is left to the sweeper: %s", retry.id, error.detail)
+            return False
+        return True
+
+
+def _retry(timer: Timer, settlement: Settlement) -> Wakeup | None:
+    """Return the wake-up of the next attempt, if there is one."""
+    if settlement.next_attempt_at is None:
+        return None
+    return replace(timer.wakeup(), version=timer.version + 1, at=settlement.next_attempt_at)

@@ -335,6 +335,23 @@ def test_a_retry_that_cannot_be_registered_is_left_unarmed_to_the_sweeper(
     assert (waiting.version, waiting.armed) == (2, False)
 
 
+def test_a_retry_whose_delay_its_write_outlasts_is_woken_again(
+    store: TimerStore, waker: HandWaker, clock: HandClock
+) -> None:
+    timer = set_timer(store)
+    clock.now = DUE
+
+    class Slow(Failing):
+        def settle(self, settlement: Any) -> bool:
+            clock.advance(RETRY_DELAYS_S[0] * 1000)
+            return self._store.settle(settlement)
+
+    slow: Any = Slow(store)
+    delivery_of(slow, waker, HandSender(clock, REFUSED), clock).deliver(timer.wakeup())
+
+    assert waker.registered == [stored(store, timer).wakeup()] * 2
+
+
 # What cannot be written
 
 

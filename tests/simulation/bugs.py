@@ -16,6 +16,7 @@ from typing import Any
 from chalicelib import attempt, delivery, retry
 from chalicelib.delivery import Delivery
 from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.scheduling import Scheduling
 from chalicelib.sweeper import Sweeper
 from chalicelib.timer import Timer
 
@@ -146,6 +147,18 @@ BUGS = (
         Delivery,
         "_deliver_or_put_back",
         {"self._waker.wake_at(replace(wakeup, at=again_at))": "pass"},
+    ),
+    bug(
+        "a timer whose write outlasts its delay is not woken again",
+        Scheduling,
+        "set",
+        {"self._clock() >= due_at": "False"},
+    ),
+    bug(
+        "a retry whose write outlasts its delay is not woken again",
+        Delivery,
+        "_attempt",
+        {"self._world.clock() >= retry.at": "False"},
     ),
     bug(
         "a halted sender sends",

@@ -185,6 +185,7 @@ class History:
         self._hub.note("POST /timers", tenant, promise.order)
         timer = machine.scheduling.set(tenant, promise.order)
         self._ledger.acknowledged(promise, timer)
+        machine.check_woken(timer.wakeup(), promise.asked_at)
         self._hub.note("answers 201", promise)
 
     def _pick(self) -> Promise | None:
@@ -253,6 +254,7 @@ class History:
 
     def _move_at(self, machine: Machine, promise: Promise, delay_ms: int) -> None:
         asked = machine.process.clock()
+        since = self._hub.now
         self._hub.note("PATCH", promise, delay_ms)
         try:
             timer = machine.scheduling.move(promise.tenant, promise.id or 0, delay_ms)
@@ -260,6 +262,7 @@ class History:
             self._refused(promise, refusal)
             return
         self._ledger.moved(promise, timer, delay_ms, asked, machine.process.clock())
+        machine.check_woken(timer.wakeup(), since)
         self._hub.note("answers 200", promise, timer.due_at)
 
     def _replay(self) -> None:
@@ -268,12 +271,14 @@ class History:
             self._request(lambda machine: self._replay_at(machine, promise))
 
     def _replay_at(self, machine: Machine, promise: Promise) -> None:
+        since = self._hub.now
         self._hub.note("POST replay", promise)
         try:
-            machine.dead_letters.replay(promise.tenant, promise.id or 0)
+            timer = machine.dead_letters.replay(promise.tenant, promise.id or 0)
         except (TimerNotFailed, TimerChanged, TimerInFlight, TimerNotFound) as refusal:
             self._refused(promise, refusal)
             return
+        machine.check_woken(timer.wakeup(), since)
         self._hub.note("answers 202", promise)
 
     def _replay_all(self) -> None:

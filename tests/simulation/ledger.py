@@ -126,6 +126,8 @@ class Doing:
     """There was nothing to do for its wake-up."""
     superseded: bool = False
     """Its settle came too late: another sender had claimed the timer."""
+    unwoken: bool = False
+    """A wake-up could not be registered."""
 
 
 def doing(task: Task) -> Doing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chalicelib.attempt import Policy
@@ -23,7 +23,7 @@ from chalicelib.timer import Wakeup
 from tests.simulation.disks import Disk
 from tests.simulation.faults import Faults
 from tests.simulation.hub import Crew, Hub, Process
-from tests.simulation.ledger import Broken, Doing, Ledger
+from tests.simulation.ledger import Broken, Doing, Ledger, doing
 from tests.simulation.platform import Hint, Invocation, Platform, QueueClient, ScheduleClient
 from tests.simulation.receivers import Receivers, SimulatedSender
 from tests.simulation.weather import Weather
@@ -76,7 +76,8 @@ class Machine:
         sqs: Any = QueueClient(self._platform, around.faults)
         scheduler: Any = ScheduleClient(self._platform, around.faults)
         near_s = around.weather.near_s
-        waker = AwsWaker(sqs, lambda: scheduler, NAMES, process.clock, near_s)
+        waker = WatchedWaker(sqs, lambda: scheduler, NAMES, process.clock, near_s)
+        waker.watch(around.hub)
 
         def crew(_count: int) -> Crew:
             return Crew(around.hub)
@@ -122,6 +123,20 @@ class Machine:
         around.hub.after(delay, self.boot)
         around.hub.after(delay, self._platform.deliver)
 
+    def check_woken(self, wakeup: Wakeup, since: float) -> None:
+        """Check that whoever wrote a timer has left it a wake-up, or knows that he could not.
+
+        Clocks that differ may take a wake-up for due before the row it is for is written.
+        """
+        row = self._around.disk.row(wakeup.tenant, wakeup.id)
+        waits = row is not None and row.next_attempt_at is not None and row.lease_until is None
+        if not waits or row is None or row.version != wakeup.version:
+            return
+        if doing(self._around.hub.task).unwoken or self._around.weather.skew_ms:
+            return
+        if not self._platform.registered(wakeup, but=None, since=since):
+            raise Broken("what is written has a wake-up to come", row)
+
     def invoke(self, invocation: Invocation) -> None:
         """Begin to deliver wake-ups."""
         self.invocation = invocation
@@ -160,6 +175,21 @@ def no_keys() -> Exception:
     return Unavailable("No signing key can be read.")
 
 
+class WatchedWaker(AwsWaker):
+    """A waker that says, in the task that asked, that it could not register a wake-up."""
+
+    def watch(self, hub: Hub) -> None:
+        """Say where it runs."""
+        self._hub = hub
+
+    def wake_at(self, wakeup: Wakeup) -> None:
+        try:
+            super().wake_at(wakeup)
+        except Unavailable:
+            doing(self._hub.task).unwoken = True
+            raise
+
+
 class WatchedDelivery(Delivery):
     """The delivery under test, held to what it promises for when it returns."""
 
@@ -178,11 +208,14 @@ class WatchedDelivery(Delivery):
         try:
             made = super().deliver(wakeup)
         except Unavailable:
-            if invocation is not None and hint is not None:
+            if invocation is not None and hint is not None and not self._void(wakeup):
                 invocation.undelivered.append((hint, since))
             raise
         if not (mine.void or mine.superseded):
             self._check(wakeup, hint, since)
+        if mine.lease is not None and mine.lease.settled:
+            following = replace(wakeup, version=wakeup.version + 1)
+            self._machine.check_woken(following, since)
         if hint is not None:
             hint.spent = True
         return made
@@ -192,11 +225,14 @@ class WatchedDelivery(Delivery):
         for hint, since in invocation.undelivered:
             self._check(hint.wakeup, hint, since)
 
-    def _check(self, wakeup: Wakeup, hint: Hint | None, since: float) -> None:
+    def _void(self, wakeup: Wakeup) -> bool:
         row = self._around.disk.row(wakeup.tenant, wakeup.id)
-        void = row is None or row.next_attempt_at is None or row.version != wakeup.version
-        if not void and not self._platform.registered(wakeup, but=hint, since=since):
-            raise Broken("a delivery leaves no timer without a wake-up", wakeup, row)
+        return row is None or row.next_attempt_at is None or row.version != wakeup.version
+
+    def _check(self, wakeup: Wakeup, hint: Hint | None, since: float) -> None:
+        if self._void(wakeup) or self._platform.registered(wakeup, but=hint, since=since):
+            return
+        raise Broken("a delivery leaves no timer without a wake-up", wakeup)
 
 
 class WatchedMissed:
