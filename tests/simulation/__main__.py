@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from tests.simulation import cloud
 from tests.simulation.bugs import BUGS, Bug, planted
 from tests.simulation.disks import dynamodb_disks, sqlite_disks
-from tests.simulation.history import tell
 from tests.simulation.trace import Told, shown
 
 Tell = Callable[[int], Told]
@@ -28,13 +28,13 @@ PROGRESS = 1_000
 @contextmanager
 def on_sqlite() -> Iterator[Tell]:
     with sqlite_disks() as disks:
-        yield lambda seed: tell(seed, disks)
+        yield lambda seed: cloud.tell(seed, disks)
 
 
 @contextmanager
 def on_dynamodb() -> Iterator[Tell]:
     with dynamodb_disks() as disks:
-        yield lambda seed: tell(seed, disks)
+        yield lambda seed: cloud.tell(seed, disks)
 
 
 STORES: dict[str, Callable[[], AbstractContextManager[Tell]]] = {

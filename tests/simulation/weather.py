@@ -51,6 +51,11 @@ class Weather:
     skew_ms: float = 0.0
     """How far the clocks of two processes may be apart, either way."""
 
+    @property
+    def clocks_differ(self) -> bool:
+        """Tell whether two looks at a clock may go backwards."""
+        return self.skew_ms > 0
+
 
 def draw(chance: random.Random) -> Weather:
     """Return the weather of one history."""
