@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from tests.simulation import cloud
+from tests.simulation import cloud, offline
 from tests.simulation.bugs import BUGS, Bug, planted
 from tests.simulation.disks import dynamodb_disks, sqlite_disks
 from tests.simulation.trace import Told, shown
@@ -37,11 +37,17 @@ def on_dynamodb() -> Iterator[Tell]:
         yield lambda seed: cloud.tell(seed, disks)
 
 
+@contextmanager
+def on_embedded() -> Iterator[Tell]:
+    yield offline.tell
+
+
 STORES: dict[str, Callable[[], AbstractContextManager[Tell]]] = {
     "sqlite": on_sqlite,
     "dynamodb": on_dynamodb,
+    "embedded": on_embedded,
 }
-HISTORIES = {"sqlite": 10_000, "dynamodb": 300}
+HISTORIES = {"sqlite": 10_000, "dynamodb": 300, "embedded": 3_000}
 
 
 def main() -> int:

@@ -24,6 +24,7 @@ from tests.simulation.ledger import Broken, Promise
 from tests.simulation.surroundings import Surroundings
 
 TENANTS = ("acme", "globex")
+DELAYS_MS = (0, 2_000, 5_000, 30_000, 120_000, 1_500_000)
 CLAIMED = 0.5
 """How often callers turn to a timer that a sender has claimed, if there is one."""
 
@@ -45,12 +46,16 @@ F = TypeVar("F", bound=Front)
 class Callers(Generic[F]):
     """Everybody who calls the API, whichever process answers."""
 
-    def __init__(self, around: Surroundings, fronts: Sequence[F]) -> None:
+    def __init__(
+        self, around: Surroundings, fronts: Sequence[F], longest_ms: Sequence[int] = DELAYS_MS
+    ) -> None:
+        """``longest_ms``: timers are set for up to one of these."""
         self._around = around
         self._hub = around.hub
         self._chance = around.chance
         self._ledger = around.ledger
         self._fronts = fronts
+        self._longest_ms = longest_ms
 
     def actions(self) -> Mapping[Callable[[], None], float]:
         """Return what callers do, and how often one thing as against another."""
@@ -90,8 +95,7 @@ class Callers(Generic[F]):
         self.request(lambda front: self._set_at(front, tenant, wish))
 
     def _delay_ms(self) -> int:
-        longest_ms = self._chance.choice((0, 2_000, 5_000, 30_000, 120_000, 1_500_000))
-        return int(self._chance.random() * longest_ms)
+        return int(self._chance.random() * self._chance.choice(self._longest_ms))
 
     def _set_at(self, front: Front, tenant: str, wish: Order) -> None:
         promise = self._ledger.asked(tenant, wish, front.process.clock())

@@ -58,8 +58,10 @@ class Lease:
     """A claim that was carried out, whoever heard of it."""
 
     token: str
-    until: int
+    until: float
     taken_at: float
+    now: int
+    """By the clock of who took it."""
     settled: bool = False
     sent: Sent | None = None
 
@@ -221,6 +223,8 @@ class Ledger:
         self, promise: Promise, timer: Timer, delay_ms: int, asked: float, now: float
     ) -> None:
         """Check the answer to a request, made at ``asked``, to be due in ``delay_ms`` instead."""
+        if self._skewed:
+            return
         if not asked <= timer.due_at - delay_ms <= math.ceil(now):
             raise Broken("what was moved is due when it was asked for", promise, timer, delay_ms)
 
@@ -280,7 +284,9 @@ class Ledger:
         """Note a claim that was granted."""
         if timer.version != claim.wakeup.version:
             raise Broken(VERSIONS, claim, timer)
-        lease = Lease(token=claim.token, until=claim.lease_until, taken_at=self._hub.now)
+        lease = Lease(
+            token=claim.token, until=claim.lease_until, taken_at=self._hub.now, now=claim.now
+        )
         self._promise(timer.tenant, timer.id).leases.append(lease)
         if self._hub.current is not None:
             doing(self._hub.current).lease = lease
@@ -309,6 +315,8 @@ class Ledger:
             promise.recorded.append(lease.sent)
         if settlement.next_attempt_at is None:
             promise.concluded = True
+        elif self._skewed:  # by a clock that was put back, it may seem not even due yet
+            promise.wanted_at = settlement.next_attempt_at
         else:
             promise.wanted_at = max(promise.wanted_at, settlement.next_attempt_at)
 
@@ -340,6 +348,12 @@ class Ledger:
         if succeeded(lease.sent.outcome) != (settlement.status is Status.FIRED):
             raise Broken("what is recorded is what was seen", settlement, lease.sent.outcome)
 
+    def voided(self) -> None:
+        """Note that all claims have ended: whoever made them is dead."""
+        for promise in self.promises:
+            for lease in promise.leases:
+                lease.until = -math.inf
+
     def too_late(self) -> None:
         """Note a settlement that was refused."""
         if self._hub.current is not None:
@@ -347,13 +361,16 @@ class Ledger:
 
     # What is sent.
 
-    def starts(self, call: Call, now: float) -> tuple[Promise, Sent]:
+    def latest_lease(self, call: Call) -> Lease:
+        """Return the latest claim of the timer that is called."""
+        return self._by_url[call.url.rpartition("/")[0]].leases[-1]
+
+    def starts(self, call: Call, now: float, mine: Doing) -> tuple[Promise, Sent]:
         """Note a call that begins at ``now`` by the sender's clock, and check that it may."""
         url, _, timer_id = call.url.rpartition("/")
         promise = self._by_url[url]
         if str(promise.id) != timer_id:
             raise Broken("a webhook names its timer", promise, call.url)
-        mine = doing(self._hub.task)
         self._check_start(promise, mine, now)
         sent = Sent(started_at=now, lateness=now - promise.wanted_at)
         if url == promise.order.on_failure_url:
@@ -427,6 +444,8 @@ class Ledger:
             for sent in promise.recorded
             if sent.outcome is not None
         ]
+        if any(made.took_ms < 0 for made in row.log):
+            raise Broken("no attempt takes less than no time", promise, row.log)
         if log != seen[-len(log) :] or (seen and not log):
             raise Broken("the record is what happened", promise, row.log, seen)
 
