@@ -35,6 +35,7 @@ from chalicelib.timer import Timer
 MAX_DELAY_S = 10 * 365 * 24 * 60 * 60
 """Ten years of 365 days: the longest delay accepted."""
 
+MIN_REPLAYS_PER_S = 0.1
 MAX_REPLAYS_PER_S = 10_000
 
 _LIMIT = f"the delay may be at most 10 years ({MAX_DELAY_S} seconds)"
@@ -187,7 +188,7 @@ class ReplayTimers(_Request):
     failed_from: Moment | None = None
     failed_until: Moment | None = None
     dry_run: bool = True
-    per_second: Annotated[float, Field(gt=0, le=MAX_REPLAYS_PER_S)] = DEFAULT_PER_S
+    per_second: Annotated[float, Field(ge=MIN_REPLAYS_PER_S, le=MAX_REPLAYS_PER_S)] = DEFAULT_PER_S
     cursor: Cursor | None = None
 
     @property

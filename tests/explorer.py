@@ -1,7 +1,8 @@
 """Schemathesis, run on an application in this process as its command line runs it on a server.
 
 It calls every operation as the document allows, as the document forbids, and in sequences that
-follow its links, and checks every answer against the document.
+follow its links, and checks every answer against the document. What is registered here on import
+serves the command line too, by schemathesis.toml.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ URLS = st.builds(
     st.from_regex(r"([/?#][ -~\u00a1-\ud7ff]{0,30}[!-~])?", fullmatch=True),
 )
 LONG_HOST = re.compile(r"https?://[^/?#]{254}", re.IGNORECASE)
-CURSORS = st.sampled_from(["MQ", "MTAx", "NQ=="])
+schemathesis.openapi.format("webhook-url", URLS)
+schemathesis.openapi.format("cursor", st.sampled_from(["MQ", "MTAx", "NQ=="]))
 
 
 @dataclass
@@ -86,8 +88,6 @@ def explore(
     Every check is made but those named in ``without``; ``recent`` tells the highest id there is.
     The calls are the same on every run.
     """
-    for name, strategy in (("webhook-url", URLS), ("cursor", CURSORS)):
-        schemathesis.openapi.format(name, strategy)
     config = SchemathesisConfig.from_dict(
         {
             "seed": SEED,
@@ -102,8 +102,7 @@ def explore(
     )
     schema = schemathesis.openapi.from_dict(document, config=config)
     schema.app = app
-    for hook in (filter_case, map_case, _hook_of_ids(recent)):
-        schema.hook(hook)
+    schema.hook(_hook_of_ids(recent))
     explored = Explored()
     for event in from_schema(schema).execute():
         if isinstance(event, events.ScenarioFinished):
@@ -115,6 +114,7 @@ def explore(
     return explored
 
 
+@schemathesis.hook
 def map_case(_context: HookContext, case: Case[Any]) -> Case[Any]:
     """Make valid what the document cannot forbid and the service refuses; tests of the API try it.
 
@@ -138,6 +138,7 @@ def _is_amount(body: dict[str, Any], name: str) -> bool:
     return type(amount) is int and 0 <= amount * SECONDS_IN[name] <= MAX_DELAY_S
 
 
+@schemathesis.hook
 def filter_case(_context: HookContext, case: Case[Any]) -> bool:
     """Leave out hosts of thousands of characters: a pattern that counts them nobody could read."""
     given = case.body if isinstance(case.body, dict) else {}

@@ -10,17 +10,16 @@ from chalice.test import Client, HTTPResponse
 
 from app import app
 from chalicelib import rest, wiring
-from chalicelib.dead_letters import DeadLetters
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.waker import ImpliedWaker
 from chalicelib.errors import Unavailable
 from chalicelib.ports import Claim
-from chalicelib.scheduling import Scheduling
 from chalicelib.schemas import rfc3339
 from chalicelib.settings import load
 from chalicelib.timer import DEFAULT_TENANT, Status, Timer
 from tests.clock import START, HandClock
 from tests.factories import settlement_of
+from tests.wired import wire
 
 JSON = {"Content-Type": "application/json"}
 URL = "https://someserver.com"
@@ -118,11 +117,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         settings = load(environment)
         store, clock = kind.in_memory(), HandClock()
         stores.append(store)
-        scheduling = Scheduling(store, ImpliedWaker(), clock, allow_purge=settings.allow_purge)
+        wire(monkeypatch, store, ImpliedWaker(), clock, allow_purge=settings.allow_purge)
         monkeypatch.setattr(wiring, "settings", lambda: settings)
-        dead_letters = DeadLetters(store, scheduling, clock)
-        monkeypatch.setattr(wiring, "scheduling", lambda: scheduling)
-        monkeypatch.setattr(wiring, "dead_letters", lambda: dead_letters)
         return Service(Client(app), store, clock)
 
     yield started

@@ -16,7 +16,6 @@ from chalicelib.embedded.keys import SQLiteKeyStore
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.waker import ImpliedWaker
 from chalicelib.ports import KeyStore, TimerStore, Waker
-from chalicelib.scheduling import Scheduling
 from chalicelib.timer import DEFAULT_TENANT, Status, Timer
 from local.gateway import Environ, Gateway, StartResponse
 from tests import document
@@ -25,6 +24,7 @@ from tests.clock import HandClock
 from tests.cloud import cloud_on_moto
 from tests.explorer import explore
 from tests.factories import DELAY_MS, claimed, set_timer, settlement_of
+from tests.wired import wire
 
 TENANT = "acme"
 STEP_MS = 100
@@ -107,8 +107,7 @@ def service_on(
     """Return the API on ``store``; with ``keys`` it asks for one, and the service knows one."""
     auth = "none" if keys is None else "keys"
     gateway = Gateway(app_as_set(monkeypatch, TIMERS_AUTH=auth))
-    scheduling = Scheduling(store, waker, clock)
-    monkeypatch.setattr(wiring, "scheduling", lambda: scheduling)
+    wire(monkeypatch, store, waker, clock)
     service = Service(gateway, store, clock)
     if keys is not None:
         callers = Callers(keys, clock, lambda count: b"\x01" * count)

@@ -26,7 +26,6 @@ from chalicelib.embedded.keys import SQLiteKeyStore
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.waker import ImpliedWaker
 from chalicelib.ports import KeyStore, TimerStore
-from chalicelib.scheduling import Scheduling
 from chalicelib.target import prepare
 from chalicelib.timer import Status, Timer
 from local.gateway import Gateway
@@ -34,6 +33,7 @@ from tests.apps import app_as_set
 from tests.clock import HandClock
 from tests.dynamodb import dynamodb_on_moto, empty_table
 from tests.factories import DUE, claimed, set_timer, settled
+from tests.wired import wire
 from tests.wsgi import Answer, ask, with_body
 
 if TYPE_CHECKING:
@@ -145,9 +145,8 @@ def service(stores: tuple[TimerStore, KeyStore], monkeypatch: pytest.MonkeyPatch
     timers, keys = stores
     app, clock, drawn = app_as_set(monkeypatch, TIMERS_AUTH="keys"), HandClock(), count()
     callers = Callers(keys, clock, lambda length: next(drawn).to_bytes(length, "big"))
-    scheduling = Scheduling(timers, ImpliedWaker(), clock)
+    wire(monkeypatch, timers, ImpliedWaker(), clock)
     monkeypatch.setattr(wiring, "callers", lambda: callers)
-    monkeypatch.setattr(wiring, "scheduling", lambda: scheduling)
     seconds = [1_000.0]
     return Service(app, Gateway(app, lambda: seconds[0]), timers, callers, seconds)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chalicelib.aws.counter import Counter
+from chalicelib.aws.ids import IdLeases
 from chalicelib.aws.items import Items
 from chalicelib.errors import RateLimited
 from chalicelib.rate import Rate
+from infra.cost import BUSY_LEASE
 from tests.clock import HandClock
 from tests.dynamodb import dynamodb_on_moto, empty_table
 
@@ -55,6 +57,28 @@ def test_ids_are_never_leased_twice(items: Items) -> None:
     counter = Counter(items, clock, Rate(100))
     ends = [counter.lease("acme", 10) for _ in range(10)]
     assert ends == [10 * number for number in range(1, 11)]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_a_tenant_that_uses_up_its_rate_costs_a_fifth_of_a_write_a_timer(
+    items: Items, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    writes, write = [], items.update
+
+    def counted(key: Any, *given: Any, **named: Any) -> Any:
+        writes.append(key)
+        return write(key, *given, **named)
+
+    monkeypatch.setattr(items, "update", counted)
+    clock = HandClock()
+    counters = [Counter(items, clock, Rate(100)) for _ in range(processes)]
+    ids = [IdLeases(counter.lease, clock, counter.largest_lease) for counter in counters]
+    timers = 1_000
+    for number in range(timers):
+        ids[number % processes].next("acme")
+        clock.advance(10)
+
+    assert timers / 10 <= len(writes) <= timers * BUSY_LEASE
 
 
 @pytest.mark.parametrize(("per_s", "largest"), [(None, 1024), (5, 1), (100, 10), (50_000, 1024)])

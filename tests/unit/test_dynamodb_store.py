@@ -384,6 +384,15 @@ def test_a_retry_costs_three_write_units_and_a_failure_three(
     assert units(leased, row_of(client, timer)) == 3
 
 
+def test_a_replay_costs_three_write_units(store: DynamoDBTimerStore, client: Meddler) -> None:
+    timer = claimed(store, set_timer(store, url=URL_OF_500))
+    store.settle(settlement_of(timer, status=Status.FAILED))
+    before = row_of(client, timer)
+    store.reschedule(change_of(store.get(TENANT, timer.id), at=DUE + 1, now=DUE))
+
+    assert units(before, row_of(client, timer)) == 3
+
+
 def test_a_row_with_a_url_of_500_characters_is_one_unit_in_every_state(
     store: DynamoDBTimerStore, client: Meddler
 ) -> None:
