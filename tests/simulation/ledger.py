@@ -17,6 +17,7 @@ from chalicelib.retry import succeeded
 from chalicelib.scheduling import Order
 from chalicelib.timer import Status, Timer
 from tests.simulation.hub import Hub, Task
+from tests.simulation.weather import Weather
 
 HOST = "https://receiver.example/"
 FAILED = "https://receiver.example/failed/"
@@ -150,12 +151,14 @@ VERSIONS = "a wake-up of another version does nothing, and one of this version i
 class Ledger:
     """Notes what is done, and raises ``Broken`` at the first thing that must not be."""
 
-    def __init__(self, hub: Hub, *, attempts: int, skewed: bool) -> None:
+    def __init__(self, hub: Hub, weather: Weather, *, attempts: int) -> None:
+        """``attempts`` are what a timer gets that does not ask for fewer."""
         self.promises: list[Promise] = []
         self.counted: Counter[str] = Counter()
         self._hub = hub
         self._attempts = attempts
-        self._skewed = skewed
+        self._clocks_differ = weather.clocks_differ
+        self._put_back = weather.clock_set > 0
         self._by_url: dict[str, Promise] = {}
         self._by_key: dict[tuple[str, int], Promise] = {}
         self._purges: list[tuple[str, Removal]] = []
@@ -223,7 +226,7 @@ class Ledger:
         self, promise: Promise, timer: Timer, delay_ms: int, asked: float, now: float
     ) -> None:
         """Check the answer to a request, made at ``asked``, to be due in ``delay_ms`` instead."""
-        if self._skewed:
+        if self._clocks_differ:
             return
         if not asked <= timer.due_at - delay_ms <= math.ceil(now):
             raise Broken("what was moved is due when it was asked for", promise, timer, delay_ms)
@@ -265,7 +268,7 @@ class Ledger:
         # The clock of whoever calls may be ahead of the reader's: then it has expired already.
         if told not in right and not (told == 0 and (promise.leases or promise.expired)):
             raise Broken("the time left is right", promise, f"told {told}, is {right}")
-        if promise.expired and told and not self._skewed:
+        if promise.expired and told and not self._clocks_differ:
             raise Broken("what has expired stays so", promise, told)
         promise.expired = promise.expired or (told == 0 and not meanwhile)
 
@@ -315,7 +318,7 @@ class Ledger:
             promise.recorded.append(lease.sent)
         if settlement.next_attempt_at is None:
             promise.concluded = True
-        elif self._skewed:  # by a clock that was put back, it may seem not even due yet
+        elif self._put_back:  # by a clock that was put back, it may seem not even due yet
             promise.wanted_at = settlement.next_attempt_at
         else:
             promise.wanted_at = max(promise.wanted_at, settlement.next_attempt_at)
@@ -384,7 +387,8 @@ class Ledger:
         return promise, sent
 
     def _check_start(self, promise: Promise, mine: Doing, now: float) -> None:
-        if now < promise.wanted_at:
+        claimed = mine.lease.now if mine.lease is not None and self._put_back else now
+        if max(claimed, now) < promise.wanted_at:
             raise Broken("no webhook is early", promise, promise.wanted_at - now, "ms")
         if promise.concluded:
             raise Broken("no webhook once its outcome is recorded", promise)

@@ -31,13 +31,14 @@ from chalicelib.embedded.waker import ImpliedWaker
 from chalicelib.embedded.writer import Writer
 from chalicelib.errors import TimerNotFound, Unavailable
 from chalicelib.ports import Arm, Call, Claim, Outcome, Refused, Reschedule, Settlement
+from chalicelib.retry import succeeded
 from chalicelib.scheduling import Scheduling
 from chalicelib.timer import NewTimer, Timer, Wakeup
 from tests.simulation import weather
 from tests.simulation.callers import Callers
 from tests.simulation.history import MINUTE_MS, History
 from tests.simulation.hub import Crew, Hub, Killed, Process
-from tests.simulation.ledger import Doing, Ledger
+from tests.simulation.ledger import Broken, Doing, Ledger, Promise, Sent
 from tests.simulation.loop import HubLoop
 from tests.simulation.machines import LEASE_MS, REBOOT_MS
 from tests.simulation.receivers import DEADLINE_S
@@ -51,6 +52,8 @@ ANSWER_MS = 10_000.0
 FULL_MS = 20_000.0
 LONGEST_JUMP_MS = 120_000.0
 MEDDLE_MS = 15_000.0
+FULL_WHILE_SENDING = 0.1
+"""How often the disk is full when a call is over, as a part of how often it is in a minute."""
 
 
 def tell(seed: int) -> Told:
@@ -251,6 +254,16 @@ class Engine(Process):
         if self._around.faults.happens(self._around.weather.killed / 2, f"killed {where}"):
             self.end()
 
+    def fill_disk(self) -> None:
+        """Leave no room on the disk for a while."""
+        self._around.hub.note("disk full")
+        self._database.full = True
+        self._around.hub.after(self._around.chance.random() * FULL_MS, self._make_room)
+
+    def _make_room(self) -> None:
+        self._around.hub.note("disk has room")
+        self._database.full = False
+
     def _may_die(self) -> bool:
         self.may_end("in a commit")
         return False
@@ -271,17 +284,22 @@ class OfflineSender:
         self._engine = engine
         self._around = around
         self._clock = clock
+        self._calls: dict[int, Sent] = {}
+        """What this process has sent last, by timer."""
 
     async def send(self, call: Call) -> Outcome:
         """Call the receiver, within the deadline."""
         around, ledger = self._around, self._around.ledger
         lease = ledger.latest_lease(call)
-        # A clock that was put back since the claim makes nothing early.
-        now = max(self._clock(), lease.now)
-        promise, sent = ledger.starts(call, now, Doing(lease=lease))
+        promise, sent = ledger.starts(call, self._clock(), Doing(lease=lease))
+        if lease.sent is sent:
+            self._check_last(promise)
+            self._calls[id(promise)] = sent
         around.hub.note("sends", call.url, who="dispatcher")
         await asyncio.sleep(around.faults.delay() / 1000)
         self._engine.may_end("while sending")
+        if around.faults.happens(around.weather.disk_full * FULL_WHILE_SENDING, "disk full"):
+            self._engine.fill_disk()
         arrived, outcome = around.receivers.take(call.url)
         if arrived:
             ledger.received(promise, sent)
@@ -292,6 +310,16 @@ class OfflineSender:
         await asyncio.sleep(longest_s if silent else around.faults.delay() / 1000)
         sent.outcome = outcome
         return outcome
+
+    def _check_last(self, promise: Promise) -> None:
+        """Check that nothing is called again before what came of the last call is written."""
+        last = self._calls.get(id(promise))
+        if last is None or last in promise.recorded:
+            return
+        if last.outcome is None:
+            raise Broken("no dispatcher calls for one timer twice at once", promise)
+        if succeeded(last.outcome):
+            raise Broken("a success in hand is written, however long that takes", promise)
 
 
 class LocalStore(RemoteTimerStore):
@@ -472,17 +500,11 @@ class OfflineHistory(History):
         around, weather = self._around, self._around.weather
         part = MEDDLE_MS / MINUTE_MS
         if around.faults.happens(weather.disk_full * part, "disk full"):
-            around.hub.note("disk full")
-            self._database.full = True
-            around.hub.after(around.chance.random() * FULL_MS, self._make_room)
+            self._engine.fill_disk()
         if around.faults.happens(weather.clock_set * part, "clock set"):
             self._clock.offset_ms += (2 * around.chance.random() - 1) * LONGEST_JUMP_MS
             around.hub.note("clock set", self._clock.offset_ms)
         around.hub.after(MEDDLE_MS, self._meddle)
-
-    def _make_room(self) -> None:
-        self._database.full = False
-        self._around.hub.note("disk has room")
 
 
 @contextmanager

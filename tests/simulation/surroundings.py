@@ -44,7 +44,7 @@ class Surroundings:
             chance=chance,
             weather=weather,
             faults=faults,
-            ledger=Ledger(hub, attempts=len(delays_s) + 1, skewed=weather.clocks_differ),
+            ledger=Ledger(hub, weather, attempts=len(delays_s) + 1),
             disk=disk,
             receivers=Receivers(chance, weather, faults),
             retry_delays_s=delays_s,
