@@ -100,7 +100,7 @@ def _call(
     made = Attempt(
         at=math.floor(started),
         late_ms=math.floor(started - due),
-        took_ms=round(clock() - started),
+        took_ms=max(0, round(clock() - started)),  # a wall clock may be put back
         status=outcome.status,
         error=outcome.error,
         notice=notice,

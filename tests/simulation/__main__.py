@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from tests.simulation import cloud, offline
 from tests.simulation.bugs import BUGS, Bug, planted
 from tests.simulation.disks import dynamodb_disks, sqlite_disks
-from tests.simulation.history import tell
 from tests.simulation.trace import Told, shown
 
 Tell = Callable[[int], Told]
@@ -28,20 +28,26 @@ PROGRESS = 1_000
 @contextmanager
 def on_sqlite() -> Iterator[Tell]:
     with sqlite_disks() as disks:
-        yield lambda seed: tell(seed, disks)
+        yield lambda seed: cloud.tell(seed, disks)
 
 
 @contextmanager
 def on_dynamodb() -> Iterator[Tell]:
     with dynamodb_disks() as disks:
-        yield lambda seed: tell(seed, disks)
+        yield lambda seed: cloud.tell(seed, disks)
+
+
+@contextmanager
+def on_embedded() -> Iterator[Tell]:
+    yield offline.tell
 
 
 STORES: dict[str, Callable[[], AbstractContextManager[Tell]]] = {
     "sqlite": on_sqlite,
     "dynamodb": on_dynamodb,
+    "embedded": on_embedded,
 }
-HISTORIES = {"sqlite": 10_000, "dynamodb": 300}
+HISTORIES = {"sqlite": 10_000, "dynamodb": 300, "embedded": 3_000}
 
 
 def main() -> int:
@@ -55,9 +61,9 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="print all that happens")
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)
+    if chosen.bugs:
+        return hunt_all(chosen.seed, chosen.histories or BUG_HISTORIES)
     with STORES[chosen.store]() as tell_one:
-        if chosen.bugs:
-            return hunt_all(tell_one, chosen.seed, chosen.histories or BUG_HISTORIES)
         histories = chosen.histories or HISTORIES[chosen.store]
         show = show_trace if chosen.trace else show_digest if chosen.digests else show_nothing
         return run(tell_one, chosen.store, range(chosen.seed, chosen.seed + histories), show)
@@ -109,9 +115,9 @@ def report(told: Told, store: str) -> None:
     )
 
 
-def hunt(tell_one: Tell, bug: Bug, first: int, histories: int) -> Told | None:
+def hunt(bug: Bug, first: int, histories: int) -> Told | None:
     """Return the first history that shows ``bug``."""
-    with planted(bug):
+    with STORES[bug.store]() as tell_one, planted(bug):
         for seed in range(first, first + histories):
             told = tell_one(seed)
             if told.broken is not None:
@@ -119,12 +125,12 @@ def hunt(tell_one: Tell, bug: Bug, first: int, histories: int) -> Told | None:
     return None
 
 
-def hunt_all(tell_one: Tell, first: int, histories: int) -> int:
+def hunt_all(first: int, histories: int) -> int:
     """Print a table of what each planted bug was found by."""
     print("| planted bug | found in history | rule broken |\n| --- | --- | --- |")
     missed = 0
     for bug in BUGS:
-        told = hunt(tell_one, bug, first, histories)
+        told = hunt(bug, first, histories)
         missed += told is None
         found = told.seed - first + 1 if told else f"not in {histories}"
         print(f"| {bug.name} | {found} | {getattr(told and told.broken, 'rule', '')} |", flush=True)

@@ -15,7 +15,9 @@ from typing import Any
 
 from chalicelib import attempt, delivery, retry
 from chalicelib.delivery import Delivery
+from chalicelib.embedded.dispatcher import Dispatcher
 from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.embedded.writer import Writer
 from chalicelib.scheduling import Scheduling
 from chalicelib.sweeper import Sweeper
 from chalicelib.timer import Timer
@@ -36,11 +38,15 @@ class Bug:
 
     name: str
     edits: tuple[Edit, ...]
+    store: str = "sqlite"
+    """Which histories can show it."""
 
 
-def bug(name: str, owner: Any, function: str, changes: Mapping[str, str]) -> Bug:
+def bug(
+    name: str, owner: Any, function: str, changes: Mapping[str, str], *, store: str = "sqlite"
+) -> Bug:
     """Return a bug that is in one function."""
-    return Bug(name, (Edit(owner, function, changes),))
+    return Bug(name, (Edit(owner, function, changes),), store)
 
 
 BUGS = (
@@ -183,6 +189,37 @@ BUGS = (
         retry,
         "succeeded",
         {"outcome.status in SUCCESS": "outcome.status is not None"},
+    ),
+    bug(
+        "the dispatcher claims before the time",
+        Dispatcher,
+        "_claim_due",
+        {"now = int(self._clock())": "now = int(self._clock()) + 50"},
+        store="embedded",
+    ),
+    bug(
+        "the dispatcher claims what it is calling",
+        Dispatcher,
+        "_due",
+        {"if (wakeup.tenant, wakeup.id) not in self._in_flight": ""},
+        store="embedded",
+    ),
+    bug(
+        "the dispatcher forgets results while the disk is full",
+        Dispatcher,
+        "_persist",
+        {"while failure is not None": "while False"},
+        store="embedded",
+    ),
+    bug(
+        "the writer acknowledges what it could not write",
+        Writer,
+        "_fail",
+        {
+            "write.done(Unavailable(detail))": "write.done("
+            "None if write.durable else Unavailable(detail))"
+        },
+        store="embedded",
     ),
 )
 

@@ -46,19 +46,23 @@ T = TypeVar("T")
 PAGE = 100
 
 
-class Disk(Protocol):
-    """The data of one history."""
+class Data(Protocol):
+    """The timers of one history, as they are: read at once and without fail."""
+
+    def row(self, tenant: str, timer_id: int) -> Timer | None:
+        """Return one timer, None if it is not there."""
+
+    def rows(self) -> Sequence[Timer]:
+        """Return all timers."""
+
+
+class Disk(Data, Protocol):
+    """Data, and stores on it for processes."""
 
     def boot(
         self, process: Process, hub: Hub, faults: Faults, ledger: Ledger
     ) -> tuple[TimerStore, Missed]:
         """Return the store, and the index for sweeps, as a new process has them."""
-
-    def row(self, tenant: str, timer_id: int) -> Timer | None:
-        """Return a timer as it is, at once and without fail."""
-
-    def rows(self) -> Sequence[Timer]:
-        """Return all timers as they are."""
 
 
 class _Store(SQLiteTimerStore):

@@ -37,6 +37,8 @@ class Hub:
         self.current: Task | None = None
         self.trace: list[Event] = []
         self.main = getcurrent()
+        self.failure: BaseException | None = None
+        """Set by what cannot raise, because code in between would catch it."""
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
 
@@ -58,6 +60,8 @@ class Hub:
         while self._events and self._events[0][0] <= until:
             self.now, _, action = heapq.heappop(self._events)
             action()
+            if self.failure is not None:
+                raise self.failure
         self.now = max(self.now, until)
 
     @property

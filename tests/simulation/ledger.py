@@ -17,6 +17,7 @@ from chalicelib.retry import succeeded
 from chalicelib.scheduling import Order
 from chalicelib.timer import Status, Timer
 from tests.simulation.hub import Hub, Task
+from tests.simulation.weather import Weather
 
 HOST = "https://receiver.example/"
 FAILED = "https://receiver.example/failed/"
@@ -58,8 +59,10 @@ class Lease:
     """A claim that was carried out, whoever heard of it."""
 
     token: str
-    until: int
+    until: float
     taken_at: float
+    now: int
+    """By the clock of who took it."""
     settled: bool = False
     sent: Sent | None = None
 
@@ -148,12 +151,14 @@ VERSIONS = "a wake-up of another version does nothing, and one of this version i
 class Ledger:
     """Notes what is done, and raises ``Broken`` at the first thing that must not be."""
 
-    def __init__(self, hub: Hub, *, attempts: int, skewed: bool) -> None:
+    def __init__(self, hub: Hub, weather: Weather, *, attempts: int) -> None:
+        """``attempts`` are what a timer gets that does not ask for fewer."""
         self.promises: list[Promise] = []
         self.counted: Counter[str] = Counter()
         self._hub = hub
         self._attempts = attempts
-        self._skewed = skewed
+        self._clocks_differ = weather.clocks_differ
+        self._put_back = weather.clock_set > 0
         self._by_url: dict[str, Promise] = {}
         self._by_key: dict[tuple[str, int], Promise] = {}
         self._purges: list[tuple[str, Removal]] = []
@@ -221,6 +226,8 @@ class Ledger:
         self, promise: Promise, timer: Timer, delay_ms: int, asked: float, now: float
     ) -> None:
         """Check the answer to a request, made at ``asked``, to be due in ``delay_ms`` instead."""
+        if self._clocks_differ:
+            return
         if not asked <= timer.due_at - delay_ms <= math.ceil(now):
             raise Broken("what was moved is due when it was asked for", promise, timer, delay_ms)
 
@@ -261,7 +268,7 @@ class Ledger:
         # The clock of whoever calls may be ahead of the reader's: then it has expired already.
         if told not in right and not (told == 0 and (promise.leases or promise.expired)):
             raise Broken("the time left is right", promise, f"told {told}, is {right}")
-        if promise.expired and told and not self._skewed:
+        if promise.expired and told and not self._clocks_differ:
             raise Broken("what has expired stays so", promise, told)
         promise.expired = promise.expired or (told == 0 and not meanwhile)
 
@@ -280,7 +287,9 @@ class Ledger:
         """Note a claim that was granted."""
         if timer.version != claim.wakeup.version:
             raise Broken(VERSIONS, claim, timer)
-        lease = Lease(token=claim.token, until=claim.lease_until, taken_at=self._hub.now)
+        lease = Lease(
+            token=claim.token, until=claim.lease_until, taken_at=self._hub.now, now=claim.now
+        )
         self._promise(timer.tenant, timer.id).leases.append(lease)
         if self._hub.current is not None:
             doing(self._hub.current).lease = lease
@@ -309,6 +318,8 @@ class Ledger:
             promise.recorded.append(lease.sent)
         if settlement.next_attempt_at is None:
             promise.concluded = True
+        elif self._put_back:  # by a clock that was put back, it may seem not even due yet
+            promise.wanted_at = settlement.next_attempt_at
         else:
             promise.wanted_at = max(promise.wanted_at, settlement.next_attempt_at)
 
@@ -340,6 +351,12 @@ class Ledger:
         if succeeded(lease.sent.outcome) != (settlement.status is Status.FIRED):
             raise Broken("what is recorded is what was seen", settlement, lease.sent.outcome)
 
+    def voided(self) -> None:
+        """Note that all claims have ended: whoever made them is dead."""
+        for promise in self.promises:
+            for lease in promise.leases:
+                lease.until = -math.inf
+
     def too_late(self) -> None:
         """Note a settlement that was refused."""
         if self._hub.current is not None:
@@ -347,13 +364,16 @@ class Ledger:
 
     # What is sent.
 
-    def starts(self, call: Call, now: float) -> tuple[Promise, Sent]:
+    def latest_lease(self, call: Call) -> Lease:
+        """Return the latest claim of the timer that is called."""
+        return self._by_url[call.url.rpartition("/")[0]].leases[-1]
+
+    def starts(self, call: Call, now: float, mine: Doing) -> tuple[Promise, Sent]:
         """Note a call that begins at ``now`` by the sender's clock, and check that it may."""
         url, _, timer_id = call.url.rpartition("/")
         promise = self._by_url[url]
         if str(promise.id) != timer_id:
             raise Broken("a webhook names its timer", promise, call.url)
-        mine = doing(self._hub.task)
         self._check_start(promise, mine, now)
         sent = Sent(started_at=now, lateness=now - promise.wanted_at)
         if url == promise.order.on_failure_url:
@@ -367,7 +387,8 @@ class Ledger:
         return promise, sent
 
     def _check_start(self, promise: Promise, mine: Doing, now: float) -> None:
-        if now < promise.wanted_at:
+        claimed = mine.lease.now if mine.lease is not None and self._put_back else now
+        if max(claimed, now) < promise.wanted_at:
             raise Broken("no webhook is early", promise, promise.wanted_at - now, "ms")
         if promise.concluded:
             raise Broken("no webhook once its outcome is recorded", promise)
@@ -427,6 +448,8 @@ class Ledger:
             for sent in promise.recorded
             if sent.outcome is not None
         ]
+        if any(made.took_ms < 0 for made in row.log):
+            raise Broken("no attempt takes less than no time", promise, row.log)
         if log != seen[-len(log) :] or (seen and not log):
             raise Broken("the record is what happened", promise, row.log, seen)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from chalicelib.attempt import Policy
@@ -21,12 +19,11 @@ from chalicelib.scheduling import Scheduling
 from chalicelib.sweeper import Sweeper
 from chalicelib.timer import Wakeup
 from tests.simulation.disks import Disk
-from tests.simulation.faults import Faults
 from tests.simulation.hub import Crew, Hub, Process
-from tests.simulation.ledger import Broken, Doing, Ledger, doing
+from tests.simulation.ledger import Broken, Doing, doing
 from tests.simulation.platform import Hint, Invocation, Platform, QueueClient, ScheduleClient
-from tests.simulation.receivers import Receivers, SimulatedSender
-from tests.simulation.weather import Weather
+from tests.simulation.receivers import SimulatedSender
+from tests.simulation.surroundings import Surroundings
 
 LEASE_MS = 30_000
 FUNCTION_MS = 25_000.0
@@ -36,28 +33,14 @@ REBOOT_MS = 5_000.0
 NAMES = Names("simulated")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What all processes of one history share."""
-
-    hub: Hub
-    chance: random.Random
-    weather: Weather
-    faults: Faults
-    ledger: Ledger
-    disk: Disk
-    receivers: Receivers
-    retry_delays_s: Sequence[float]
-    tokens: itertools.count[int]
-
-
 class Machine:
     """One place where a process runs. ``name`` stays; the process is another after each death."""
 
-    def __init__(self, name: str, around: Surroundings, platform: Platform) -> None:
+    def __init__(self, name: str, around: Surroundings, disk: Disk, platform: Platform) -> None:
         self.name = name
         self.invocation: Invocation | None = None
         self._around = around
+        self._disk = disk
         self._platform = platform
         self._boots = 0
         self.boot()
@@ -72,7 +55,7 @@ class Machine:
         around, self._boots = self._around, self._boots + 1
         skew_ms = (2 * around.chance.random() - 1) * around.weather.skew_ms / 2
         self.process = process = Process(around.hub, f"{self.name}.{self._boots}", skew_ms)
-        store, missed = around.disk.boot(process, around.hub, around.faults, around.ledger)
+        store, missed = self._disk.boot(process, around.hub, around.faults, around.ledger)
         sqs: Any = QueueClient(self._platform, around.faults)
         scheduler: Any = ScheduleClient(self._platform, around.faults)
         near_s = around.weather.near_s

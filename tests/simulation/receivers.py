@@ -8,7 +8,7 @@ from collections.abc import Callable
 from chalicelib.ports import Call, Outcome
 from tests.simulation.faults import Faults
 from tests.simulation.hub import Hub
-from tests.simulation.ledger import Ledger
+from tests.simulation.ledger import Ledger, doing
 from tests.simulation.weather import Weather
 
 DEADLINE_S = 10.0
@@ -66,7 +66,7 @@ class SimulatedSender:
 
     def send(self, call: Call) -> Outcome:
         """Call the receiver; a process that stalls meanwhile exceeds any deadline."""
-        promise, sent = self._ledger.starts(call, self._clock())
+        promise, sent = self._ledger.starts(call, self._clock(), doing(self._hub.task))
         self._hub.note("sends", call.url)
         self._hub.pause(self._faults.delay())
         self._faults.may_kill("sends", call.url)

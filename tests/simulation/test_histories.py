@@ -33,8 +33,8 @@ def test_no_history_on_dynamodb_breaks_a_rule(dynamodb: Tell) -> None:
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name.replace(" ", "-"))
-def test_a_planted_bug_is_found(sqlite: Tell, bug: Bug) -> None:
-    found = hunt(sqlite, bug, FIRST, BUG_HISTORIES)
+def test_a_planted_bug_is_found(bug: Bug) -> None:
+    found = hunt(bug, FIRST, BUG_HISTORIES)
     assert found is not None, f"{bug.name} is not found in {BUG_HISTORIES} histories"
 
 

@@ -51,9 +51,21 @@ class Weather:
     skew_ms: float = 0.0
     """How far the clocks of two processes may be apart, either way."""
 
+    disk_full: float = 0.0
+    """How often in a minute the disk is full for a while."""
+    clock_set: float = 0.0
+    """How often in a minute the wall clock is set, forwards or back; or the machine sleeps."""
+    commit_ms: float = 0.0
+    """How long the disk takes for a commit, at most."""
+
+    @property
+    def clocks_differ(self) -> bool:
+        """Tell whether two looks at a clock may go backwards."""
+        return self.skew_ms > 0 or self.clock_set > 0
+
 
 def draw(chance: random.Random) -> Weather:
-    """Return the weather of one history."""
+    """Return the weather of one history on the aws engine."""
 
     def some(*parts: float) -> float:
         return chance.choice((0.0, 0.0, *parts))
@@ -81,4 +93,27 @@ def draw(chance: random.Random) -> Weather:
         visibility_s=visibility_s,
         near_s=near_s,
         skew_ms=some(5.0, 400.0),
+    )
+
+
+def draw_offline(chance: random.Random) -> Weather:
+    """Return the weather of one history on the embedded engine."""
+
+    def some(*parts: float) -> float:
+        return chance.choice((0.0, 0.0, *parts))
+
+    commit_ms = chance.choice((0.2, 5.0, 300.0))
+    if chance.random() < CALM:
+        return Weather(calm=True, commit_ms=commit_ms)
+    return Weather(
+        refused=some(0.02, 0.2),
+        unanswered=some(0.02, 0.2),
+        slow=some(0.02, 0.2),
+        killed=some(0.005, 0.02),
+        no_connection=some(0.1, 0.3),
+        server_error=some(0.1, 0.3),
+        no_answer=some(0.1, 0.3),
+        disk_full=some(0.5, 2.0),
+        clock_set=some(0.5, 2.0),
+        commit_ms=commit_ms,
     )

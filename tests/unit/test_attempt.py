@@ -74,6 +74,16 @@ def test_an_attempt_follows_the_earlier_ones_and_is_as_late_as_it_is_itself() ->
     assert settlement.log[1].late_ms == LATE_MS
 
 
+def test_an_attempt_in_which_the_clock_is_put_back_took_no_less_than_no_time() -> None:
+    clock = HandClock(DUE)
+    steps = attempt(claimed(), SIGNER, POLICY, clock, random=0.0)
+    next(steps)
+    clock.advance(-TOOK_MS)
+    with pytest.raises(StopIteration) as end:
+        steps.send(OK)
+    assert end.value.value.log[0].took_ms == 0
+
+
 def test_the_record_of_attempts_is_bounded() -> None:
     full = tuple(Attempt(at=at, late_ms=0, took_ms=0, status=500) for at in range(LONGEST))
     _, settlement = carried_out(claimed(log=full), OK)

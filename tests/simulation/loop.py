@@ -1,0 +1,115 @@
+"""An asyncio event loop in virtual time: its callbacks are events of the hub."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from contextvars import Context
+from typing import Any
+
+from tests.simulation.hub import Hub, Killed
+
+
+class HubLoop(asyncio.AbstractEventLoop):
+    """As much of an event loop as the dispatcher uses. A dead one runs nothing any more."""
+
+    def __init__(self, hub: Hub, work_ms: Callable[[], float]) -> None:
+        """``work_ms`` is how long a thread takes for a piece of work."""
+        self.alive = True
+        self._hub = hub
+        self._work_ms = work_ms
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Be the running loop for a while. Whoever dies meanwhile ends here."""
+        asyncio._set_running_loop(self)
+        try:
+            with contextlib.suppress(Killed):
+                yield
+        finally:
+            asyncio._set_running_loop(None)
+
+    def time(self) -> float:
+        return self._hub.now / 1000
+
+    def get_debug(self) -> bool:
+        return False
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._hub.after(0, lambda: self._run(handle))
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.time() + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._hub.at(when * 1000, lambda: self._run(handle))
+        return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None: ...
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(  # type: ignore[override]
+        self, coro: Coroutine[Any, Any, Any], **options: Any
+    ) -> asyncio.Task[Any]:
+        task = asyncio.Task(coro, loop=self, **options)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+        return task
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: object, work: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """Do the work a little later, at one moment."""
+        future = self.create_future()
+
+        def do() -> None:
+            try:
+                result = work(*args)
+            except Exception as error:  # noqa: BLE001 - it goes to who waits for the work
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self.call_later(self._work_ms() / 1000, do)
+        return future
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None: ...
+
+    def bury(self) -> None:
+        """Let go of the tasks of a dead loop, without a word about their never having ended."""
+        for task in self._tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            with contextlib.suppress(BaseException):
+                task.get_coro().close()
+        self._tasks.clear()
+
+    def _run(self, handle: asyncio.Handle) -> None:
+        if self.alive and not handle.cancelled():
+            with self.running():
+                handle._context.run(handle._callback, *handle._args)  # type: ignore[attr-defined]
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._hub.failure is None:
+            self._hub.failure = error
