@@ -64,6 +64,8 @@ class Lease:
     now: int
     """By the clock of who took it."""
     settled: bool = False
+    retried: bool = False
+    """It was settled as to be called again."""
     sent: Sent | None = None
 
 
@@ -314,6 +316,7 @@ class Ledger:
             raise Broken("a sender whose timer another has claimed settles nothing", settlement)
         self._check_settlement(settlement, lease)
         lease.settled = True
+        lease.retried = settlement.next_attempt_at is not None
         if lease.sent is not None:
             promise.recorded.append(lease.sent)
         if settlement.next_attempt_at is None:

@@ -196,7 +196,7 @@ class WatchedDelivery(Delivery):
             raise
         if not (mine.void or mine.superseded):
             self._check(wakeup, hint, since)
-        if mine.lease is not None and mine.lease.settled:
+        if mine.lease is not None and mine.lease.retried:
             following = replace(wakeup, version=wakeup.version + 1)
             self._machine.check_woken(following, since)
         if hint is not None:
