@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import sqlite3
 import stat
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -188,6 +190,32 @@ def test_a_store_that_another_program_locks_is_refused(
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StoreFileError, match="locked"):
             open_store(str(file))
+
+
+# Whether it can be written
+
+
+@contextmanager
+def no_file_grows_beyond(size: int) -> Iterator[None]:
+    """Make the disk as good as full: the system refuses to write what is further behind."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_check_finds_out_that_nothing_can_be_written(file: Path) -> None:
+    with closing(open_store(str(file))) as connection:
+        store = SQLiteTimerStore(connection)
+        with (
+            no_file_grows_beyond(Path(f"{file}-wal").stat().st_size),
+            pytest.raises(Unavailable, match="store cannot"),
+        ):
+            store.check()
+        store.check()
+        assert create(connection) == 1
 
 
 # Reading beside the writer
