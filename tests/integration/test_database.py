@@ -317,6 +317,12 @@ def test_a_folder_is_free_after_its_holder_failed(tmp_path: Path) -> None:
         pass
 
 
+def test_a_lock_is_its_owners_alone_whoever_may_enter_the_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with DataFolder(tmp_path).locked(wait_s=0):
+        assert (tmp_path / "lock").stat().st_mode & 0o077 == 0
+
+
 def test_a_lock_file_that_says_nothing_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "lock").write_bytes(b"\xff\xfe rubbish")
     with DataFolder(tmp_path).locked(wait_s=0):
