@@ -29,7 +29,9 @@ ANY_TYPE = ["*/*"]
 """Every Content-Type reaches the views, so that a wrong one is refused in our own words."""
 
 MAX_BODY_BYTES = 65_536
-MAX_PAGE_BYTES = 4_000_000
+MAX_PAGE_BYTES = 3_000_000
+"""A Lambda may answer with 6 MB (AWS limit), in which every quote of the body is escaped."""
+
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
 
@@ -214,7 +216,7 @@ def list_query(request: Request) -> dict[str, Any]:
 def listing(request: Request, page: Page, query: dict[str, Any], now: float) -> Response:
     """Return one page of timers, with a link to the next (RFC 8288).
 
-    A page whose URLs are long ends early: a Lambda may answer with 6 MB at most (AWS limit).
+    A page whose URLs are long ends early.
     """
     headers = {}
     items, before, size = [], page.before, 0

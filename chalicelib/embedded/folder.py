@@ -65,6 +65,7 @@ class DataFolder:
         Raises ``DataFolderError`` when another server keeps it.
         """
         self.prepare()
+        make_private(self._lock)  # whoever may read it may lock it
         with self._lock.open("a+") as file:
             deadline = clock() + wait_s
             while not _try_lock(file.fileno()):

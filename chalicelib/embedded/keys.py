@@ -102,7 +102,12 @@ class SQLiteKeyStore:
             raise Unavailable(f"{self._path} cannot be used (no permission).")
 
     def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        return sqlite3.connect(
+            f"{self._path.as_uri()}?mode=rw",  # and does not make it, should it be gone by now
+            uri=True,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+        )
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         (owner,) = connection.execute("PRAGMA application_id").fetchone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import queue
 import socket
 import threading
 from collections.abc import Callable
@@ -25,8 +26,9 @@ _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 class GuardedResolver(AbstractResolver):
     """Gives the connector addresses that may be called; it connects to these and no others.
 
-    A look-up has a daemon thread of its own: one that hangs holds up no other name, and not the
-    end of the process. The connector asks once for what many calls want at the same time.
+    Every look-up under way has a thread: one that hangs holds up no other name, and, as these are
+    daemons and an executor's are not, not the end of the process either. The connector asks once
+    for what many calls want at the same time.
     """
 
     def __init__(self, guard: Guard, longest_s: float) -> None:
@@ -34,6 +36,9 @@ class GuardedResolver(AbstractResolver):
         self._guard = guard
         self._longest_s = longest_s
         self._room = asyncio.Semaphore(LOOK_UPS)
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._threads = 0
+        self._idle = 0
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -45,22 +50,33 @@ class GuardedResolver(AbstractResolver):
         the call that asked.)
         """
         await asyncio.wait_for(self._room.acquire(), self._longest_s)
+        try:
+            self._engage()
+        except RuntimeError:  # the system has no more threads
+            self._room.release()
+            raise
         found: Future[list[ResolveResult]] = Future()
         found.set_running_or_notify_cancel()
-        found.add_done_callback(functools.partial(self._leave, asyncio.get_running_loop()))
-        look_up = functools.partial(self._look_up, host, port, family)
-        try:
-            threading.Thread(
-                target=_settle, args=(found, look_up), name="resolve", daemon=True
-            ).start()
-        except RuntimeError as error:  # the system has no more threads
-            found.set_exception(error)
+        found.add_done_callback(functools.partial(self._done, asyncio.get_running_loop()))
+        self._jobs.put((found, functools.partial(self._look_up, host, port, family)))
         return await asyncio.wrap_future(found)
 
-    def _leave(self, loop: asyncio.AbstractEventLoop, _found: object) -> None:
+    def _engage(self) -> None:
+        """See to a thread for one job more. Raises ``RuntimeError`` where there is none."""
+        if self._idle:
+            self._idle -= 1
+            return
+        threading.Thread(target=_work, args=(self._jobs,), name="resolve", daemon=True).start()
+        self._threads += 1
+
+    def _done(self, loop: asyncio.AbstractEventLoop, _found: object) -> None:
         """Make room, from any thread, unless the loop is gone by now."""
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._room.release)
+            loop.call_soon_threadsafe(self._leave)
+
+    def _leave(self) -> None:
+        self._idle += 1
+        self._room.release()
 
     def _look_up(self, host: str, port: int, family: int) -> list[ResolveResult]:
         found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
@@ -78,11 +94,19 @@ class GuardedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Do nothing: a look-up that hangs ends by itself."""
+        """Let the threads go; a look-up that hangs ends by itself."""
+        for _ in range(self._threads):
+            self._jobs.put(None)
 
 
-def _settle(found: Future[list[ResolveResult]], look_up: Callable[[], list[ResolveResult]]) -> None:
-    try:
-        found.set_result(look_up())
-    except Exception as error:  # noqa: BLE001 - raised where it is awaited
-        found.set_exception(error)
+_Job = tuple["Future[list[ResolveResult]]", Callable[[], list[ResolveResult]]]
+
+
+def _work(jobs: queue.SimpleQueue[_Job | None]) -> None:
+    """Look up one name after another, until there is None."""
+    while (job := jobs.get()) is not None:
+        found, look_up = job
+        try:
+            found.set_result(look_up())
+        except Exception as error:  # noqa: BLE001 - raised where it is awaited
+            found.set_exception(error)

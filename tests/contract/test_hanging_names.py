@@ -109,6 +109,7 @@ def test_a_look_up_that_finds_no_room_is_dropped_when_nobody_can_want_it_any_mor
         names.speak()
         await asyncio.gather(*under_way)
         assert [found["host"] for found in await resolving.resolve("good.example")] == ["127.0.0.1"]
+        await resolving.close()
 
     asyncio.run(crowd())
     assert sorted(names.asked) == [
@@ -132,6 +133,20 @@ def test_a_look_up_that_hangs_outlives_its_call_and_the_loop_in_silence(
     assert not caplog.records
 
 
+def test_look_ups_one_after_another_share_a_thread(names: SilentNames) -> None:
+    async def look_up() -> None:
+        resolving = GuardedResolver(OPEN, AMPLE_S)
+        before = set(threading.enumerate())
+        for number in range(20):
+            await resolving.resolve(f"{number}.good.example")
+        (thread,) = set(threading.enumerate()) - before
+        await resolving.close()
+        thread.join(AMPLE_S)
+        assert not thread.is_alive()
+
+    asyncio.run(look_up())
+
+
 def test_a_look_up_for_which_there_is_no_thread_leaves_its_room_to_others(
     names: SilentNames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,5 +162,6 @@ def test_a_look_up_for_which_there_is_no_thread_leaves_its_room_to_others(
             with pytest.raises(RuntimeError):
                 await resolving.resolve("good.example")
         assert await resolving.resolve("good.example")
+        await resolving.close()
 
     asyncio.run(look_up_twice())

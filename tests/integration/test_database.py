@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import sqlite3
 import stat
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -190,6 +192,32 @@ def test_a_store_that_another_program_locks_is_refused(
             open_store(str(file))
 
 
+# Whether it can be written
+
+
+@contextmanager
+def no_file_grows_beyond(size: int) -> Iterator[None]:
+    """Make the disk as good as full: the system refuses to write what is further behind."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_check_finds_out_that_nothing_can_be_written(file: Path) -> None:
+    with closing(open_store(str(file))) as connection:
+        store = SQLiteTimerStore(connection)
+        with (
+            no_file_grows_beyond(Path(f"{file}-wal").stat().st_size),
+            pytest.raises(Unavailable, match="store cannot"),
+        ):
+            store.check()
+        store.check()
+        assert create(connection) == 1
+
+
 # Reading beside the writer
 
 
@@ -287,6 +315,12 @@ def test_a_folder_is_free_after_its_holder_failed(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with DataFolder(tmp_path).locked(wait_s=0):
         pass
+
+
+def test_a_lock_is_its_owners_alone_whoever_may_enter_the_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with DataFolder(tmp_path).locked(wait_s=0):
+        assert (tmp_path / "lock").stat().st_mode & 0o077 == 0
 
 
 def test_a_lock_file_that_says_nothing_is_no_obstacle(tmp_path: Path) -> None:

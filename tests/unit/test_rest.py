@@ -12,6 +12,7 @@ from chalicelib.errors import Fault, InvalidRequest, TimerNotFound
 from chalicelib.ports import Page
 from chalicelib.settings import load
 from chalicelib.timer import NewTimer, Status, Timer
+from tests.factories import new_timer
 
 NOW = 1_800_000_000_000
 OFFLINE = load({"TIMERS_ALLOWED_HOSTS": "box.local"})
@@ -148,6 +149,20 @@ def test_a_page_with_more_behind_it_links_to_the_next_with_the_same_query() -> N
     link = answer.headers["Link"]
     assert link == f'</timers?limit=2&cursor={cursor.write(8)}&status=failed>; rel="next"'
     assert [item["id"] for item in document(answer)] == [9, 8]
+
+
+@pytest.mark.parametrize("character", ['"', "é", "\U0001f552"])
+def test_no_page_is_too_long_for_a_lambda(character: str) -> None:
+    url = "http://h/" + character * 2_000
+    timers = [
+        Timer.first(new_timer(url=url, on_failure_url=url), number) for number in range(1000, 0, -1)
+    ]
+    asked = {"limit": 1000, "status": None, "before": None}
+    answer = rest.listing(request(), Page(timers=timers, before=None), asked, NOW)
+    assert len(json.dumps(answer.to_dict())) < 6 * 2**20
+    shown = document(answer)
+    assert 10 < len(shown) < 1000
+    assert str(cursor.write(shown[-1]["id"])) in str(answer.headers["Link"])
 
 
 def test_a_link_keeps_the_stage_that_the_caller_sees() -> None:

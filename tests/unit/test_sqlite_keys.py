@@ -121,6 +121,23 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         SQLiteKeyStore(DataFolder(tmp_path / "file" / "data")).add(KEY)
 
 
+def test_a_file_that_is_removed_meanwhile_is_not_made_by_a_look_up(
+    store: SQLiteKeyStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.mkdir()
+    monkeypatch.setattr(SQLiteKeyStore, "_prove", lambda *_, **__: None)
+    with pytest.raises(Unavailable):
+        store.find(KEY.digest)
+    assert list(folder.iterdir()) == []
+
+
+def test_the_folder_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "d?a=t#a %41 é"
+    SQLiteKeyStore(DataFolder(folder)).add(KEY)
+    assert SQLiteKeyStore(DataFolder(folder)).find(KEY.digest) == KEY
+    assert [path.name for path in folder.iterdir()] == ["keys.db"]
+
+
 def test_looking_up_a_key_leaves_other_connections_their_locks(
     store: SQLiteKeyStore, folder: Path
 ) -> None:
