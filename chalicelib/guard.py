@@ -106,12 +106,12 @@ class Guard:
         """Raise ``ForbiddenTarget`` unless every address that ``host`` stands for may be called.
 
         One forbidden address among good ones refuses them all: which one is connected to is
-        chance. The message keeps a name's addresses to itself: they may be a private network's.
+        chance. Of a name the message says only that, whatever it stands for: its addresses, and
+        what kind they are of, may be known inside a private network alone.
         """
         for address in addresses:
             if not _may_call(self, address):
-                what = "" if address == host else " stands for an address that"
-                raise ForbiddenTarget(f"{host}{what} must not be called{_remedy(address)}")
+                raise ForbiddenTarget(_refusal(host, address))
 
     def check_literal(self, host: str) -> None:
         """Check ``host``, without brackets, if it is an address; a name passes.
@@ -134,10 +134,15 @@ def _may_call(guard: Guard, text: str) -> bool:
     return not (_within(_NOT_GLOBAL, address) or _within(_NOBODYS, address))
 
 
-def _remedy(address: str) -> str:
+def _refusal(host: str, address: str) -> str:
+    if address != host:
+        return f"{host} stands for an address that must not be called"
     if not _may_call(Guard(allow_private=True), address):
-        return ""
-    return " here (TIMERS_ALLOW_PRIVATE or TIMERS_ALLOWED_NETWORKS would allow it)"
+        return f"{host} must not be called"
+    return (
+        f"{host} must not be called here "
+        "(TIMERS_ALLOW_PRIVATE or TIMERS_ALLOWED_NETWORKS would allow it)"
+    )
 
 
 def _address(text: str) -> Address | None:

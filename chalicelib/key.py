@@ -20,7 +20,8 @@ PREFIX = "wt_"
 KEY_BYTES = 32
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
-_BEARER = re.compile(rf"(?i:bearer) +({PREFIX}[A-Za-z0-9_-]{{43}}) *", re.ASCII)
+_BEARER = re.compile(rf"(?i:bearer) {{1,4}}({PREFIX}[A-Za-z0-9_-]{{43}}) {{0,4}}", re.ASCII)
+"""Of bounded length: a gateway keeps its answer to every spelling of the header."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -277,7 +277,10 @@ class Sender(Protocol):
     """Makes one call. Never raises for what a receiver does: that is an ``Outcome``."""
 
     def send(self, call: Call) -> Outcome:
-        """Send an empty POST and return what came of it within the deadline."""
+        """Send an empty POST and return what came of it within the deadline.
+
+        Raises ``Unavailable`` when it could not even begin.
+        """
 
 
 class AsyncSender(Protocol):

@@ -116,8 +116,7 @@ class Scheduling:
         """Give ``timer`` another time; as for a new one, the wake-up is registered first.
 
         One that was registered for a write that fails is of a version that never came to be, or
-        early for the one that did: neither does any harm. Where the row is put first it counts as
-        armed all the same: if the wake-up is lost, the timer is soon overdue, and swept as such.
+        early for the one that did: neither does any harm.
 
         Raises what ``TimerStore.reschedule`` raises.
         """
@@ -132,7 +131,7 @@ class Scheduling:
             now=now,
             at=at,
             due_at=due_at,
-            armed=put_first or self._wake(following),
+            armed=not put_first and self._wake(following),
         )
         moved = self._store.reschedule(change)
         if put_first or self._clock() >= at:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from chalicelib.errors import InvalidSettings
 from chalicelib.guard import Guard, Network
@@ -36,6 +37,12 @@ _MAX_PORT = 65535
 
 DEFAULT_RATE = 100.0
 """Timers that each tenant may set a second where callers have keys."""
+
+_AWS = (
+    *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "api.aws"),
+    *("api.amazonwebservices.com.cn", "api.amazonwebservices.eu"),
+)
+"""The domains of AWS's endpoints, for IPv4 and for both, in all partitions open to the public."""
 
 MAX_NEAR_S = 900
 """The longest ``DelaySeconds`` of an SQS message: what is further away gets a schedule."""
@@ -97,12 +104,15 @@ def load(
     in_lambda = bool(environment.get("AWS_LAMBDA_FUNCTION_NAME"))
     builds = chalice_command(environment, arguments) not in (None, LOCAL)
     read = _Reader(environment)
+    engine = read.choice("TIMERS_ENGINE", AWS if in_lambda else EMBEDDED, (EMBEDDED, AWS))
     stage = read.text("TIMERS_STAGE", "dev")
     emulator = read.text("AWS_ENDPOINT_URL", "")
     # What Chalice builds on this machine runs in a Lambda: its routes must ask for a key.
     auth = read.choice("TIMERS_AUTH", KEYS if in_lambda or builds else OPEN, (OPEN, KEYS))
+    # Whoever may call without a key sits at this machine; who has one may be anybody's tenant.
+    at_home = (auth == OPEN and not in_lambda) or (engine == AWS and _is_emulator(emulator))
     return Settings(
-        engine=read.choice("TIMERS_ENGINE", AWS if in_lambda else EMBEDDED, (EMBEDDED, AWS)),
+        engine=engine,
         stage=stage,
         auth=auth,
         host=read.text("HOST", "127.0.0.1"),
@@ -117,9 +127,7 @@ def load(
         retention_days=read.number("TIMERS_RETENTION_DAYS", 7.0, 0.0, 3650.0),
         near_limit_s=read.whole("TIMERS_NEAR_LIMIT", MAX_NEAR_S, 1, MAX_NEAR_S),
         guard=Guard(
-            allow_private=read.switch(
-                "TIMERS_ALLOW_PRIVATE", default=not in_lambda or bool(emulator)
-            ),
+            allow_private=read.switch("TIMERS_ALLOW_PRIVATE", default=at_home),
             allowed=read.networks("TIMERS_ALLOWED_NETWORKS"),
         ),
         signing_keys=read.keys("TIMERS_SIGNING_SECRETS", "TIMERS_SIGNING_SECRETS_FILE"),
@@ -140,6 +148,16 @@ def chalice_command(
     if not environment.get("AWS_CHALICE_CLI_MODE"):
         return None
     return "".join((sys.argv if arguments is None else arguments)[1:2])
+
+
+def is_aws(address: str) -> bool:
+    """Tell whether ``address``, a URL, is an endpoint of AWS's own."""
+    return (urlsplit(address).hostname or "").endswith(_AWS)
+
+
+def _is_emulator(address: str) -> bool:
+    """Tell whether ``address`` can only be an emulator: a proxy or VPC endpoint of AWS has TLS."""
+    return address.startswith("http://") and not is_aws(address)
 
 
 def is_loopback(name: str) -> bool:

@@ -45,9 +45,6 @@ REPLAY_THREADS = 16
 SWEEP_MS = 45_000
 """How long one sweep may take: its function has 60 s, and the next starts after a minute."""
 
-SENDERS = 16
-"""Calls at once in a function: those of a batch, and some that are being given up."""
-
 EMULATED_GRACE_MS = 2_000
 """How long overdue counts as missed on an emulator, whose schedules fire late or never.
 
@@ -138,17 +135,13 @@ def _key_store() -> KeyStore:
 @functools.lru_cache(maxsize=1)
 def delivery() -> Delivery:
     """Return the use case of the functions that deliver on AWS."""
-    return _delivery(SENDERS)
-
-
-def _delivery(senders: int) -> Delivery:
     from chalicelib.aws.sender import RequestsSender
 
     current = settings()
     return Delivery(
         _aws_store(),
         _aws_waker(),
-        RequestsSender(current.send_timeout_s, current.guard, senders),
+        RequestsSender(current.send_timeout_s, current.guard),
         Policy(
             lease_ms=current.lease_ms,
             retry_delays_s=current.retry_delays_s,
@@ -249,7 +242,7 @@ def serve_emulator(stopped: threading.Event) -> None:
     from chalicelib.aws.emulator import create_missing
 
     use_emulator()
-    delivery = _delivery(pump.MESSAGES)
+    deliver_all = delivery().deliver_all
     pump.Pump(
         clients.sqs(),
         names().queue,
@@ -260,7 +253,7 @@ def serve_emulator(stopped: threading.Event) -> None:
             names(),
             visibility_s=math.ceil(settings().lease_ms / 1000),
         ),
-        deliver=lambda bodies: delivery.deliver_all(message.decode_all(bodies, meter())),
+        deliver=lambda bodies: deliver_all(message.decode_all(bodies, meter())),
         sweep=_sweeper(EMULATED_GRACE_MS).sweep,
     ).run(stopped)
 

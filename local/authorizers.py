@@ -18,6 +18,9 @@ from chalice.local import ARNMatcher
 from chalicelib.errors import Unauthorized
 
 KEPT_ANSWERS = 1_024
+MAX_TOKEN_CHARACTERS = 128
+"""Longer than any key; what is longer is refused unasked, so that it is never kept either."""
+
 _API = "arn:aws:execute-api:local:000000000000:timers/local"
 
 Context = dict[str, Any]
@@ -64,7 +67,7 @@ class Authorizers:
         authorizer = self._of_route.get((route, method))
         if authorizer is None:
             return None
-        if not token:
+        if not token or len(token) > MAX_TOKEN_CHARACTERS:
             raise Unauthorized
         arn = f"{_API}/{method}{route}"
         answer = self._recall((authorizer.name, token)) or self._ask(authorizer, token, arn)

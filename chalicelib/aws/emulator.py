@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from chalicelib.aws.names import Names
 from chalicelib.aws.table import create_table
 from chalicelib.errors import InvalidSettings
+from chalicelib.settings import is_aws
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -28,7 +28,6 @@ ENVIRONMENT = {
 """What every client of AWS insists on, and no emulator checks."""
 
 _ADDRESS = re.compile(r"https?://[^/\s]+/?")
-_REAL = ("amazonaws.com", "amazonaws.com.cn", "api.aws")
 
 RECEIVES = 5
 """How often a message may be received in vain before it is a dead letter."""
@@ -47,7 +46,7 @@ def check_address(address: str) -> None:
         raise InvalidSettings(
             f"AWS_ENDPOINT_URL={address}: must be a URL like http://127.0.0.1:4566"
         )
-    if (urlsplit(address).hostname or "").endswith(_REAL):
+    if is_aws(address):
         raise InvalidSettings(f"AWS_ENDPOINT_URL={address}: this is AWS, not an emulator")
 
 

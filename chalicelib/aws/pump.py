@@ -31,8 +31,6 @@ POLLERS = 4
 BATCHES = 64
 """Batches in delivery at once: what beyond these receivers hold up waits on the queue."""
 
-MESSAGES = BATCH * BATCHES
-
 POLL_S = 2
 """How long an empty queue is listened to in one call: below the clients' read timeout."""
 

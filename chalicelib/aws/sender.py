@@ -17,7 +17,6 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse, RemoteDisconnected
 from http.cookiejar import Cookie, CookiePolicy
@@ -39,10 +38,12 @@ from chalicelib.answer import (
     AnswerTooLong,
     retry_after,
 )
+from chalicelib.errors import Unavailable
 from chalicelib.guard import MAX_ADDRESSES, ForbiddenTarget, Guard
 from chalicelib.ports import Call, Outcome
 
 POOL_SIZE = 16
+"""Connections to one receiver that are kept."""
 
 
 class _Line:
@@ -240,28 +241,35 @@ class RequestsSender:
     The deadline is wall clock, from the look-up of the name to the headers of the answer. No
     redirect is followed, no proxy or password of the environment is used, no cookie is kept. Only
     addresses that ``guard`` lets through are connected to.
+
+    Each call has a thread of its own, never one of a pool: nothing can cut short a look-up that
+    the system's resolver does not answer, and a few of those would hold every thread there is.
     """
 
-    def __init__(self, deadline_s: float, guard: Guard, threads: int = POOL_SIZE) -> None:
+    def __init__(self, deadline_s: float, guard: Guard) -> None:
         self._deadline_s = deadline_s
         self._guard = guard
         self._session = _session()
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="send")
 
     def close(self) -> None:
-        """Close every connection."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Close every connection that is kept; a call on its way ends by its own deadline."""
         self._session.close()
 
     def send(self, call: Call) -> Outcome:
-        """Send an empty POST and return what came of it within the deadline."""
+        """Send an empty POST and return what came of it within the deadline.
+
+        Raises ``Unavailable`` when the call could not even begin: that is no failed attempt.
+        """
         line = _Line(self._guard, call.deadline_s(self._deadline_s))
-        sending = self._threads.submit(self._send, call, line)
+        sending = threading.Thread(target=self._send, args=(call, line), name="send", daemon=True)
+        try:
+            sending.start()
+        except RuntimeError as error:
+            raise Unavailable("The system gives this process no more threads.") from error
         if line.decided.wait(line.deadline_s):
             with contextlib.suppress(TimeoutError):
-                wait([sending], min(KEPT_BODY_S, line.left_s()))
+                sending.join(min(KEPT_BODY_S, line.left_s()))
         outcome = line.decide(Outcome(error=_timed_out(line.deadline_s)))
-        sending.cancel()
         line.cut()
         return outcome
 

@@ -9,7 +9,7 @@ import resource
 from collections.abc import Callable
 
 from chalicelib.embedded.dispatcher import Dispatcher, DispatcherPolicy
-from chalicelib.embedded.folder import DataFolder
+from chalicelib.embedded.folder import DataFolder, make_private
 from chalicelib.embedded.sender import AiohttpSender
 from chalicelib.embedded.server import WriteServer
 from chalicelib.embedded.writer import Writer
@@ -34,6 +34,7 @@ async def serve(
 ) -> None:
     """Own ``folder`` and fire its timers until ``stopped``. Raises ``StartupError``."""
     with folder.locked():
+        make_private(folder.store)
         writer = Writer(str(folder.store), rate)
         sender = make_sender()
         dispatcher = Dispatcher(writer, sender, policy, clock, random.random)

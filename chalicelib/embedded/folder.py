@@ -18,6 +18,17 @@ LOCK_WAIT_S = 3.0
 
 _LOCK_POLL_S = 0.05
 _PRIVATE = 0o700
+_PRIVATE_FILE = 0o600
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file for its owner alone, unless there is one. Raises ``DataFolderError``."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, _PRIVATE_FILE))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise DataFolderError(f"{path} cannot be made ({error.strerror})") from error
 
 
 class DataFolder:
@@ -75,6 +86,8 @@ class DataFolder:
         listener = socket.socket(socket.AF_UNIX)
         with _short(self.socket) as address:
             listener.bind(address)
+        # Whoever writes to it acts for every tenant; the folder may be one that others can enter.
+        self.socket.chmod(_PRIVATE_FILE)
         listener.listen(1024)
         return listener
 

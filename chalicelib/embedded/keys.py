@@ -13,13 +13,12 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from chalicelib.embedded.database import BUSY_TIMEOUT_S, unavailable_on_error
-from chalicelib.embedded.folder import DataFolder
+from chalicelib.embedded.folder import DataFolder, make_private
 from chalicelib.errors import KeyNotFound, StoreFileError, Unavailable
 from chalicelib.key import Key
 
 APPLICATION_ID = 0x54494D4B
 FORMAT = 1
-_PRIVATE = 0o600
 _SCHEMA = f"""
     BEGIN IMMEDIATE;
     CREATE TABLE IF NOT EXISTS keys (
@@ -90,13 +89,17 @@ class SQLiteKeyStore:
             yield connection
 
     def _prove(self, *, make: bool) -> None:
-        """Return if the file is there and may be used. SQLite would make it for all to read."""
-        try:
-            os.close(os.open(self._path, os.O_RDWR | (os.O_CREAT if make else 0), _PRIVATE))
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) and not make:
-                raise
-            raise Unavailable(f"{self._path} cannot be used ({error.strerror}).") from error
+        """Return if the file is there and may be used. SQLite would make it for all to read.
+
+        A file that is there is not opened for it: closing it would let go the locks that other
+        threads hold on it (https://sqlite.org/howtocorrupt.html, 2.2).
+        """
+        if make:
+            make_private(self._path)
+        elif not self._path.exists():
+            raise FileNotFoundError(self._path)
+        if not os.access(self._path, os.R_OK | os.W_OK):
+            raise Unavailable(f"{self._path} cannot be used (no permission).")
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None)

@@ -3,35 +3,64 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import socket
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from chalicelib.guard import MAX_ADDRESSES, Guard
 
-THREADS = 128
-"""Look-ups at once. A name server that does not answer holds a thread for seconds, and must not
-hold up the other names; the event loop's own look-ups share four threads.
+LOOK_UPS = 1_000
+"""Look-ups at once. Nothing can cut short one that no name server answers: it holds its thread
+until the system gives up, for seconds. The event loop's own look-ups share four threads.
 """
 
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
 class GuardedResolver(AbstractResolver):
-    """Gives the connector addresses that may be called; it connects to these and no others."""
+    """Gives the connector addresses that may be called; it connects to these and no others.
 
-    def __init__(self, guard: Guard) -> None:
+    A look-up has a daemon thread of its own: one that hangs holds up no other name, and not the
+    end of the process. The connector asks once for what many calls want at the same time.
+    """
+
+    def __init__(self, guard: Guard, longest_s: float) -> None:
+        """``longest_s`` is how long a call can wait: beyond that nobody wants the look-up."""
         self._guard = guard
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="resolve")
+        self._longest_s = longest_s
+        self._room = asyncio.Semaphore(LOOK_UPS)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Return the addresses of ``host``. Raises ``OSError`` and ``ForbiddenTarget``."""
+        """Return the addresses of ``host``.
+
+        Raises ``OSError``, ``ForbiddenTarget``, and ``asyncio.TimeoutError`` when other look-ups
+        leave no room for as long as any call lasts. (The connector shields this from the end of
+        the call that asked.)
+        """
+        await asyncio.wait_for(self._room.acquire(), self._longest_s)
+        found: Future[list[ResolveResult]] = Future()
+        found.set_running_or_notify_cancel()
+        found.add_done_callback(functools.partial(self._leave, asyncio.get_running_loop()))
         look_up = functools.partial(self._look_up, host, port, family)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        try:
+            threading.Thread(
+                target=_settle, args=(found, look_up), name="resolve", daemon=True
+            ).start()
+        except RuntimeError as error:  # the system has no more threads
+            found.set_exception(error)
+        return await asyncio.wrap_future(found)
+
+    def _leave(self, loop: asyncio.AbstractEventLoop, _found: object) -> None:
+        """Make room, from any thread, unless the loop is gone by now."""
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._room.release)
 
     def _look_up(self, host: str, port: int, family: int) -> list[ResolveResult]:
         found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
@@ -49,5 +78,11 @@ class GuardedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Let the threads go; a look-up that hangs ends by itself."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Do nothing: a look-up that hangs ends by itself."""
+
+
+def _settle(found: Future[list[ResolveResult]], look_up: Callable[[], list[ResolveResult]]) -> None:
+    try:
+        found.set_result(look_up())
+    except Exception as error:  # noqa: BLE001 - raised where it is awaited
+        found.set_exception(error)

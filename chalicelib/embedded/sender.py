@@ -49,7 +49,7 @@ class AiohttpSender:
 
     def __init__(self, deadline_s: float, guard: Guard) -> None:
         self._deadline_s = deadline_s
-        self._resolver = GuardedResolver(guard)
+        self._resolver = GuardedResolver(guard, deadline_s)
         connector = functools.partial(_Connector, guard, self._resolver)
         self._session = self._open(connector(keepalive_timeout=KEEPALIVE_S))
         self._fresh = self._open(connector(force_close=True))

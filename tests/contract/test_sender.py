@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 from chalicelib.aws.sender import RequestsSender
+from chalicelib.errors import Unavailable
 from chalicelib.ports import Call, Outcome
 from tests.contract.senders import (
     AMPLE_S,
@@ -399,10 +400,33 @@ def test_a_receiver_that_never_reads_is_left_at_the_deadline(
 )
 def test_a_call_that_was_given_up_holds_no_thread(listen: Listen, greet: Answer) -> None:
     slow, quick = listen(greet=greet), listen()
-    sender = RequestsSender(SHORT_S, OPEN, threads=1)
+    sender = RequestsSender(SHORT_S, OPEN)
     for scheme in ("https", "http"):
         sender.send(Call(url=f"{scheme}://127.0.0.1:{slow.port}/7", headers={}))
         assert sender.send(call(quick)) == Outcome(status=200)
+    sender.close()
+    for thread in sending_threads():
+        thread.join(AMPLE_S)
+    assert not sending_threads()
+
+
+def sending_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "send"]
+
+
+def test_a_call_for_which_there_is_no_thread_is_no_failed_attempt(
+    listen: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    receiver = listen()
+    sender = RequestsSender(AMPLE_S, OPEN)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(Unavailable, match="no more threads"):
+            sender.send(call(receiver))
+    assert sender.send(call(receiver)) == Outcome(status=200)
     sender.close()
 
 

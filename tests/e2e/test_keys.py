@@ -24,10 +24,11 @@ UNKNOWN = "Bearer wt_" + "x" * 43
 def server(
     request: pytest.FixtureRequest, make_server: MakeServer, tmp_path: Path, project: Path
 ) -> Server:
+    settings = {"TIMERS_AUTH": "keys", "TIMERS_ALLOW_PRIVATE": "on"}  # the receiver is on loopback
     if request.param == "make run":
-        server = make_server(TIMERS_AUTH="keys")
+        server = make_server(**settings)
     else:
-        server = make_server(TIMERS_AUTH="keys", command=FIXED, project=project)
+        server = make_server(command=FIXED, project=project, **settings)
     server.start()
     return server
 
@@ -86,6 +87,18 @@ def test_keys_are_made_and_revoked_while_the_server_runs(
     keys(server, "revoke", spare_id)
     assert ask(server, "GET", "/timers", f"Authorization: {spare}").status == 401
     assert ask(server, "GET", "/timers", f"Authorization: {acme}").status == 200
+
+
+def test_a_tenant_reaches_nothing_on_this_machine_unless_that_is_allowed(
+    make_server: MakeServer, receiver: Receiver
+) -> None:
+    server = make_server(TIMERS_AUTH="keys")
+    server.start()
+    acme = new_key(server, "acme")
+    body = f'{{"seconds": 0, "url": "{receiver.url("ok")}"}}'
+    answer = ask(server, "POST", "/timers", f"Authorization: {acme}", body=body)
+    assert answer.status == 422
+    assert "TIMERS_ALLOW_PRIVATE" in answer.json()["errors"][0]["message"]
 
 
 def test_the_banner_tells_how_to_get_a_key_and_no_key_is_ever_printed(

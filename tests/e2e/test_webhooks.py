@@ -135,4 +135,4 @@ def test_receivers_that_never_answer_delay_nobody_else(server: Server, receiver:
     assert server.set_timer(receiver.url("ok"), 0) > timer_id
     receiver.wait_for(2, "/ok")
     assert time.monotonic() - started < 5
-    assert len(server.timers("pending")) == 200
+    assert eventually(lambda: len(server.timers("pending")) == 200)

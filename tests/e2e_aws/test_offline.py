@@ -17,6 +17,7 @@ from tests.e2e.server import Server
 from tests.e2e_aws.conftest import MakeAwsServer
 from tests.e2e_aws.stage import Stage
 
+NEAR_S = 8
 GRACE_AND_TICK_S = 7.0
 """How late a timer may be that only the sweeper finds."""
 
@@ -63,12 +64,12 @@ def test_a_timer_whose_wakeup_is_lost_is_swept_up(
     server: Server, receiver: Receiver, stage: Stage
 ) -> None:
     before = time.time()
-    timer_id = server.set_timer(receiver.url("ok"), 3)
-    assert stage.messages() == 1
+    timer_id = server.set_timer(receiver.url("ok"), NEAR_S)
+    assert stage.messages() == 1, "this machine is too slow for the times of this test"
     stage.lose_messages()
 
-    (arrival,) = receiver.wait_for(1, patience_s=3 + GRACE_AND_TICK_S + SLACK_S)
-    assert before + 3 <= arrival.at
+    (arrival,) = receiver.wait_for(1, patience_s=NEAR_S + GRACE_AND_TICK_S + SLACK_S)
+    assert before + NEAR_S <= arrival.at
     assert eventually(lambda: timer_id in server.timers("fired"))
 
 

@@ -618,6 +618,20 @@ def test_an_accept_header_changes_nothing(service: Service, accept: str) -> None
     assert (response.status_code, response.json_body) == (200, [])
 
 
+def test_a_page_of_long_urls_ends_early_and_links_to_the_rest(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest, "MAX_PAGE_BYTES", 5_000)
+    for _ in range(5):
+        service.set(url=URL + "/" + "x" * 1_900)
+
+    response = service.get("/timers?limit=4")
+
+    assert [item["id"] for item in response.json_body] == [5, 4, 3]
+    following = response.headers["Link"].partition(">")[0].removeprefix("<")
+    assert service.list(following.removeprefix("/timers")) == [2, 1]
+
+
 # A policy of its own
 
 

@@ -307,6 +307,7 @@ def test_an_emulator_may_answer_there(address: str) -> None:
         "https://dynamodb.eu-central-1.amazonaws.com",
         "https://DYNAMODB.cn-north-1.amazonaws.com.cn",
         "https://dynamodb.eu-central-1.api.aws",
+        "https://dynamodb.eusc-de-east-1.amazonaws.eu",
     ],
 )
 def test_an_address_that_is_no_emulators_is_refused(address: str) -> None:

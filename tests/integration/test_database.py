@@ -11,7 +11,7 @@ import pytest
 
 from chalicelib.embedded import database
 from chalicelib.embedded.database import APPLICATION_ID, MIGRATIONS, open_reader, open_store
-from chalicelib.embedded.folder import DataFolder
+from chalicelib.embedded.folder import DataFolder, make_private
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.errors import DataFolderError, StoreFileError, Unavailable
 from chalicelib.timer import NewTimer
@@ -318,6 +318,22 @@ def test_a_folder_of_any_length_has_its_socket(folder: DataFolder) -> None:
         greet(folder, listener)
         greet(folder, listener)
     assert folder.socket.exists()
+
+
+def test_a_socket_is_its_owners_alone_whoever_may_enter_the_folder(folder: DataFolder) -> None:
+    folder.path.chmod(0o755)
+    with folder.listen():
+        assert folder.socket.stat().st_mode & 0o077 == 0
+
+
+def test_a_store_is_its_owners_alone_and_stays_as_it_is(folder: DataFolder) -> None:
+    make_private(folder.store)
+    assert folder.store.stat().st_mode & 0o077 == 0
+    folder.store.write_bytes(b"timers")
+    make_private(folder.store)
+    assert folder.store.read_bytes() == b"timers"
+    with pytest.raises(DataFolderError, match="cannot be made"):
+        make_private(folder.path / "nowhere" / "file")
 
 
 def test_a_socket_left_behind_by_a_killed_process_is_replaced(folder: DataFolder) -> None:

@@ -492,6 +492,23 @@ def test_a_batch_fails_only_if_something_could_not_even_be_put_back(
     assert len(sender.sent) == 3
 
 
+def test_a_call_that_could_not_begin_is_no_attempt_and_is_made_when_the_lease_is_over(
+    cloud: Cloud, waker: HandWaker, sender: HandSender, clock: HandClock
+) -> None:
+    class Exhausted(HandSender):
+        def send(self, call: Any) -> Outcome:
+            raise DOWN
+
+    timer = set_timer(cloud.store)
+    clock.now = DUE
+    delivery_of(cloud.store, waker, Exhausted(clock), clock).deliver_all([timer.wakeup()])
+
+    assert waker.registered == [replace(timer.wakeup(), at=DUE + PUT_BACK_MS)]
+    assert stored(cloud.store, timer).log == ()
+    clock.now = DUE + LEASE_MS
+    assert came_to(delivery_of(cloud.store, waker, sender, clock).deliver(timer.wakeup())) == OK
+
+
 # An operator's request
 
 

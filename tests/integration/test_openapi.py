@@ -209,12 +209,15 @@ def test_the_example_of_the_index_is_the_index() -> None:
 def test_limits_are_those_of_the_code() -> None:
     settings = load({})
     policy = SCHEMAS["SetTimer"]["properties"]
+    pace = SCHEMAS["ReplayTimers"]["properties"]["per_second"]
     query = {each["name"]: each["schema"] for each in _operation("list_timers")["parameters"]}
     attempts = _operation("list_attempts")["responses"]["200"]["content"]["application/json"]
     assert SCHEMAS["Seconds"]["maximum"] == schemas.MAX_DELAY_S
     assert SCHEMAS["Minutes"]["maximum"] * 60 == schemas.MAX_DELAY_S
     assert SCHEMAS["Hours"]["maximum"] * 3600 == schemas.MAX_DELAY_S
     assert SCHEMAS["TimeLeft"]["maximum"] == schemas.MAX_DELAY_S
+    assert pace["minimum"] == schemas.MIN_REPLAYS_PER_S
+    assert pace["maximum"] == schemas.MAX_REPLAYS_PER_S
     assert SCHEMAS["Url"]["maxLength"] == target.MAX_URL_CHARACTERS
     assert SCHEMAS["Id"]["maximum"] == cursor.MAX_ID
     assert SCHEMAS["Status"]["enum"] == [status.value for status in Status]

@@ -11,7 +11,7 @@ from chalice.app import AuthRequest, AuthResponse, AuthRoute, Chalice, Request, 
 from chalicelib import rest
 from chalicelib.errors import Unavailable
 from chalicelib.functions import DENIED
-from local.authorizers import KEPT_ANSWERS
+from local.authorizers import KEPT_ANSWERS, MAX_TOKEN_CHARACTERS
 from local.gateway import Gateway
 from tests.wsgi import Answer, ask, with_body
 
@@ -100,6 +100,14 @@ def test_an_open_route_asks_nobody(door: Door) -> None:
 def test_without_the_header_the_authorizer_is_not_called(door: Door, token: str | None) -> None:
     assert_refused(door.knock(token))
     assert door.asked == []
+
+
+def test_a_header_longer_than_any_key_is_refused_unasked_and_not_kept(door: Door) -> None:
+    longest = "good".ljust(MAX_TOKEN_CHARACTERS, "-")
+    assert door.knock(longest).code == 200
+    assert_refused(door.knock(longest + "-"))
+    assert_refused(door.knock("good" + " " * 8_000))
+    assert [asked.token for asked in door.asked] == [longest]
 
 
 def test_whom_the_authorizer_names_reaches_the_view(door: Door) -> None:

@@ -28,7 +28,7 @@ def test_what_is_stored_is_the_sha256_of_the_key_as_it_is_sent() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
-@pytest.mark.parametrize(("between", "after"), [(" ", ""), ("   ", ""), (" ", " ")])
+@pytest.mark.parametrize(("between", "after"), [(" ", ""), ("    ", ""), (" ", "    ")])
 def test_the_scheme_may_be_written_anyhow(scheme: str, between: str, after: str) -> None:
     assert key.read_bearer(f"{scheme}{between}{TEXT}{after}") == TEXT
 
@@ -49,6 +49,9 @@ def test_the_scheme_may_be_written_anyhow(scheme: str, between: str, after: str)
         f"Bearer {TEXT[:-1]}",
         f"Bearer {TEXT}=",
         f"Bearer {TEXT}\n",
+        f"Bearer     {TEXT}",
+        f"Bearer {TEXT}     ",
+        "Bearer" + " " * 8_000 + TEXT,
         f"Bearer {TEXT} {TEXT}",
         f"Bearer {TEXT}, Bearer {TEXT}",
         f"Bearer {TEXT.upper()}",

@@ -196,6 +196,39 @@ def test_without_keys_nothing_else_may_be(host: str) -> None:
     load({"TIMERS_AUTH": "keys"}).refuse_strangers(host)
 
 
+EMULATOR = {"TIMERS_ENGINE": "aws", "AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}
+WITH_KEYS = {"TIMERS_AUTH": "keys"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "allowed"),
+    [
+        ({}, True),
+        ({"TIMERS_ENGINE": "aws"}, True),
+        (WITH_KEYS, False),
+        (WITH_KEYS | {"HOST": "0.0.0.0"}, False),
+        (WITH_KEYS | EMULATOR, True),
+        (WITH_KEYS | EMULATOR | {"TIMERS_ENGINE": "embedded"}, False),
+        (WITH_KEYS | EMULATOR | {"AWS_ENDPOINT_URL": "https://proxy.corp"}, False),
+        (IN_LAMBDA, False),
+        (IN_LAMBDA | {"TIMERS_AUTH": "none"}, False),
+        (IN_LAMBDA | EMULATOR, True),
+        (
+            IN_LAMBDA | {"AWS_ENDPOINT_URL": "https://vpce-1.sqs.eu-west-1.vpce.amazonaws.com"},
+            False,
+        ),
+        (IN_LAMBDA | {"AWS_ENDPOINT_URL": "http://dynamodb.eu-west-1.amazonaws.com"}, False),
+        (IN_LAMBDA | {"AWS_ENDPOINT_URL": "https://aws.corp"}, False),
+    ],
+)
+def test_private_addresses_are_called_for_nobody_but_the_one_at_this_machine(
+    environment: dict[str, str], *, allowed: bool
+) -> None:
+    assert load(environment).guard.allow_private is allowed
+    for word, told in (("on", True), ("off", False)):
+        assert load(environment | {"TIMERS_ALLOW_PRIVATE": word}).guard.allow_private is told
+
+
 # Signing secrets
 
 

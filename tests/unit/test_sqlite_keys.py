@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -117,3 +119,23 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataFolderError, match="DATA_DIR"):
         SQLiteKeyStore(DataFolder(tmp_path / "file" / "data")).add(KEY)
+
+
+def test_looking_up_a_key_leaves_other_connections_their_locks(
+    store: SQLiteKeyStore, folder: Path
+) -> None:
+    store.add(KEY)
+    path = folder / "keys.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as held:
+        held.execute("BEGIN IMMEDIATE")
+        store.find(KEY.digest)
+        assert "locked" in another_process_writes(path)
+        held.execute("ROLLBACK")
+    assert another_process_writes(path) == ""
+
+
+def another_process_writes(path: Path) -> str:
+    """Return what keeps another process from writing; locks do not count within one process."""
+    code = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return done.stderr

@@ -1,0 +1,151 @@
+"""Names that no name server answers for: whoever sets timers for them holds up nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from chalicelib.embedded import resolver
+from chalicelib.embedded.resolver import GuardedResolver
+from chalicelib.ports import Call, Outcome
+from tests.contract.network import LOOK_UP
+from tests.contract.senders import AMPLE_S, OPEN, SOON_S, Listen, OnALoop, Start, timed
+
+MANY = 300
+ROOM = 8
+
+
+class SilentNames:
+    """Stands in for the system's resolver: names under ``silent.example`` hang until a word.
+
+    All others stand for this machine.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self._came = threading.Semaphore(0)
+        self._over = threading.Event()
+
+    def getaddrinfo(self, host: Any, port: Any, *_: Any, **__: Any) -> list[Any]:
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        self.asked.append(name)
+        if name.endswith("silent.example"):
+            self._came.release()
+            self._over.wait()
+        return LOOK_UP("127.0.0.1", port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+
+    def wait_for(self, count: int) -> None:
+        """Return when ``count`` more look-ups hang."""
+        for number in range(count):
+            assert self._came.acquire(timeout=AMPLE_S), f"only {number} look-ups are under way"
+
+    def speak(self) -> None:
+        self._over.set()
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentNames]:
+    silent = SilentNames()
+    monkeypatch.setattr(socket, "getaddrinfo", silent.getaddrinfo)
+    yield silent
+    silent.speak()
+
+
+@contextmanager
+def calling(sender: Any, urls: list[str]) -> Iterator[list[Future[Outcome]]]:
+    """Have all of ``urls`` called at once."""
+    with ThreadPoolExecutor(len(urls)) as threads:
+        yield [threads.submit(sender.send, Call(url=url, headers={})) for url in urls]
+
+
+def test_names_that_hang_hold_up_no_other_name(
+    start: Start, listen: Listen, names: SilentNames
+) -> None:
+    receiver, sender = listen(), start(10 * AMPLE_S)
+    silent = [f"http://{number}.silent.example:{receiver.port}/7" for number in range(MANY)]
+    with calling(sender, silent) as calls:
+        try:
+            names.wait_for(MANY)
+            innocent = Call(url=f"http://good.example:{receiver.port}/7", headers={})
+            outcome, took_s = timed(sender, innocent)
+        finally:
+            names.speak()
+    assert outcome == Outcome(status=200)
+    assert took_s < SOON_S
+    assert {call.result() for call in calls} == {Outcome(status=200)}
+
+
+def test_many_calls_of_one_name_look_it_up_once(listen: Listen, names: SilentNames) -> None:
+    receiver, sender = listen(), OnALoop(AMPLE_S, OPEN)
+    with calling(sender, [f"http://silent.example:{receiver.port}/7"] * 20) as calls:
+        names.wait_for(1)
+        names.speak()
+    sender.close()
+    assert {call.result() for call in calls} == {Outcome(status=200)}
+    assert names.asked == ["silent.example"]
+
+
+def test_a_look_up_that_finds_no_room_is_dropped_when_nobody_can_want_it_any_more(
+    names: SilentNames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver, "LOOK_UPS", ROOM)
+
+    async def crowd() -> None:
+        resolving = GuardedResolver(OPEN, 0.05)
+        under_way = [
+            asyncio.create_task(resolving.resolve(f"{number}.silent.example"))
+            for number in range(ROOM)
+        ]
+        queued = (resolving.resolve(f"late-{number}.silent.example") for number in range(50))
+        for dropped in await asyncio.gather(*queued, return_exceptions=True):
+            assert isinstance(dropped, asyncio.TimeoutError)
+        names.speak()
+        await asyncio.gather(*under_way)
+        assert [found["host"] for found in await resolving.resolve("good.example")] == ["127.0.0.1"]
+
+    asyncio.run(crowd())
+    assert sorted(names.asked) == [
+        *(f"{number}.silent.example" for number in range(ROOM)),
+        "good.example",
+    ]
+
+
+def test_a_look_up_that_hangs_outlives_its_call_and_the_loop_in_silence(
+    names: SilentNames, caplog: pytest.LogCaptureFixture
+) -> None:
+    sender = OnALoop(0.05, OPEN)
+    outcome = sender.send(Call(url="http://silent.example/7", headers={}))
+    assert outcome == Outcome(error="timed out after 0.05 s")
+    sender.close()
+    names.speak()
+    for thread in threading.enumerate():
+        if thread.name == "resolve":
+            thread.join(AMPLE_S)
+            assert not thread.is_alive()
+    assert not caplog.records
+
+
+def test_a_look_up_for_which_there_is_no_thread_leaves_its_room_to_others(
+    names: SilentNames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver, "LOOK_UPS", 1)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def look_up_twice() -> None:
+        resolving = GuardedResolver(OPEN, AMPLE_S)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError):
+                await resolving.resolve("good.example")
+        assert await resolving.resolve("good.example")
+
+    asyncio.run(look_up_twice())
