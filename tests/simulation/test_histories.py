@@ -13,7 +13,7 @@ from tests.simulation.__main__ import BUG_HISTORIES, STORES, hunt
 from tests.simulation.bugs import BUGS, Bug
 from tests.simulation.trace import shown
 
-HISTORIES = {"sqlite": 300, "dynamodb": 10, "embedded": 200}
+HISTORIES = {"sqlite": 300, "dynamodb": 10, "embedded": 150}
 FIRST = 1
 
 
