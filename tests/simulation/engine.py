@@ -22,10 +22,11 @@ from chalicelib.embedded.dispatcher import Dispatcher, DispatcherPolicy
 from chalicelib.embedded.server import WriteServer
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
-from chalicelib.errors import TimerNotFound, Unavailable
+from chalicelib.errors import Unavailable
 from chalicelib.ports import Arm, Call, Claim, Outcome, Refused, Reschedule, Settlement
 from chalicelib.retry import succeeded
 from chalicelib.timer import NewTimer, Timer
+from tests.simulation.disks import SQLiteData
 from tests.simulation.hub import Hub, Killed, Process
 from tests.simulation.ledger import Broken, Doing, Ledger, Promise, Sent
 from tests.simulation.loop import HubLoop
@@ -38,17 +39,16 @@ FULL_WHILE_SENDING = 0.1
 """How often the disk is full when a call is over, as a part of how often it is in a minute."""
 
 
-class Database:
+class Database(SQLiteData):
     """One database in memory, as the writer has it open. It may be full, and die in a commit."""
 
     def __init__(self) -> None:
+        super().__init__(open_store(MEMORY))
         self.full = False
         self.written: list[Callable[[], None]] = []
         """What the ledger is told once it is committed."""
         self.dies: Callable[[], bool] = lambda: False
         """Asked around each commit whether the process dies there."""
-        self._connection = open_store(MEMORY)
-        self.reader = SQLiteTimerStore(self._connection)
 
     @property
     def in_transaction(self) -> bool:
@@ -86,20 +86,6 @@ class Database:
 
     def close(self) -> None:
         """Stay: it outlives every writer."""
-
-    def shut(self) -> None:
-        """End with the history."""
-        self._connection.close()
-
-    def row(self, tenant: str, timer_id: int) -> Timer | None:
-        try:
-            return self.reader.get(tenant, timer_id)
-        except TimerNotFound:
-            return None
-
-    def rows(self) -> Sequence[Timer]:
-        keys = self._connection.execute("SELECT tenant, id FROM timers").fetchall()
-        return [self.reader.get(tenant, timer_id) for tenant, timer_id in keys]
 
 
 class WatchedStore(SQLiteTimerStore):
