@@ -58,7 +58,7 @@ secret: .venv ## Print a new signing secret; with STAGE=dev put it into that sta
 test: .venv ## Run all tests
 	$(PYTHON) -m pytest
 
-simulate: .venv ## Try to break delivery: seeded faults in virtual time (STORE=sqlite or dynamodb, HISTORIES=10000, SEED=1, BUGS=1 plants bugs)
+simulate: .venv ## Try to break delivery: seeded faults in virtual time (STORE=sqlite, dynamodb or embedded; HISTORIES=10000, SEED=1; BUGS=1 plants bugs)
 	@$(PYTHON) -m tests.simulation $(if $(STORE),--store $(STORE)) $(if $(HISTORIES),--histories $(HISTORIES)) $(if $(SEED),--seed $(SEED)) $(if $(BUGS),--bugs)
 
 check: .venv ## Check format, lint, types, the direction of imports, and the OpenAPI document

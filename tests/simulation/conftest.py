@@ -1,4 +1,4 @@
-"""Histories on each store, as tests take them."""
+"""Histories in silence."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulation.__main__ import STORES, Tell
-
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
@@ -16,15 +14,3 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
-
-
-@pytest.fixture
-def sqlite() -> Iterator[Tell]:
-    with STORES["sqlite"]() as tell:
-        yield tell
-
-
-@pytest.fixture
-def dynamodb() -> Iterator[Tell]:
-    with STORES["dynamodb"]() as tell:
-        yield tell

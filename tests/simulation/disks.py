@@ -8,6 +8,7 @@ room between them for everything else to happen.
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -78,12 +79,33 @@ class _Store(SQLiteTimerStore):
         return self.reserved
 
 
-class SQLiteDisk:
+class SQLiteData:
+    """The timers of one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.reader = SQLiteTimerStore(connection)
+        self._connection = connection
+
+    def row(self, tenant: str, timer_id: int) -> Timer | None:
+        try:
+            return self.reader.get(tenant, timer_id)
+        except TimerNotFound:
+            return None
+
+    def rows(self) -> Sequence[Timer]:
+        keys = self._connection.execute("SELECT tenant, id FROM timers").fetchall()
+        return [self.reader.get(tenant, timer_id) for tenant, timer_id in keys]
+
+    def shut(self) -> None:
+        """End with the history."""
+        self._connection.close()
+
+
+class SQLiteDisk(SQLiteData):
     """One database in memory, and the marks that sweeps have left."""
 
     def __init__(self) -> None:
-        self._connection = open_store(MEMORY)
-        self._store = SQLiteTimerStore(self._connection)
+        super().__init__(open_store(MEMORY))
         self._marks: dict[Wakeup, int] = {}
 
     def boot(
@@ -91,19 +113,6 @@ class SQLiteDisk:
     ) -> tuple[TimerStore, Missed]:
         store = _Store(self._connection)
         return _FaultySQLite(store, self, faults, ledger), _Overdue(store, self._marks, faults)
-
-    def row(self, tenant: str, timer_id: int) -> Timer | None:
-        try:
-            return self._store.get(tenant, timer_id)
-        except TimerNotFound:
-            return None
-
-    def rows(self) -> Sequence[Timer]:
-        keys = self._connection.execute("SELECT tenant, id FROM timers").fetchall()
-        return [self._store.get(tenant, timer_id) for tenant, timer_id in keys]
-
-    def close(self) -> None:
-        self._connection.close()
 
 
 def _away() -> Exception:
@@ -386,7 +395,7 @@ def sqlite_disks() -> Iterator[Callable[[random.Random], Any]]:
         try:
             yield disk
         finally:
-            disk.close()
+            disk.shut()
 
     yield fresh
 
