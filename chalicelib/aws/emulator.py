@@ -5,6 +5,7 @@ On AWS a stack makes these; an emulator starts empty, and some forget everything
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from typing import TYPE_CHECKING
@@ -58,8 +59,10 @@ def create_missing(
     *,
     visibility_s: int,
 ) -> None:
-    """Make what is not there yet, and leave what is. Raises what the clients raise."""
-    _make_table(dynamodb, names.table)
+    """Make what is not there yet, and leave what is. Raises what the clients raise.
+
+    The table is the last: the API is healthy as soon as there is one, and then all is there.
+    """
     dead_letters = _queue(sqs, names.dead_letters, {"MessageRetentionPeriod": str(KEPT_S)})
     redrive = {"deadLetterTargetArn": dead_letters, "maxReceiveCount": RECEIVES}
     _queue(
@@ -71,10 +74,9 @@ def create_missing(
             "RedrivePolicy": json.dumps(redrive),
         },
     )
-    try:
+    with contextlib.suppress(scheduler.exceptions.ConflictException):
         scheduler.create_schedule_group(Name=names.schedule_group)
-    except scheduler.exceptions.ConflictException:
-        return
+    _make_table(dynamodb, names.table)
 
 
 def _make_table(dynamodb: DynamoDBClient, table: str) -> None:

@@ -17,7 +17,7 @@ from tests.e2e.server import Server
 from tests.e2e_aws.conftest import MakeAwsServer
 from tests.e2e_aws.stage import Stage
 
-NEAR_S = 8
+NEAR_S = 4
 GRACE_AND_TICK_S = 7.0
 """How late a timer may be that only the sweeper finds."""
 
@@ -65,7 +65,7 @@ def test_a_timer_whose_wakeup_is_lost_is_swept_up(
 ) -> None:
     before = time.time()
     timer_id = server.set_timer(receiver.url("ok"), NEAR_S)
-    assert stage.messages() == 1, "this machine is too slow for the times of this test"
+    assert stage.messages() == 1
     stage.lose_messages()
 
     (arrival,) = receiver.wait_for(1, patience_s=NEAR_S + GRACE_AND_TICK_S + SLACK_S)
