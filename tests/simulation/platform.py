@@ -102,6 +102,11 @@ Invoke = Callable[[Invocation], bool]
 """Let a function work; False if none is free."""
 
 
+FLOOD = 1_000
+"""After so many wake-ups there is peace: where most answers are lost, what is put back is put back
+twice, and a history would have no end."""
+
+
 class Platform:
     """The queue, the schedules, and what invokes functions for them."""
 
@@ -197,6 +202,8 @@ class Platform:
         hint = Hint(self._numbers, body, decode(body), now, now + delay_ms, name)
         hint.lost = self._faults.happens(self._weather.lost, "lost")
         self._hints.append(hint)
+        if len(self._hints) > FLOOD:
+            self._faults.on = False
         self._sent[hint.wakeup] = now
         return hint
 
