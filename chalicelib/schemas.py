@@ -233,21 +233,21 @@ def _amounts(body: bytes) -> dict[str, Any] | None:
 
 def _fault(detail: Any) -> Fault:
     field = str(detail["loc"][0]) if detail["loc"] else "body"
+    bounds = detail.get("ctx", {})
     messages = {
         "extra_forbidden": "unknown field",
         "missing": "is required",
-        "greater_than_equal": "must be {ge} or more",
+        "greater_than_equal": f"must be {bounds.get('ge')} or more",
         "bool_type": "must be true or false",
         "int_type": "must be a whole number, written without quotes or a fraction",
         "int_parsing_size": _LIMIT if field in _TIME_FIELDS else "is too large",
         "string_type": "must be a string",
-        "string_too_long": f"must have at most {MAX_URL_CHARACTERS} characters",
+        "string_too_long": f"must have at most {bounds.get('max_length')} characters",
         "model_type": "must be a JSON object",
     }
     if detail["type"] == "value_error":
         return Fault(field, str(detail["ctx"]["error"]))
-    message = messages.get(detail["type"], detail["msg"])
-    return Fault(field, message.format(**detail.get("ctx", {})))
+    return Fault(field, messages.get(detail["type"], detail["msg"]))
 
 
 def timer_status(timer: Timer, now: float) -> dict[str, Any]:

@@ -632,6 +632,12 @@ def test_a_page_of_long_urls_ends_early_and_links_to_the_rest(
     assert service.list(following.removeprefix("/timers")) == [2, 1]
 
 
+def test_what_is_too_long_is_told_its_own_limit(service: Service) -> None:
+    body = json.dumps({"cursor": "M" * 65}).encode()
+    (fault,) = assert_problem(service.ask("POST", "/timers/replay", body, JSON), 422)["errors"]
+    assert fault == {"field": "cursor", "message": "must have at most 64 characters"}
+
+
 # A policy of its own
 
 
@@ -804,6 +810,7 @@ def test_failed_timers_are_counted_before_they_are_replayed(service: Service) ->
         ({"per_second": 0}, "per_second"),
         ({"per_second": 10_001}, "per_second"),
         ({"cursor": "x"}, "cursor"),
+        ({"cursor": "M" * 65}, "cursor"),
         ({"failed_from": "yesterday"}, "failed_from"),
         ({"failed_from": "2026-01-01T00:00:00"}, "failed_from"),
         ({"failed_from": "20260101"}, "failed_from"),
