@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from chalicelib.dead_letters import DeadLetters, FailedTimers, Replayed
@@ -14,28 +12,6 @@ from tests.recording import RecordingStore, RecordingWaker
 
 TENANT = "default"
 URL = "http://h/a"
-
-
-@pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-def store(clock: HandClock) -> Iterator[RecordingStore]:
-    store = RecordingStore.recording(clock)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def waker(store: RecordingStore) -> RecordingWaker:
-    return RecordingWaker(store.log)
-
-
-@pytest.fixture
-def scheduling(store: RecordingStore, waker: RecordingWaker, clock: HandClock) -> Scheduling:
-    return Scheduling(store, waker, clock)
 
 
 @pytest.fixture

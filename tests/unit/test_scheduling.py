@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from chalicelib.embedded.store import SQLiteTimerStore
@@ -25,28 +23,6 @@ from tests.recording import FailingWaker, RecordingStore, RecordingWaker
 
 TENANT = "default"
 URL = "http://h/a"
-
-
-@pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-def store(clock: HandClock) -> Iterator[RecordingStore]:
-    store = RecordingStore.recording(clock)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def waker(store: RecordingStore) -> RecordingWaker:
-    return RecordingWaker(store.log)
-
-
-@pytest.fixture
-def scheduling(store: RecordingStore, waker: RecordingWaker, clock: HandClock) -> Scheduling:
-    return Scheduling(store, waker, clock)
 
 
 @pytest.fixture
