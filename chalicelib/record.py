@@ -69,7 +69,7 @@ def last_attempt(log: Sequence[Attempt]) -> Attempt | None:
 
 def encode(log: Log) -> str:
     """Return ``log`` as a store keeps it: some 25 bytes an attempt that was answered."""
-    return json.dumps([_fields(attempt) for attempt in log], separators=(",", ":"))
+    return _encode([_fields(attempt) for attempt in log])
 
 
 def decode(text: str | None) -> Log:
@@ -80,6 +80,7 @@ def decode(text: str | None) -> Log:
     return tuple(Attempt(**dict(zip(_FIELDS, entry, strict=False))) for entry in entries)
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _FIELDS = ("at", "late_ms", "took_ms", "status", "error", "notice")
 
