@@ -18,10 +18,11 @@ THREADS = 32
 
 def main() -> None:
     """Serve until SIGTERM."""
-    exit_with(int(sys.argv[1]))
     # Ctrl-C reaches the whole group, and granian starts a worker again that ended by it. Blocked,
-    # not ignored: granian sets handlers of its own, here and in its workers.
+    # not ignored: granian sets handlers of its own, here and in its workers. Before any thread is
+    # started, which would take the signal.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    exit_with(int(sys.argv[1]))
     settings = load()
     os.environ[PARENT] = str(os.getpid())
     Server(

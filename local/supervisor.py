@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -27,6 +28,7 @@ STOP_STARTING_S = 0.5
 """An API that never answered has nothing to finish, and its workers may not hear the signal yet."""
 
 STOP_FIRING_S = 8.0
+ASK_AGAIN_S = 1.0
 PORT_WAIT_S = 3.0
 """The children of a killed server keep its port for up to a second."""
 
@@ -41,7 +43,7 @@ class PortTaken(StartupError):
 
 
 @dataclass
-class _Child:
+class Child:
     """One process that is started again when it dies."""
 
     module: str
@@ -49,23 +51,32 @@ class _Child:
     started_at: float = field(default=0.0)
 
     def start(self) -> None:
+        """Start the process, which is told its parent."""
         self.started_at = time.monotonic()
         command = [sys.executable, "-m", self.module, str(os.getpid())]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     def exit_code(self) -> int | None:
+        """Return how the process ended; None while it runs, or when it was never started."""
         return self.process.poll() if self.process else None
 
-    def stop(self, patience_s: float) -> None:
-        """Ask the process to end; make it when ``patience_s`` seconds are over."""
+    def stop(self, patience_s: float) -> bool:
+        """Ask the process to end; kill it after ``patience_s`` seconds, which returns False.
+
+        It is asked again and again: once in hundreds of stops Python does not run the handler of
+        a signal before the next one comes (https://github.com/python/cpython/issues/98140).
+        """
         if self.process is None or self.process.poll() is not None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            return True
+        deadline = time.monotonic() + patience_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(min(ASK_AGAIN_S, left_s))
+                return True
+        self.process.kill()
+        self.process.wait()
+        return False
 
 
 class _Embedded:
@@ -114,8 +125,8 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._engine = (_Emulated if settings.engine == AWS else _Embedded)(settings)
-        self._firing = _Child(self._engine.module)
-        self._api = _Child("local.server")
+        self._firing = Child(self._engine.module)
+        self._api = Child("local.server")
         self._stopping = False
 
     def run(self) -> int:
@@ -127,15 +138,20 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         self._firing.start()
         self._api.start()
-        api_patience_s = STOP_STARTING_S
+        answered = False
         try:
-            if self._answers():
-                api_patience_s = STOP_API_S
+            answered = self._answers()
+            if answered:
                 print(_banner(self._settings, self._engine.place), flush=True)
             return self._watch()
         finally:
-            self._api.stop(api_patience_s)
-            self._firing.stop(STOP_FIRING_S)
+            self._stop(answered=answered)
+
+    def _stop(self, *, answered: bool) -> None:
+        api_patience_s = STOP_API_S if answered else STOP_STARTING_S
+        for child, patience_s in ((self._api, api_patience_s), (self._firing, STOP_FIRING_S)):
+            if not child.stop(patience_s) and answered:
+                print(f"webhook-timers: {child.module} did not end: killed", file=sys.stderr)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -152,7 +168,7 @@ class Supervisor:
         return os.EX_OK
 
     @staticmethod
-    def _start_again(child: _Child, code: int) -> None:
+    def _start_again(child: Child, code: int) -> None:
         print(f"webhook-timers: {child.module} ended ({code}); starting it again", file=sys.stderr)
         time.sleep(max(0.0, child.started_at + _RESTART_S - time.monotonic()))
         child.start()

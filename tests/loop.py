@@ -9,7 +9,7 @@ from typing import Any, ParamSpec
 
 P = ParamSpec("P")
 
-PATIENCE_S = 5.0
+PATIENCE_S = 15.0
 """How long a test waits for what must come; only a failing test waits that long."""
 
 

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -258,10 +257,3 @@ def _ps() -> list[Process]:
         for pid, parent, group, state, *command in rows
         if not state.startswith("Z")
     ]
-
-
-def gone_within(server: Server, patience_s: float) -> float | None:
-    """Return after how many seconds no process of ``server`` was left; None if one stayed."""
-    started = time.monotonic()
-    gone = eventually(lambda: not server.processes(), patience_s)
-    return time.monotonic() - started if gone else None

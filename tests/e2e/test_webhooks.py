@@ -125,14 +125,12 @@ def test_a_receiver_that_is_not_there_is_a_failed_attempt(impatient: Server) -> 
 def test_receivers_that_never_answer_delay_nobody_else(server: Server, receiver: Receiver) -> None:
     server.set_timers(200, receiver.url("hang"), 3)
     timer_id = server.set_timer(receiver.url("ok"), 3)
-    due_at = time.time() + 3  # the server's own due time is a little earlier
 
-    (arrival,) = receiver.wait_for(1, "/ok")
+    receiver.wait_for(1, "/ok")
     receiver.wait_for(200, "/hang")
-    assert arrival.at - due_at < 0.5
-    started = time.monotonic()
     assert eventually(lambda: timer_id in server.timers("fired"))
     assert server.set_timer(receiver.url("ok"), 0) > timer_id
     receiver.wait_for(2, "/ok")
-    assert time.monotonic() - started < 5
-    assert eventually(lambda: len(server.timers("pending")) == 200)
+    waiting = server.timers("pending").values()
+    assert len(waiting) == 200
+    assert not any(timer["attempts"] for timer in waiting), "they were waited for"

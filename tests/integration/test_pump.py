@@ -20,7 +20,7 @@ from chalicelib.settings import load
 from tests.clock import HandClock
 from tests.cloud import NAMES, VISIBILITY_S, Cloud
 
-PATIENCE_S = 10.0
+PATIENCE_S = 15.0
 
 
 def nothing(*_: object) -> None: ...

@@ -1,0 +1,87 @@
+"""What the supervisor does with a process that does not end when it is asked to."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local import supervisor
+from local.supervisor import Child
+
+PATIENCE_S = 15.0
+
+IGNORES = """
+import signal, time
+from pathlib import Path
+asked = []
+def handle(number, frame):
+    asked.append(number)
+    if len(asked) > {count}:
+        raise SystemExit(0)
+signal.signal(signal.SIGTERM, handle)
+Path({ready!r}).touch()
+while True:
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def child_that_ignores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[int], Child]]:
+    """Return a function that starts a process which misses so many signals."""
+    children = []
+
+    def start(count: int) -> Child:
+        ready = tmp_path / "ready"
+        (tmp_path / "deaf.py").write_text(IGNORES.format(count=count, ready=str(ready)))
+        child = Child("deaf")
+        child.start()
+        children.append(child)
+        deadline = time.monotonic() + PATIENCE_S
+        while not ready.exists():
+            assert time.monotonic() < deadline, "the process does not start"
+            time.sleep(0.01)
+        return child
+
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(supervisor, "ASK_AGAIN_S", 0.1)
+    yield start
+    for child in children:
+        child.stop(0)
+
+
+def test_a_process_that_misses_a_signal_is_asked_again(
+    child_that_ignores: Callable[[int], Child],
+) -> None:
+    child = child_that_ignores(2)
+
+    assert child.stop(PATIENCE_S)
+
+    assert child.exit_code() == 0
+
+
+def test_a_process_that_does_not_end_is_killed(
+    child_that_ignores: Callable[[int], Child],
+) -> None:
+    child = child_that_ignores(1_000_000)
+
+    assert not child.stop(0.3)
+
+    assert child.exit_code() == -signal.SIGKILL
+
+
+def test_a_process_that_has_ended_or_never_started_is_left_alone(
+    child_that_ignores: Callable[[int], Child],
+) -> None:
+    child = child_that_ignores(0)
+    assert child.stop(PATIENCE_S)
+
+    assert child.stop(0)
+    assert Child("never").stop(0)
+
+    assert child.exit_code() == 0
