@@ -56,7 +56,7 @@ secret: .venv ## Print a new signing secret; with STAGE=dev put it into that sta
 	@$(PYTHON) -m infra secret $(if $(filter command,$(origin STAGE)),$(STAGE)) $(if $(FINISH),--finish)
 
 test: .venv ## Run all tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 simulate: .venv ## Try to break delivery: seeded faults in virtual time (STORE=sqlite, dynamodb or embedded; HISTORIES=10000, SEED=1; BUGS=1 plants bugs)
 	@$(PYTHON) -m tests.simulation $(if $(STORE),--store $(STORE)) $(if $(HISTORIES),--histories $(HISTORIES)) $(if $(SEED),--seed $(SEED)) $(if $(BUGS),--bugs)
@@ -76,7 +76,7 @@ bench: .venv ## Measure this machine: requests per second, lateness, memory; pri
 	@$(PYTHON) -m bench
 
 clean: ## Remove what make made (not your timers)
-	rm -rf .venv .venv-emulator .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .chalice/deployments
+	rm -rf .venv .venv-emulator .venv-emulator.lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .chalice/deployments
 
 .PHONY: .venv
 .venv:

@@ -6,6 +6,7 @@ service ships.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -25,6 +26,7 @@ _PROJECT = Path(__file__).resolve().parent.parent
 _REQUIREMENTS = _PROJECT / "local" / "emulator-requirements.txt"
 _ENVIRONMENT = _PROJECT / ".venv-emulator"
 _STAMP = _ENVIRONMENT / ".requirements"
+_LOCK = _PROJECT / ".venv-emulator.lock"
 START_S = 20.0
 COMMAND = _ENVIRONMENT / "bin" / "ministack"
 
@@ -49,9 +51,17 @@ def main() -> NoReturn:
 
 def install() -> None:
     """Make the emulator's environment, unless it is there. Raises ``StartupError``."""
-    wanted = _REQUIREMENTS.read_text()
-    if COMMAND.exists() and _STAMP.exists() and _STAMP.read_text() == wanted:
-        return
+    with _LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would delete what the other makes
+        if not _installed():
+            _install()
+
+
+def _installed() -> bool:
+    return COMMAND.exists() and _STAMP.exists() and _STAMP.read_text() == _REQUIREMENTS.read_text()
+
+
+def _install() -> None:
     print("Setting up .venv-emulator (once)", file=sys.stderr, flush=True)
     shutil.rmtree(_ENVIRONMENT, ignore_errors=True)
     pip = [str(_ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet"]
@@ -64,7 +74,7 @@ def install() -> None:
         )
     except (OSError, subprocess.CalledProcessError) as error:
         raise StartupError(f"the emulator cannot be installed: {error}") from error
-    _STAMP.write_text(wanted)
+    _STAMP.write_text(_REQUIREMENTS.read_text())
 
 
 class Emulator:
