@@ -292,7 +292,11 @@ class Ledger:
         lease = Lease(
             token=claim.token, until=claim.lease_until, taken_at=self._hub.now, now=claim.now
         )
-        self._promise(timer.tenant, timer.id).leases.append(lease)
+        promise = self._promise(timer.tenant, timer.id)
+        for earlier in promise.leases:
+            if earlier.until <= claim.now:  # and stays over, when the clock is put back
+                earlier.until = -math.inf
+        promise.leases.append(lease)
         if self._hub.current is not None:
             doing(self._hub.current).lease = lease
 
