@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -43,6 +44,8 @@ _AWS = (
     *("api.amazonwebservices.com.cn", "api.amazonwebservices.eu"),
 )
 """The domains of AWS's endpoints, for IPv4 and for both, in all partitions open to the public."""
+
+_PREFIX = "TIMERS_"
 
 MAX_NEAR_S = 900
 """The longest ``DelaySeconds`` of an SQS message: what is further away gets a schedule."""
@@ -99,6 +102,9 @@ def load(
 ) -> Settings:
     """Read the settings from ``environment``. Raises ``InvalidSettings`` naming the variable.
 
+    A variable that looks like a setting and is none is refused too: misspelt, it would quietly
+    leave webhooks unsigned, say.
+
     ``arguments`` is this process's command line, which tells whether it is one of Chalice's.
     """
     in_lambda = bool(environment.get("AWS_LAMBDA_FUNCTION_NAME"))
@@ -111,7 +117,7 @@ def load(
     auth = read.choice("TIMERS_AUTH", KEYS if in_lambda or builds else OPEN, (OPEN, KEYS))
     # Whoever may call without a key sits at this machine; who has one may be anybody's tenant.
     at_home = (auth == OPEN and not in_lambda) or (engine == AWS and _is_emulator(emulator))
-    return Settings(
+    settings = Settings(
         engine=engine,
         stage=stage,
         auth=auth,
@@ -135,6 +141,8 @@ def load(
         in_lambda=in_lambda,
         max_in_flight=read.whole("TIMERS_MAX_IN_FLIGHT", 10_000, 1, 1_000_000),
     )
+    read.refuse_others()
+    return settings
 
 
 def chalice_command(
@@ -175,8 +183,18 @@ class _Reader:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
+        self._names: set[str] = set()
+
+    def refuse_others(self) -> None:
+        """Raise ``InvalidSettings`` if a variable of ours is set that was not read."""
+        for name, value in sorted(self._environment.items()):
+            if value and name.startswith(_PREFIX) and name not in self._names:
+                near = get_close_matches(name, sorted(self._names), 1, cutoff=0.8)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise InvalidSettings(f"{name}: there is no such setting{hint}")
 
     def text(self, name: str, default: str) -> str:
+        self._names.add(name)
         return self._environment.get(name) or default
 
     def folder(self, name: str, default: str) -> Path:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 
-PARENT = "TIMERS_PARENT_PID"
+PARENT = "WEBHOOK_TIMERS_PARENT_PID"
 POLL_S = 0.2
 
 

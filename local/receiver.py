@@ -1,7 +1,7 @@
 """A receiver to try timers with: prints every webhook that arrives, and how late it was.
 
 A webhook does not carry its due time, so the timer service is asked for it once the webhook has
-been answered: on this machine, or wherever ``TIMERS_URL`` says.
+been answered: on this machine, or wherever ``SERVICE_URL`` says.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main() -> int:
         print(USAGE, file=sys.stderr)
         return os.EX_USAGE
     try:
-        service = os.environ.get("TIMERS_URL") or f"http://{HOST}:{load().port}"
+        service = os.environ.get("SERVICE_URL") or f"http://{HOST}:{load().port}"
         receiver = Receiver(port)
     except StartupError as error:
         print(f"receiver: {error.detail}", file=sys.stderr)

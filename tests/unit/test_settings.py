@@ -133,6 +133,21 @@ def test_an_impossible_value_is_refused_by_name_and_value(name: str, value: str)
         load({name: value})
 
 
+def test_a_setting_that_does_not_exist_is_refused_with_the_one_that_was_meant() -> None:
+    with pytest.raises(InvalidSettings) as misspelt:
+        load({"TIMERS_SIGNING_SECRET": "whsec_c2VjcmV0"})
+    assert str(misspelt.value) == (
+        "TIMERS_SIGNING_SECRET: there is no such setting; did you mean TIMERS_SIGNING_SECRETS?"
+    )
+    with pytest.raises(InvalidSettings) as unlike:
+        load({"TIMERS_XYZZY": "1"})
+    assert str(unlike.value) == "TIMERS_XYZZY: there is no such setting"
+
+
+def test_what_is_empty_or_of_others_is_no_setting() -> None:
+    assert load({"TIMERS_XYZZY": "", "MY_TIMERS_XYZZY": "1", "TIMERSX": "1"}) == load({})
+
+
 @pytest.mark.parametrize("delays", ["5,-1", "5,nan", "5,inf", "5,x", "5 6"])
 def test_one_impossible_retry_delay_is_refused(delays: str) -> None:
     with pytest.raises(InvalidSettings, match="TIMERS_RETRY_DELAYS"):
