@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -187,11 +186,15 @@ class _Reader:
 
     def refuse_others(self) -> None:
         """Raise ``InvalidSettings`` if a variable of ours is set that was not read."""
-        for name, value in sorted(self._environment.items()):
-            if value and name.startswith(_PREFIX) and name not in self._names:
-                near = get_close_matches(name, sorted(self._names), 1, cutoff=0.8)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                raise InvalidSettings(f"{name}: there is no such setting{hint}")
+        for name in sorted(self._environment.keys() - self._names):
+            if name.startswith(_PREFIX) and self._environment[name]:
+                raise InvalidSettings(f"{name}: there is no such setting{self._hint(name)}")
+
+    def _hint(self, name: str) -> str:
+        from difflib import get_close_matches  # here: no cold start pays for it
+
+        near = get_close_matches(name, sorted(self._names), 1, cutoff=0.8)
+        return f"; did you mean {near[0]}?" if near else ""
 
     def text(self, name: str, default: str) -> str:
         self._names.add(name)

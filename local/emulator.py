@@ -51,30 +51,33 @@ def main() -> NoReturn:
 
 def install() -> None:
     """Make the emulator's environment, unless it is there. Raises ``StartupError``."""
-    with _LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would delete what the other makes
-        if not _installed():
-            _install()
+    wanted = _REQUIREMENTS.read_text()
+    if _has(wanted):
+        return
+    try:
+        with _LOCK.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would delete what the other makes
+            if not _has(wanted):
+                _make(wanted)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise StartupError(f"the emulator cannot be installed: {error}") from error
 
 
-def _installed() -> bool:
-    return COMMAND.exists() and _STAMP.exists() and _STAMP.read_text() == _REQUIREMENTS.read_text()
+def _has(wanted: str) -> bool:
+    return COMMAND.exists() and _STAMP.exists() and _STAMP.read_text() == wanted
 
 
-def _install() -> None:
+def _make(wanted: str) -> None:
     print("Setting up .venv-emulator (once)", file=sys.stderr, flush=True)
     shutil.rmtree(_ENVIRONMENT, ignore_errors=True)
     pip = [str(_ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-    try:
-        subprocess.run([sys.executable, "-m", "venv", _ENVIRONMENT], check=True)
-        subprocess.run(
-            [*pip, "--disable-pip-version-check", "-r", _REQUIREMENTS],
-            check=True,
-            stdout=sys.stderr,
-        )
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise StartupError(f"the emulator cannot be installed: {error}") from error
-    _STAMP.write_text(_REQUIREMENTS.read_text())
+    subprocess.run([sys.executable, "-m", "venv", _ENVIRONMENT], check=True)
+    subprocess.run(
+        [*pip, "--disable-pip-version-check", "-r", _REQUIREMENTS],
+        check=True,
+        stdout=sys.stderr,
+    )
+    _STAMP.write_text(wanted)
 
 
 class Emulator:

@@ -63,8 +63,9 @@ class Child:
     def stop(self, patience_s: float) -> bool:
         """Ask the process to end; kill it after ``patience_s`` seconds, which returns False.
 
-        It is asked again and again: once in hundreds of stops Python does not run the handler of
-        a signal before the next one comes (https://github.com/python/cpython/issues/98140).
+        It is asked again and again: in about one of 700 stops under load granian's process did
+        not act on the first signal. Python has such a fault, which may be it
+        (https://github.com/python/cpython/issues/98140).
         """
         if self.process is None or self.process.poll() is not None:
             return True
