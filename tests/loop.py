@@ -7,10 +7,9 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec
 
-P = ParamSpec("P")
+from tests.waiting import PATIENCE_S
 
-PATIENCE_S = 15.0
-"""How long a test waits for what must come; only a failing test waits that long."""
+P = ParamSpec("P")
 
 
 def on_a_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:

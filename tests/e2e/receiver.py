@@ -12,24 +12,13 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from tests.waiting import PATIENCE_S, eventually
+
 T = TypeVar("T")
-
-PATIENCE_S = 15.0
-"""How long a test waits for what must happen: machines that run tests can be very slow."""
-
-
-def eventually(condition: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
-    """Return the first true result of ``condition``, or its last one when patience ends."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        result = condition()
-        if result or time.monotonic() >= deadline:
-            return result
-        time.sleep(0.02)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import pytest
 
 from tests.e2e.conftest import MakeServer
 from tests.e2e.raw import RawAnswer, conversation
-from tests.e2e.receiver import PATIENCE_S, Receiver
+from tests.e2e.receiver import Receiver
 from tests.e2e.server import PROJECT, Server
 from tests.e2e.test_chalice_local import FIXED, project
+from tests.waiting import PATIENCE_S
 
 __all__ = ["project"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import MakeServer
-from tests.e2e.receiver import eventually
 from tests.e2e.server import Server
+from tests.waiting import eventually
 
 
 def refusal(server: Server) -> str:

@@ -8,8 +8,9 @@ import time
 import pytest
 
 from tests.e2e.conftest import MakeServer
-from tests.e2e.receiver import Receiver, eventually
+from tests.e2e.receiver import Receiver
 from tests.e2e.server import Server
+from tests.waiting import eventually
 
 
 @pytest.mark.parametrize(

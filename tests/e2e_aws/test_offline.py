@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from local.emulator import Emulator
-from tests.e2e.receiver import Receiver, eventually
+from tests.e2e.receiver import Receiver
 from tests.e2e.server import Server
 from tests.e2e_aws.conftest import MakeAwsServer
 from tests.e2e_aws.stage import Stage
+from tests.waiting import eventually
 
 NEAR_S = 4
 GRACE_AND_TICK_S = 7.0

@@ -24,10 +24,11 @@ from infra.errors import DeployError
 from infra.keys import callers, first_key
 from infra.package import TEMPLATE_FILE, ZIP_FILE, package
 from local.emulator import Emulator
-from tests.e2e.receiver import Receiver, eventually
+from tests.e2e.receiver import Receiver
 from tests.e2e.server import Answer, Client, free_port
 from tests.e2e_aws.conftest import skip_offline
 from tests.e2e_aws.stage import Stage
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="the libraries in a package are those of Lambda: Linux"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,18 +18,10 @@ from chalicelib.errors import InvalidSettings, StartupError, Unavailable
 from chalicelib.settings import load
 from tests.clock import HandClock
 from tests.cloud import NAMES, VISIBILITY_S, Cloud
-
-PATIENCE_S = 15.0
+from tests.waiting import PATIENCE_S, eventually
 
 
 def nothing(*_: object) -> None: ...
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "what must come did not come"
-        time.sleep(0.005)
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +61,7 @@ def test_what_was_delivered_is_deleted(cloud: Cloud, clock: HandClock) -> None:
     put(cloud, *"abcdefghijkl")
 
     with running(cloud, deliver=delivered.extend):
-        until(lambda: len(delivered) == 12)
+        assert eventually(lambda: len(delivered) == 12)
 
     clock.advance(VISIBILITY_S * 1000 + 1)
     assert cloud.receive() == []
@@ -89,7 +80,7 @@ def test_a_batch_that_fails_stays_on_the_queue(
 
     put(cloud, "a")
     with running(cloud, deliver=fail):
-        until(lambda: seen)
+        assert eventually(lambda: seen)
 
     assert cloud.receive() == []
     clock.advance(VISIBILITY_S * 1000 + 1)
@@ -107,10 +98,10 @@ def test_a_batch_that_takes_its_time_holds_up_no_other(cloud: Cloud, clock: Hand
 
     with running(cloud, deliver=deliver):
         put(cloud, "slow")
-        until(lambda: cloud.waker.backlog() == 0)
+        assert eventually(lambda: cloud.waker.backlog() == 0)
         clock.advance(1)
         put(cloud, "quick")
-        until(lambda: delivered == ["quick"])
+        assert eventually(lambda: delivered == ["quick"])
         released.set()
 
     assert delivered == ["quick", "slow"]
@@ -120,12 +111,12 @@ def test_a_queue_that_cannot_be_read_for_a_while_is_read_again(cloud: Cloud) -> 
     delivered: list[str] = []
     put(cloud, "a")
     with running(cloud, deliver=delivered.extend):
-        until(lambda: delivered)
+        assert eventually(lambda: delivered)
         cloud.fail("ReceiveMessage")
-        until(lambda: cloud.calls)
+        assert eventually(lambda: cloud.calls)
         put(cloud, "b")
         cloud.heal()
-        until(lambda: delivered == ["a", "b"])
+        assert eventually(lambda: delivered == ["a", "b"])
 
 
 def test_it_sweeps_on_every_tick_and_makes_again_what_the_sweep_misses(cloud: Cloud) -> None:
@@ -138,7 +129,7 @@ def test_it_sweeps_on_every_tick_and_makes_again_what_the_sweep_misses(cloud: Cl
             raise Unavailable("There is no table.")
 
     with running(cloud, sweep=sweep, prepare=lambda: made.append(True)):
-        until(lambda: len(sweeps) >= 4)
+        assert eventually(lambda: len(sweeps) >= 4)
 
     assert len(made) == 2  # at the start, and after the sweep that failed
 
@@ -168,7 +159,7 @@ def test_an_emulator_may_take_a_moment_to_get_ready(
 
     put(cloud, "a")
     with running(cloud, prepare=prepare, deliver=delivered.extend):
-        until(lambda: delivered)
+        assert eventually(lambda: delivered)
 
 
 # Where the clients point

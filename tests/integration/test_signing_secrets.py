@@ -27,7 +27,7 @@ from chalicelib.timer import Status
 from tests.clock import HandClock
 from tests.cloud import NAMES, Cloud, HandSender
 from tests.factories import DUE, TENANT, set_timer
-from tests.loop import PATIENCE_S
+from tests.waiting import PATIENCE_S
 
 OLD, NEW = b"o" * 32, b"n" * 32
 MALFORMED = [" ", "secret", f"{PREFIX}c2hvcnQ=", f"{write_secret(OLD)} {PREFIX}é"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +10,7 @@ import pytest
 
 from local import supervisor
 from local.supervisor import Child
-
-PATIENCE_S = 15.0
+from tests.waiting import PATIENCE_S, eventually
 
 IGNORES = """
 import signal, time
@@ -42,10 +40,7 @@ def child_that_ignores(
         child = Child("deaf")
         child.start()
         children.append(child)
-        deadline = time.monotonic() + PATIENCE_S
-        while not ready.exists():
-            assert time.monotonic() < deadline, "the process does not start"
-            time.sleep(0.01)
+        assert eventually(ready.exists), "the process does not start"
         return child
 
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
