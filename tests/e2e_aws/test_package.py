@@ -41,6 +41,7 @@ LEASE_S = 12.0
 """What a send timeout of a second makes of the lease, and so of the sweeper's grace."""
 
 PATIENCE_S = 60.0
+ON_TIME_S = 2.5
 
 EVERY_MINUTE = {
     "version": "0",
@@ -155,11 +156,12 @@ def stage(emulator: Emulator, api: Api) -> Stage:
 def test_a_near_timer_fires_from_lambda(api: Api, receiver: Receiver, secret: str) -> None:
     before = time.time()
     timer_id = api.set_timer(receiver.url("ok/path?key=v"), 2)
+    last_set = time.time()
 
     assert api.time_left(timer_id) in (1, 2)
     (arrival,) = receiver.wait_for(1)
     assert arrival.request_line == f"POST /ok/path/{timer_id}?key=v HTTP/1.1"
-    assert arrival.at >= before + 2
+    assert before + 2 <= arrival.at <= last_set + 2 + ON_TIME_S
     assert arrival.body == b""
     assert arrival.header("webhook-id")
     Webhook(secret).verify(arrival.body, dict(arrival.headers), json_parse=False)
@@ -241,11 +243,16 @@ def test_far_timers_go_from_scheduler_over_the_webhook_function_to_the_queue(
     before = time.time()
     count, seconds = 6, NEAR_S + 1
     ids = [api.set_timer(receiver.url("ok"), seconds) for _ in range(count)]
+    last_set = time.time()
     assert (stage.schedules(), stage.messages()) == (count, 0)
 
     arrivals = receiver.wait_for(count, patience_s=seconds + PATIENCE_S)
 
     assert min(arrival.at for arrival in arrivals) >= before + seconds
+    # Schedules come up to ten seconds late here, and those only little ahead of time are late
+    # then; the others have the exact rest of their time from the queue.
+    on_time = [each for each in arrivals if each.at <= last_set + seconds + ON_TIME_S]
+    assert on_time
     assert set(receiver.counts().values()) == {1}
     assert eventually(lambda: {api.status(timer_id) for timer_id in ids} == {"fired"})
     assert stage.schedules() == 0
@@ -288,7 +295,7 @@ def test_a_failed_webhook_is_tried_again(api: Api, receiver: Receiver) -> None:
 
     first, second = receiver.wait_for(2, patience_s=PATIENCE_S)
 
-    assert second.at - first.at >= 5
+    assert 5 <= second.at - first.at <= 5.5 + ON_TIME_S
     assert first.header("webhook-id") == second.header("webhook-id")
     assert eventually(lambda: api.status(timer_id) == "fired")
 
