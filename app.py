@@ -9,9 +9,10 @@ from typing import Any
 
 from chalice.app import Chalice, Request, Response
 
-from chalicelib import rest, wiring
+from chalicelib import wiring
 from chalicelib.functions import authorizer, functions
-from chalicelib.schemas import (
+from chalicelib.rest import http as rest
+from chalicelib.rest.schemas import (
     MoveTimer,
     ReplayTimers,
     SetTimer,

@@ -19,7 +19,7 @@ from bench.figures import BenchError, progress
 from bench.lateness import await_arrivals, lateness
 from bench.server import free_port, running
 from bench.sink import Sink
-from chalicelib.errors import StartupError
+from chalicelib.domain.errors import StartupError
 from local.emulator import Emulator
 
 COUNT = 1_000

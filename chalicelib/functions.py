@@ -1,4 +1,4 @@
-"""The Lambda functions beside the API: tell who calls, deliver wake-ups, sweep up what was missed.
+"""The Lambda functions beside the API: authorize a caller, deliver wake-ups, sweep.
 
 Their Lambdas import neither app.py nor pydantic. A wake-up is only a hint, so every function may
 run twice, late, or side by side with itself.
@@ -7,22 +7,33 @@ run twice, late, or side by side with itself.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
-from chalice.app import AuthRequest, AuthResponse, Blueprint, Rate, SQSEvent
+from chalice.app import (
+    AuthRequest,
+    AuthResponse,
+    Blueprint,
+    ChaliceAuthorizer,
+    EventSourceHandler,
+    Rate,
+    SQSEvent,
+)
 
-from chalicelib import wiring
+from chalicelib import bootstrap
 from chalicelib.aws import message
-from chalicelib.callers import KEPT_S
-from chalicelib.errors import Unauthorized, Unavailable
-from chalicelib.ports import Metric
-from chalicelib.timer import DEFAULT_TENANT
+from chalicelib.aws.names import Names
+from chalicelib.domain.errors import Unauthorized, Unavailable
+from chalicelib.domain.timer import DEFAULT_TENANT
+from chalicelib.service.api_keys import AUTHORIZER_CACHE_TTL_S, ApiKeys
+from chalicelib.service.delivery import Delivery
+from chalicelib.service.ports import Meter, Metric, Observe
+from chalicelib.service.sweep import Sweeper
 
 log = logging.getLogger(__name__)
 
 BATCH_SIZE = 10
 
-DENIED = {
+DENY_ALL = {
     "principalId": "nobody",
     "policyDocument": {
         "Version": "2012-10-17",
@@ -30,64 +41,131 @@ DENIED = {
     },
 }
 
-functions = Blueprint(__name__)
+
+class UseCases(Protocol):
+    """The use cases that the functions call; ``bootstrap.Service`` has them."""
+
+    @property
+    def api_keys(self) -> ApiKeys:
+        """Who calls."""
+
+    @property
+    def delivery(self) -> Delivery:
+        """Deliver wake-ups."""
+
+    @property
+    def sweeper(self) -> Sweeper:
+        """Find timers whose wake-up was lost."""
+
+    @property
+    def meter(self) -> Meter:
+        """Count."""
+
+    @property
+    def observe(self) -> Observe:
+        """Log and count what one invocation does."""
 
 
-@functions.authorizer(name="authorizer", ttl_seconds=KEPT_S)
-def authorizer(request: AuthRequest) -> AuthResponse | dict[str, Any]:
-    """Tell the gateway whose key a request carries, in ``context.tenant``.
+class _Handlers:
+    """What each function does with an event."""
 
-    The answer is for all routes: the gateway keeps it for the key, whatever path it was asked
-    for. A key that is not known is denied and not raised upon: a raised error would be a failed
-    invocation with a stack trace, and anybody could fill the log and set off the alarms.
-    Raises ``Unavailable``: the key may be good, so that is no denial, and is not kept.
+    def __init__(self, service: UseCases, *, refuse_in_api: bool) -> None:
+        self._service = service
+        self._refuse_in_api = refuse_in_api
+
+    def authorizer(self, request: AuthRequest) -> AuthResponse | dict[str, Any]:
+        """Tell API Gateway whose key a request carries, in ``context.tenant``.
+
+        The policy covers all routes, because the gateway caches it for the key whatever path was
+        asked for. An unknown key is denied rather than raised: a raised error is a failed
+        invocation with a stack trace, so anybody could fill the log and set off the alarms.
+
+        Raises ``Unavailable`` when keys cannot be looked up. The key may be good, so this is no
+        denial, and the gateway does not cache it.
+        """
+        try:
+            tenant = self._service.api_keys.tenant_of(request.token)
+        except (Unauthorized, Unavailable) as error:
+            if self._refuse_in_api:
+                return AuthResponse(["*"], principal_id="nobody", context={"refused": error.code})
+            if isinstance(error, Unavailable):
+                raise
+            return DENY_ALL
+        return AuthResponse(["*"], principal_id=tenant, context={"tenant": tenant})
+
+    def webhook(self, event: Any, context: Any) -> dict[str, Any]:
+        """Deliver one timer if it is due; queue the exact rest of its delay if it is not.
+
+        EventBridge Scheduler sends a wake-up. An operator may send ``{"id": 1}``, with a
+        ``tenant`` where it is not the default one.
+        """
+        with self._service.observe(context):
+            delivery = self._service.delivery
+            if isinstance(event, dict) and type(event.get("id")) is int:
+                attempt = delivery.wake_or_deliver(event.get("tenant", DEFAULT_TENANT), event["id"])
+            else:
+                attempt = delivery.deliver(message.read(event))
+            return {"status": attempt.status, "error": attempt.error} if attempt else {}
+
+    def webhook_queue(self, event: SQSEvent) -> None:
+        """Deliver a batch of wake-ups side by side.
+
+        A wake-up that cannot be delivered now goes back as a new message. The batch fails only if
+        some wake-up could be neither delivered nor put back.
+        """
+        with self._service.observe(event.context):
+            wakeups = message.decode_all((record.body for record in event), self._service.meter)
+            self._service.delivery.deliver_all(wakeups)
+
+    def sweeper(self, event: Any) -> dict[str, Any]:
+        """Queue a wake-up for every timer that was missed."""
+        with self._service.observe(event.context):
+            swept = self._service.sweeper.sweep()
+            self._service.meter(Metric.SWEPT, swept.sent)
+            self._service.meter(Metric.OVERDUE_MS, swept.overdue)
+            log.info("swept: %s sent, finished: %s", swept.sent, swept.finished)
+            return {"sent": swept.sent, "finished": swept.finished}
+
+
+class Functions(NamedTuple):
+    """The functions as Chalice knows them, and the blueprint that adds them to an app."""
+
+    blueprint: Blueprint
+    authorizer: ChaliceAuthorizer
+    webhook: EventSourceHandler
+    webhook_queue: EventSourceHandler
+    sweeper: EventSourceHandler
+
+
+def create_functions(service: UseCases, names: Names, *, refuse_in_api: bool = False) -> Functions:
+    """Return the functions on ``service``, for the stage whose resources have ``names``.
+
+    ``refuse_in_api`` is for ``chalice local``: its gateway answers 403 to a denial and drops the
+    connection on an error, so the authorizer lets the request through and the API refuses it.
     """
-    try:
-        tenant = wiring.callers().tenant_of(request.token)
-    except (Unauthorized, Unavailable) as error:
-        if wiring.under_chalice_local():
-            # Its gateway makes 403 of a denial and hangs up on errors: the API refuses instead.
-            return AuthResponse(["*"], principal_id="nobody", context={"refused": error.code})
-        if isinstance(error, Unavailable):
-            raise
-        return DENIED
-    return AuthResponse(["*"], principal_id=tenant, context={"tenant": tenant})
+    blueprint = Blueprint(__name__)
+    handlers = _Handlers(service, refuse_in_api=refuse_in_api)
+    # Chalice names a deployed function's handler after the Python function: these names are
+    # module attributes below.
+    return Functions(
+        blueprint=blueprint,
+        authorizer=blueprint.authorizer(AUTHORIZER_CACHE_TTL_S, name="authorizer")(
+            handlers.authorizer
+        ),
+        webhook=blueprint.lambda_function("webhook")(handlers.webhook),
+        webhook_queue=blueprint.on_sqs_message(names.queue, BATCH_SIZE, "webhook_queue")(
+            handlers.webhook_queue
+        ),
+        sweeper=blueprint.schedule(Rate(1, Rate.MINUTES), "sweeper")(handlers.sweeper),
+    )
 
 
-@functions.lambda_function(name="webhook")
-def webhook(event: Any, context: Any) -> dict[str, Any]:
-    """Deliver one timer if it is due, queue the exact rest of its time if it is not.
-
-    EventBridge Scheduler sends a wake-up; an operator may send ``{"id": 1}``, with a ``tenant``
-    where it is not the default one.
-    """
-    with wiring.observed(context):
-        delivery = wiring.delivery()
-        if isinstance(event, dict) and type(event.get("id")) is int:
-            outcome = delivery.wake_or_deliver(event.get("tenant", DEFAULT_TENANT), event["id"])
-        else:
-            outcome = delivery.deliver(message.read(event))
-        return {"status": outcome.status, "error": outcome.error} if outcome else {}
-
-
-@functions.on_sqs_message(queue=wiring.names().queue, batch_size=BATCH_SIZE, name="webhook_queue")
-def webhook_queue(event: SQSEvent) -> None:
-    """Deliver a batch of wake-ups side by side.
-
-    What cannot be delivered now goes back as a new message; the batch fails only if not even
-    that could be done.
-    """
-    with wiring.observed(event.context):
-        bodies = [record.body for record in event]
-        wiring.delivery().deliver_all(message.decode_all(bodies, wiring.meter()))
-
-
-@functions.schedule(Rate(1, Rate.MINUTES), name="sweeper")
-def sweeper(event: Any) -> dict[str, Any]:
-    """Put what was missed on the queue."""
-    with wiring.observed(event.context):
-        swept = wiring.sweeper().sweep()
-        wiring.meter()(Metric.SWEPT, swept.sent)
-        wiring.meter()(Metric.OVERDUE_MS, swept.overdue)
-        log.info("swept: %s sent, finished: %s", swept.sent, swept.finished)
-        return {"sent": swept.sent, "finished": swept.finished}
+functions = create_functions(
+    bootstrap.service(),
+    Names(bootstrap.service().settings.stage),
+    refuse_in_api=bootstrap.service().settings.under_chalice_local,
+)
+authorizer = functions.authorizer
+webhook = functions.webhook
+webhook_queue = functions.webhook_queue
+sweeper = functions.sweeper

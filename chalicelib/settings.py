@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from chalicelib.errors import InvalidSettings
-from chalicelib.guard import Guard, Network
-from chalicelib.rate import Rate
-from chalicelib.retry import DEFAULT_DELAYS
-from chalicelib.signing import read_secrets
+from chalicelib.domain.errors import InvalidSettings
+from chalicelib.domain.rate import Rate
+from chalicelib.domain.retry import DEFAULT_DELAYS
+from chalicelib.domain.signing import read_secrets
+from chalicelib.domain.ssrf_guard import Guard, Network
 
 T = TypeVar("T")
 
@@ -76,6 +76,7 @@ class Settings:
     signing_keys: tuple[bytes, ...] = field(repr=False)
     emulator: str
     in_lambda: bool
+    under_chalice_local: bool
 
     @property
     def lease_ms(self) -> int:
@@ -87,7 +88,7 @@ class Settings:
         """Whether a caller must show a key."""
         return self.auth == KEYS
 
-    def refuse_strangers(self, host: str) -> None:
+    def require_loopback_without_keys(self, host: str) -> None:
         """Raise ``InvalidSettings`` if ``host``, listened on, lets others in without a key."""
         if not self.needs_key and not is_loopback(host):
             raise InvalidSettings(
@@ -138,9 +139,10 @@ def load(
         signing_keys=read.keys("TIMERS_SIGNING_SECRETS", "TIMERS_SIGNING_SECRETS_FILE"),
         emulator=emulator,
         in_lambda=in_lambda,
+        under_chalice_local=chalice_command(environment, arguments) == LOCAL,
         max_in_flight=read.whole("TIMERS_MAX_IN_FLIGHT", 10_000, 1, 1_000_000),
     )
-    read.refuse_others()
+    read.reject_unknown_variables()
     return settings
 
 
@@ -184,7 +186,7 @@ class _Reader:
         self._environment = environment
         self._names: set[str] = set()
 
-    def refuse_others(self) -> None:
+    def reject_unknown_variables(self) -> None:
         """Raise ``InvalidSettings`` if a variable of ours is set that was not read."""
         for name in sorted(self._environment.keys() - self._names):
             if name.startswith(_PREFIX) and self._environment[name]:

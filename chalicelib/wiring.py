@@ -17,22 +17,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.attempt import Policy
 from chalicelib.aws.names import Names
-from chalicelib.callers import Callers
-from chalicelib.dead_letters import DeadLetters
-from chalicelib.delivery import Delivery, World
-from chalicelib.errors import StartupError
-from chalicelib.ports import KeyStore, Meter, TimerStore, Waker, unmetered
-from chalicelib.retry import attempts_allowed
-from chalicelib.scheduling import Scheduling
+from chalicelib.domain.errors import StartupError
+from chalicelib.domain.retry import attempts_allowed
+from chalicelib.service.api_keys import ApiKeys
+from chalicelib.service.attempt import Policy
+from chalicelib.service.dead_letters import DeadLetters
+from chalicelib.service.delivery import Delivery, Effects
+from chalicelib.service.ports import ApiKeyStore, Meter, TimerStore, Waker, unmetered
+from chalicelib.service.sweep import Sweeper
+from chalicelib.service.timers import Timers
 from chalicelib.settings import AWS, LOCAL, Settings, chalice_command, load
-from chalicelib.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from chalicelib.aws.telemetry import Telemetry
-    from chalicelib.aws.waker import AwsWaker
-    from chalicelib.schemas import Limits
+    from chalicelib.aws.wakeups import AwsWaker
+    from chalicelib.rest.schemas import Limits
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +65,10 @@ def names() -> Names:
 
 
 @functools.lru_cache(maxsize=1)
-def scheduling() -> Scheduling:
+def scheduling() -> Timers:
     """Return the use cases of the API on the engine that is set."""
     on_aws = settings().engine == AWS
-    return Scheduling(
+    return Timers(
         _store(),
         _waker(),
         wall_clock,
@@ -88,8 +88,8 @@ def dead_letters() -> DeadLetters:
 def _store() -> TimerStore:
     if settings().engine == AWS:
         return _aws_store()
-    from chalicelib.embedded.client import RemoteTimerStore
     from chalicelib.embedded.folder import DataFolder
+    from chalicelib.embedded.ipc.client import RemoteTimerStore
 
     return RemoteTimerStore(DataFolder(settings().data_dir))
 
@@ -104,7 +104,7 @@ def _waker() -> Waker:
 
 def limits() -> Limits:
     """Return how far the policy of one timer may go."""
-    from chalicelib.schemas import Limits
+    from chalicelib.rest.schemas import Limits
 
     current = settings()
     return Limits(
@@ -115,21 +115,21 @@ def limits() -> Limits:
 
 
 @functools.lru_cache(maxsize=1)
-def callers() -> Callers:
+def callers() -> ApiKeys:
     """Return the use cases of keys on the engine that is set."""
-    return Callers(_key_store(), wall_clock, secrets.token_bytes)
+    return ApiKeys(_key_store(), wall_clock, secrets.token_bytes)
 
 
-def _key_store() -> KeyStore:
+def _key_store() -> ApiKeyStore:
     if settings().engine == AWS:
         from chalicelib.aws import clients
-        from chalicelib.aws.keys import DynamoDBKeyStore
+        from chalicelib.aws.dynamodb.api_keys import DynamoDBApiKeyStore
 
-        return DynamoDBKeyStore(clients.dynamodb(), names().table)
+        return DynamoDBApiKeyStore(clients.dynamodb(), names().table)
+    from chalicelib.embedded.api_keys import SQLiteApiKeyStore
     from chalicelib.embedded.folder import DataFolder
-    from chalicelib.embedded.keys import SQLiteKeyStore
 
-    return SQLiteKeyStore(DataFolder(settings().data_dir))
+    return SQLiteApiKeyStore(DataFolder(settings().data_dir))
 
 
 @functools.lru_cache(maxsize=1)
@@ -147,7 +147,7 @@ def delivery() -> Delivery:
             retry_delays_s=current.retry_delays_s,
             signing_keys=_signing_keys(current),
         ),
-        World(
+        Effects(
             clock=wall_clock,
             sleep=time.sleep,
             random=random.random,
@@ -175,10 +175,10 @@ def sweeper() -> Sweeper:
 
 def _sweeper(grace_ms: int) -> Sweeper:
     from chalicelib.aws import clients
-    from chalicelib.aws.missed import DueIndex
+    from chalicelib.aws.dynamodb.due_index import DynamoDBDueIndex
 
     return Sweeper(
-        DueIndex(clients.dynamodb(), names().table),
+        DynamoDBDueIndex(clients.dynamodb(), names().table),
         _aws_waker(),
         wall_clock,
         grace_ms=grace_ms,
@@ -215,7 +215,7 @@ def _telemetry() -> Telemetry:
 @functools.lru_cache(maxsize=1)
 def _aws_store() -> TimerStore:
     from chalicelib.aws import clients
-    from chalicelib.aws.store import DynamoDBTimerStore
+    from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
 
     return DynamoDBTimerStore(
         clients.dynamodb(),
@@ -229,7 +229,7 @@ def _aws_store() -> TimerStore:
 @functools.lru_cache(maxsize=1)
 def _aws_waker() -> AwsWaker:
     from chalicelib.aws import clients
-    from chalicelib.aws.waker import AwsWaker
+    from chalicelib.aws.wakeups import AwsWaker
 
     return AwsWaker(
         clients.sqs(), clients.scheduler, names(), wall_clock, near_s=settings().near_limit_s
@@ -304,7 +304,7 @@ def start_under_chalice_local() -> None:
     """
     if not under_chalice_local():
         return
-    _or_end(lambda: settings().refuse_strangers(_listening_host(sys.argv)))
+    _or_end(lambda: settings().require_loopback_without_keys(_listening_host(sys.argv)))
     fire = _fire_embedded
     if settings().engine == AWS:
         _or_end(use_emulator)  # before anything is served: no request may reach AWS either

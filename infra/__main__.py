@@ -7,8 +7,8 @@ import sys
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib.errors import TimersError
-from chalicelib.timer import DEFAULT_TENANT
+from chalicelib.domain.errors import TimersError
+from chalicelib.domain.timer import DEFAULT_TENANT
 from infra.account import Account
 from infra.deploy import Deployment
 from infra.errors import DeployError

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chalicelib.ports import Metric
+from chalicelib.service.ports import Metric
 from infra.package import resources_template
 
 MILLION = 1_000_000

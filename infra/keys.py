@@ -8,11 +8,11 @@ import sys
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib.aws.keys import DynamoDBKeyStore
+from chalicelib.aws.dynamodb.api_keys import DynamoDBApiKeyStore
 from chalicelib.aws.names import Names
-from chalicelib.callers import Callers, Issued
-from chalicelib.errors import TimersError
-from chalicelib.timer import DEFAULT_TENANT
+from chalicelib.domain.errors import TimersError
+from chalicelib.domain.timer import DEFAULT_TENANT
+from chalicelib.service.api_keys import ApiKeys, Issued
 from chalicelib.wiring import wall_clock
 from infra.account import Account
 from infra.deploy import Deployment
@@ -40,10 +40,10 @@ def main() -> int:
     return 0
 
 
-def callers(account: Account, stage: str) -> Callers:
+def callers(account: Account, stage: str) -> ApiKeys:
     """Return the use cases of a stage's keys. Its table must be there."""
-    store = DynamoDBKeyStore(account.client("dynamodb"), Names(stage).table)
-    return Callers(store, wall_clock, secrets.token_bytes)
+    store = DynamoDBApiKeyStore(account.client("dynamodb"), Names(stage).table)
+    return ApiKeys(store, wall_clock, secrets.token_bytes)
 
 
 def first_key(account: Account, stage: str) -> Issued | None:

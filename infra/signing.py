@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib.signing import read_secret, write_secret
+from chalicelib.domain.signing import read_secret, write_secret
 from infra.errors import DeployError
 from infra.stacks import Say
 

@@ -15,7 +15,7 @@ from typing import Any
 from chalice.app import Chalice, ChaliceAuthorizer
 from chalice.local import ARNMatcher
 
-from chalicelib.errors import Unauthorized
+from chalicelib.domain.errors import Unauthorized
 
 KEPT_ANSWERS = 1_024
 MAX_TOKEN_CHARACTERS = 128

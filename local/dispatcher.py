@@ -10,7 +10,7 @@ import sys
 
 import uvloop
 
-from chalicelib.errors import StartupError
+from chalicelib.domain.errors import StartupError
 from chalicelib.wiring import serve_embedded
 from local.parent import exit_with
 

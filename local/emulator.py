@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from chalicelib.errors import StartupError
+from chalicelib.domain.errors import StartupError
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = "4566"

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs
 from chalice.app import Chalice
 from chalice.local import LocalChalice
 
-from chalicelib import rest
-from chalicelib.errors import MalformedBody, RouteNotFound, TimersError
+from chalicelib.domain.errors import MalformedBody, RouteNotFound, TimersError
+from chalicelib.rest import http as rest
 from local.authorizers import Authorizers
 
 Environ = dict[str, Any]

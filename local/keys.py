@@ -11,8 +11,8 @@ import sys
 from datetime import datetime, timezone
 
 from chalicelib import wiring
-from chalicelib.callers import KEPT_S, Callers, Issued
-from chalicelib.errors import TimersError
+from chalicelib.domain.errors import TimersError
+from chalicelib.service.api_keys import AUTHORIZER_CACHE_TTL_S, ApiKeys, Issued
 from chalicelib.settings import AWS
 from local.address import url
 
@@ -43,7 +43,7 @@ def add_actions(parser: argparse.ArgumentParser) -> None:
     actions.add_parser("revoke", help="make a key worthless").add_argument("id")
 
 
-def carry_out(arguments: argparse.Namespace, callers: Callers, address: str) -> None:
+def carry_out(arguments: argparse.Namespace, callers: ApiKeys, address: str) -> None:
     """Do what was asked for, for the API at ``address``. Raises ``TimersError``."""
     if arguments.action == "issue":
         issued = callers.issue(arguments.tenant)
@@ -55,7 +55,7 @@ def carry_out(arguments: argparse.Namespace, callers: Callers, address: str) -> 
         key = callers.revoke(arguments.id)
         print(
             f"The key {key.id} of tenant {key.tenant} is revoked; "
-            f"within {KEPT_S} s it opens nothing any more."
+            f"within {AUTHORIZER_CACHE_TTL_S} s it opens nothing any more."
         )
 
 

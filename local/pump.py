@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 
-from chalicelib.errors import StartupError
+from chalicelib.domain.errors import StartupError
 from chalicelib.wiring import serve_emulator
 from local.parent import exit_with
 

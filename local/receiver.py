@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
-from chalicelib.errors import StartupError
+from chalicelib.domain.errors import StartupError
+from chalicelib.domain.target import parse_target
 from chalicelib.settings import load
-from chalicelib.target import parse_target
 
 HOST = "127.0.0.1"
 USAGE = "usage: python -m local.receiver PORT (1 to 65535)"

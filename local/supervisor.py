@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
 
+from chalicelib.domain.errors import StartupError
 from chalicelib.embedded.folder import DataFolder
-from chalicelib.errors import StartupError
 from chalicelib.settings import AWS, Settings, load
 from chalicelib.wiring import use_emulator
 from local.address import reachable, url
@@ -132,7 +132,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve; return the exit code. Raises ``StartupError``."""
-        self._settings.refuse_strangers(self._settings.host)
+        self._settings.require_loopback_without_keys(self._settings.host)
         _wait_for_port(self._settings)
         self._engine.check()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from chalicelib.aws.names import Names
 from chalicelib.aws.table import create_table
-from chalicelib.errors import InvalidSettings
+from chalicelib.domain.errors import InvalidSettings
 from chalicelib.settings import is_aws
 
 if TYPE_CHECKING:

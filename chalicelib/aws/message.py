@@ -7,13 +7,13 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from chalicelib.ports import Meter, Metric
-from chalicelib.timer import Wakeup
+from chalicelib.domain.timer import Wakeup
+from chalicelib.service.ports import Meter, Metric
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-LONGEST_TENANT = 255
+MAX_TENANT_CHARACTERS = 255
 LARGEST = 2**63
 """What no id, version or moment reaches: a store would refuse it, again and again."""
 
@@ -55,6 +55,6 @@ def read(document: Any) -> Wakeup:
         raise ValueError(f"a wake-up of format {form}, which this version does not read")
     if not all(0 <= value < LARGEST for value in (timer_id, version, at)):
         raise ValueError("a wake-up with a number that is out of range")
-    if not tenant.isprintable() or not 0 < len(tenant) <= LONGEST_TENANT:
+    if not tenant.isprintable() or not 0 < len(tenant) <= MAX_TENANT_CHARACTERS:
         raise ValueError("a wake-up of a tenant that cannot be")
     return Wakeup(tenant=tenant, id=timer_id, version=version, at=at)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib.errors import StartupError, Unavailable
+from chalicelib.domain.errors import StartupError, Unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib.errors import Unavailable
-from chalicelib.ports import Clock
-from chalicelib.signing import read_secrets
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.signing import read_secrets
+from chalicelib.service.ports import Clock
 
 if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient

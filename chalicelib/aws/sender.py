@@ -30,17 +30,17 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ProtocolError
 from urllib3.poolmanager import PoolManager
 
-from chalicelib.answer import (
-    KEPT_BODY_BYTES,
-    KEPT_BODY_S,
-    MAX_ANSWER_BYTES,
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.response import (
+    MAX_DRAIN_BYTES,
+    MAX_DRAIN_S,
     MAX_REASON_CHARACTERS,
-    AnswerTooLong,
+    MAX_RESPONSE_BYTES,
+    ResponseTooLong,
     retry_after,
 )
-from chalicelib.errors import Unavailable
-from chalicelib.guard import MAX_ADDRESSES, ForbiddenTarget, Guard
-from chalicelib.ports import Call, Outcome
+from chalicelib.domain.ssrf_guard import MAX_ADDRESSES, ForbiddenTarget, Guard
+from chalicelib.domain.webhook import Call, Outcome
 
 POOL_SIZE = 16
 """Connections to one receiver that are kept."""
@@ -114,7 +114,7 @@ class _Line:
 _line: contextvars.ContextVar[_Line] = contextvars.ContextVar("line")
 
 
-class _TooLong(AnswerTooLong, HTTPException):
+class _TooLong(ResponseTooLong, HTTPException):
     """Known to ``http.client``'s callers as a broken answer."""
 
 
@@ -124,7 +124,7 @@ class _Ear(io.RawIOBase):
     def __init__(self, raw: io.RawIOBase, line: _Line) -> None:
         self._raw = raw
         self._line = line
-        self._left = MAX_ANSWER_BYTES
+        self._left = MAX_RESPONSE_BYTES
         self.in_head = True
 
     def readable(self) -> bool:
@@ -268,7 +268,7 @@ class RequestsSender:
             raise Unavailable("The system gives this process no more threads.") from error
         if line.decided.wait(line.deadline_s):
             with contextlib.suppress(TimeoutError):
-                sending.join(min(KEPT_BODY_S, line.left_s()))
+                sending.join(min(MAX_DRAIN_S, line.left_s()))
         outcome = line.decide(Outcome(error=_timed_out(line.deadline_s)))
         line.cut()
         return outcome
@@ -341,7 +341,7 @@ def _read_rest(response: requests.Response) -> None:
 
     The status has already decided: a body that is long, slow or broken only costs its connection.
     """
-    left = KEPT_BODY_BYTES
+    left = MAX_DRAIN_BYTES
     with contextlib.suppress(HTTPError, OSError):
         while left > 0:
             chunk = response.raw.read1(left)
@@ -375,7 +375,7 @@ def _reason(error: BaseException, deadline_s: float) -> str:
     for cause in causes:
         if isinstance(cause, (TimeoutError, requests.Timeout)):
             return _timed_out(deadline_s)
-        if isinstance(cause, (ForbiddenTarget, AnswerTooLong)):
+        if isinstance(cause, (ForbiddenTarget, ResponseTooLong)):
             return str(cause)
         if isinstance(cause, NameResolutionError):
             return "host name not found"

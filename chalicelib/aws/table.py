@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chalicelib.aws.rows import DUE_INDEX, FAILED_INDEX
+from chalicelib.aws.dynamodb.rows import DUE_INDEX, FAILED_INDEX
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -11,7 +11,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from chalicelib.aws.names import APP
-from chalicelib.ports import Metric
+from chalicelib.service.ports import Metric
 
 NAMESPACE = "WebhookTimers"
 

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from chalicelib.errors import StoreFileError, Unavailable
+from chalicelib.domain.errors import StoreFileError, Unavailable
 
 MEMORY = ":memory:"
 APPLICATION_ID = 0x54494D52

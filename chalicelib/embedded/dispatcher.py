@@ -13,22 +13,22 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chalicelib.attempt import Policy, Signer, attempt
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.timer import Timer, Wakeup
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
-from chalicelib.errors import Unavailable
-from chalicelib.ports import AsyncSender, Claim, Clock, Settlement
-from chalicelib.timer import Timer, Wakeup
+from chalicelib.service.attempt import Policy, Signer, attempt
+from chalicelib.service.ports import AsyncSender, Claim, Clock, Settlement
 
 log = logging.getLogger(__name__)
 
-LONGEST_SLEEP_S = 1.0
+MAX_SLEEP_S = 1.0
 """The wall clock is read at least this often: laptops sleep and clocks jump."""
 
 CLAIM_BATCH = 100
 
-YOUNG = 128
-YOUNG_S = 0.01
+BURST_LIMIT = 128
+BURST_WINDOW_S = 0.01
 """At most so many calls may be younger than this and unanswered: a burst waits for the answers of
 quick receivers and uses their connections again, and receivers that hang hold up nobody."""
 
@@ -93,7 +93,7 @@ class Dispatcher:
     async def keep_house(self) -> None:
         """Once a second: remove settled timers past their retention, keep the log short."""
         while not self._stopping:
-            await asyncio.sleep(LONGEST_SLEEP_S)
+            await asyncio.sleep(MAX_SLEEP_S)
             try:
                 await self._writer.submit(self._clean, durable=False)
                 await self._writer.checkpoint()
@@ -123,9 +123,9 @@ class Dispatcher:
             return math.inf
         if self._unwritten:
             return self._clock() + WRITE_AGAIN_S * 1000
-        room = min(room, CLAIM_BATCH, YOUNG - self._young())
+        room = min(room, CLAIM_BATCH, BURST_LIMIT - self._young())
         if room <= 0:
-            return self._clock() + YOUNG_S * 1000 / 4
+            return self._clock() + BURST_WINDOW_S * 1000 / 4
         try:
             found = await self._writer.submit(lambda: self._claim_due(room), durable=False)
         except Unavailable as error:
@@ -140,7 +140,7 @@ class Dispatcher:
 
     def _young(self) -> int:
         """Return how many calls were started only just now and have no answer yet."""
-        old = self._loop.time() - YOUNG_S
+        old = self._loop.time() - BURST_WINDOW_S
         while self._started and (self._started[0][0] < old or self._started[0][1].done()):
             self._started.popleft()
         return sum(not task.done() for _, task in self._started)
@@ -180,7 +180,7 @@ class Dispatcher:
             await asyncio.sleep(0)
             return
         self._sleeping_until = at
-        nap_s = _whole_ms(min(left_s, LONGEST_SLEEP_S))
+        nap_s = _whole_ms(min(left_s, MAX_SLEEP_S))
         alarm = self._loop.call_later(nap_s, self._look.set)
         await self._look.wait()
         alarm.cancel()

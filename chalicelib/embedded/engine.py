@@ -8,13 +8,13 @@ import random
 import resource
 from collections.abc import Callable
 
+from chalicelib.domain.rate import Rate
 from chalicelib.embedded.dispatcher import Dispatcher, DispatcherPolicy
 from chalicelib.embedded.folder import DataFolder, make_private
+from chalicelib.embedded.ipc.server import WriteServer
 from chalicelib.embedded.sender import AiohttpSender
-from chalicelib.embedded.server import WriteServer
 from chalicelib.embedded.writer import Writer
-from chalicelib.ports import Clock
-from chalicelib.rate import Rate
+from chalicelib.service.ports import Clock
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from chalicelib.errors import DataFolderError
+from chalicelib.domain.errors import DataFolderError
 
 LOCK_WAIT_S = 3.0
 """How long to wait for the lock: the children of a killed server hold it for up to a second."""

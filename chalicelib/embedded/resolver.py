@@ -13,7 +13,7 @@ from concurrent.futures import Future
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from chalicelib.guard import MAX_ADDRESSES, Guard
+from chalicelib.domain.ssrf_guard import MAX_ADDRESSES, Guard
 
 LOOK_UPS = 1_000
 """Look-ups at once. Nothing can cut short one that no name server answers: it holds its thread

@@ -15,22 +15,22 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from chalicelib.answer import (
-    KEPT_BODY_BYTES,
-    KEPT_BODY_S,
-    MAX_ANSWER_BYTES,
+from chalicelib.domain.response import (
+    MAX_DRAIN_BYTES,
+    MAX_DRAIN_S,
     MAX_REASON_CHARACTERS,
-    AnswerTooLong,
+    MAX_RESPONSE_BYTES,
+    ResponseTooLong,
     retry_after,
 )
+from chalicelib.domain.ssrf_guard import ForbiddenTarget, Guard
+from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.embedded.resolver import GuardedResolver
-from chalicelib.guard import ForbiddenTarget, Guard
-from chalicelib.ports import Call, Outcome
 
 KEEPALIVE_S = 15.0
 _REASONS: dict[type[Exception], str] = {
     ForbiddenTarget: "{}",
-    AnswerTooLong: "{}",
+    ResponseTooLong: "{}",
     aiohttp.ClientResponseError: "not an HTTP answer: {0.message}",
     aiohttp.ClientConnectorDNSError: "host name not found",
     aiohttp.ServerDisconnectedError: "connection closed without an answer",
@@ -112,17 +112,17 @@ class _Protocol(ResponseHandler):
         super().__init__(loop)
         self.reused = False
         self._used = False
-        self._left = MAX_ANSWER_BYTES
+        self._left = MAX_RESPONSE_BYTES
 
     @property
     def heard(self) -> bool:
         """Whether the receiver has sent anything since the last request."""
-        return self._left < MAX_ANSWER_BYTES
+        return self._left < MAX_RESPONSE_BYTES
 
     def expect(self) -> None:
         """Get ready for the answer to a request that is about to be sent."""
         self.reused, self._used = self._used, True
-        self._left = MAX_ANSWER_BYTES
+        self._left = MAX_RESPONSE_BYTES
 
     def data_received(self, data: bytes) -> None:
         self._left -= len(data)
@@ -130,7 +130,7 @@ class _Protocol(ResponseHandler):
             super().data_received(data)
             return
         super().data_received(data[: self._left])
-        self.set_exception(AnswerTooLong())
+        self.set_exception(ResponseTooLong())
         if self.transport is not None:
             self.transport.abort()
 
@@ -186,12 +186,12 @@ async def _read_rest(body: aiohttp.StreamReader) -> None:
     """
 
     async def read() -> None:
-        left = KEPT_BODY_BYTES
+        left = MAX_DRAIN_BYTES
         while left > 0 and (chunk := await body.read(left)):
             left -= len(chunk)
 
     try:
-        await asyncio.wait_for(read(), KEPT_BODY_S)
+        await asyncio.wait_for(read(), MAX_DRAIN_S)
     except (asyncio.TimeoutError, aiohttp.ClientError, OSError):
         return
 

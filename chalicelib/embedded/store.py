@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from chalicelib.domain.attempt_log import decode, encode
+from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFound
+from chalicelib.domain.rate import Limiter, Rate
+from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
 from chalicelib.embedded.database import APPLICATION_ID, MEMORY, open_store, unavailable_on_error
-from chalicelib.errors import TimerChanged, TimerInFlight, TimerNotFound
-from chalicelib.ports import Arm, Claim, Page, Refusal, Refused, Reschedule, Settlement
-from chalicelib.rate import Limiter, Rate
-from chalicelib.record import decode, encode
-from chalicelib.timer import NewTimer, Status, Timer, Wakeup
+from chalicelib.service.ports import Arm, Claim, Page, Refusal, Refused, Reschedule, Settlement
 
 LIST_WINDOW = 20_000
 """How many ids one page looks at for a status that few timers may have."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chalicelib.timer import Wakeup
+from chalicelib.domain.timer import Wakeup
 
 
 class ImpliedWaker:

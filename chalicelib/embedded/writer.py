@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from chalicelib.domain.errors import TimersError, Unavailable
+from chalicelib.domain.rate import Rate
 from chalicelib.embedded.database import MEMORY, open_store
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.errors import TimersError, Unavailable
-from chalicelib.rate import Rate
 
 log = logging.getLogger(__name__)
 

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chalicelib.aws.keys import DynamoDBKeyStore
-from chalicelib.aws.store import DynamoDBTimerStore
+from chalicelib.aws.dynamodb.api_keys import DynamoDBApiKeyStore
+from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
+from chalicelib.domain.rate import Rate
+from chalicelib.domain.ssrf_guard import Guard
+from chalicelib.embedded.api_keys import SQLiteApiKeyStore
 from chalicelib.embedded.folder import DataFolder
-from chalicelib.embedded.keys import SQLiteKeyStore
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.guard import Guard
-from chalicelib.ports import KeyStore, TimerStore
-from chalicelib.rate import Rate
-from tests.clock import HandClock
+from chalicelib.service.ports import ApiKeyStore, TimerStore
 from tests.contract.senders import (
     AMPLE_S,
     AS_SERVED,
@@ -29,7 +28,8 @@ from tests.contract.senders import (
     Start,
 )
 from tests.contract.wire import Answer, Receiver
-from tests.dynamodb import dynamodb_on_moto, empty_table
+from tests.support.clock import HandClock
+from tests.support.dynamodb import dynamodb_on_moto, empty_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -68,14 +68,14 @@ def store(
 
 
 @pytest.fixture(params=["sqlite", "dynamodb"])
-def key_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KeyStore]:
+def key_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ApiKeyStore]:
     """Return an empty store of keys."""
     if request.param == "sqlite":
-        yield SQLiteKeyStore(DataFolder(tmp_path / "data"))
+        yield SQLiteApiKeyStore(DataFolder(tmp_path / "data"))
     else:
         client = request.getfixturevalue("dynamodb")
         with empty_table(client) as table:
-            yield DynamoDBKeyStore(client, table)
+            yield DynamoDBApiKeyStore(client, table)
 
 
 @pytest.fixture(params=SENDERS)

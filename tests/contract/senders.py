@@ -12,9 +12,10 @@ from typing import Protocol
 import uvloop
 
 from chalicelib.aws.sender import RequestsSender
+from chalicelib.domain.ssrf_guard import Guard
+from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.embedded.sender import AiohttpSender
-from chalicelib.guard import Guard
-from chalicelib.ports import Call, Outcome, Sender
+from chalicelib.service.ports import Sender
 from tests.contract.wire import Receiver
 
 AMPLE_S = 5.0

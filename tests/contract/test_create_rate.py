@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.errors import RateLimited
-from chalicelib.ports import TimerStore
-from chalicelib.rate import Rate
-from chalicelib.timer import Timer
-from tests.clock import HandClock
-from tests.factories import armed, new_timer
+from chalicelib.domain.errors import RateLimited
+from chalicelib.domain.rate import Rate
+from chalicelib.domain.timer import Timer
+from chalicelib.service.ports import TimerStore
+from tests.support.clock import HandClock
+from tests.support.factories import armed, new_timer
 
 PER_S = 10
 EACH_MS = 1000 / PER_S

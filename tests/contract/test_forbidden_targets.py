@@ -10,10 +10,11 @@ from ipaddress import ip_network
 
 import pytest
 
-from chalicelib.guard import MAX_ADDRESSES, Guard
-from chalicelib.ports import Call, Outcome, Sender
-from chalicelib.target import prepare
-from chalicelib.timer import Timer
+from chalicelib.domain.ssrf_guard import MAX_ADDRESSES, Guard
+from chalicelib.domain.target import prepare
+from chalicelib.domain.timer import Timer
+from chalicelib.domain.webhook import Call, Outcome
+from chalicelib.service.ports import Sender
 from tests.contract.certificate import Authority
 from tests.contract.hostile import HOSTILE, LANDS_HERE, NAMES
 from tests.contract.network import PUBLIC, Names, Recorder, recorded, resolve

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.embedded import resolver
 from chalicelib.embedded.resolver import GuardedResolver
-from chalicelib.ports import Call, Outcome
 from tests.contract.network import LOOK_UP
 from tests.contract.senders import AMPLE_S, OPEN, SOON_S, Listen, OnALoop, Start, timed
 

@@ -13,8 +13,8 @@ from dataclasses import replace
 import pytest
 
 from chalicelib.aws.sender import RequestsSender
-from chalicelib.errors import Unavailable
-from chalicelib.ports import Call, Outcome
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.webhook import Call, Outcome
 from tests.contract.senders import (
     AMPLE_S,
     OPEN,
@@ -332,7 +332,7 @@ def test_no_other_beginning_that_drips_puts_off_the_deadline(
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten how long the senders wait for a body."""
     for module in ("chalicelib.aws.sender", "chalicelib.embedded.sender"):
-        monkeypatch.setattr(f"{module}.KEPT_BODY_S", 0.1)
+        monkeypatch.setattr(f"{module}.MAX_DRAIN_S", 0.1)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from chalicelib.errors import TimerChanged, TimerInFlight, TimerNotFound
-from chalicelib.ports import Refusal, Refused, TimerStore
-from chalicelib.timer import Status, Timer
-from tests.clock import START
-from tests.factories import (
+from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFound
+from chalicelib.domain.timer import Status, Timer
+from chalicelib.service.ports import Refusal, Refused, TimerStore
+from tests.support.clock import START
+from tests.support.factories import (
     DUE,
     LEASE_MS,
     TENANT,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from tests.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S
 
 HOST = "Host: localhost\r\n"
 TIMER = json.dumps({"seconds": 3600, "url": "http://127.0.0.1:1/"})

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.waiting import PATIENCE_S, eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 PROJECT = Path(__file__).resolve().parents[2]
 MAKE_RUN = (sys.executable, "-m", "local")

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.conftest import MakeServer
 from tests.e2e.receiver import Receiver
 from tests.e2e.server import PROJECT, Server
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 CHALICE = (str(Path(sys.executable).with_name("chalice")), "local", "--port", "{port}")
 FIXED = (*CHALICE, "--no-autoreload")

@@ -14,7 +14,7 @@ from tests.e2e.raw import RawAnswer, conversation
 from tests.e2e.receiver import Receiver
 from tests.e2e.server import PROJECT, Server
 from tests.e2e.test_chalice_local import FIXED, project
-from tests.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S
 
 __all__ = ["project"]
 

@@ -10,7 +10,7 @@ import time
 from tests.e2e.conftest import MakeServer
 from tests.e2e.receiver import Receiver
 from tests.e2e.server import Server
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 def test_a_thousand_pending_timers_survive_and_fire_once_each(

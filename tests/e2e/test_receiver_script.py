@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.server import PROJECT, Server, free_port
-from tests.waiting import PATIENCE_S, eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 Start = Callable[[int], "subprocess.Popen[bytes]"]
 

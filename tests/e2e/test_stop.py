@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.conftest import MakeServer
 from tests.e2e.receiver import Receiver
 from tests.e2e.server import Server
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 @pytest.mark.parametrize(

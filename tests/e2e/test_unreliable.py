@@ -9,7 +9,7 @@ from typing import Any
 from tests.e2e.conftest import MakeServer
 from tests.e2e.receiver import Receiver
 from tests.e2e.server import Server
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 TIMERS = 1_000
 KILLS = 3

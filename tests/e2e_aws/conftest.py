@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.errors import StartupError
+from chalicelib.domain.errors import StartupError
 from local.emulator import Emulator, install
 from tests.e2e.conftest import MakeServer, make_server, receiver
 from tests.e2e.server import Server, free_port

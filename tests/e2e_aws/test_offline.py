@@ -16,7 +16,7 @@ from tests.e2e.receiver import Receiver
 from tests.e2e.server import Server
 from tests.e2e_aws.conftest import MakeAwsServer
 from tests.e2e_aws.stage import Stage
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 NEAR_S = 4
 GRACE_AND_TICK_S = 7.0

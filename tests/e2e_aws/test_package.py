@@ -28,7 +28,7 @@ from tests.e2e.receiver import Receiver
 from tests.e2e.server import Answer, Client, free_port
 from tests.e2e_aws.conftest import skip_offline
 from tests.e2e_aws.stage import Stage
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="the libraries in a package are those of Lambda: Linux"

@@ -8,9 +8,9 @@ import pytest
 from moto import mock_aws
 from moto.core.config import default_user_config
 
-from tests.clock import HandClock
-from tests.cloud import Cloud, cloud_on_moto
-from tests.templates import REGION
+from tests.support.clock import HandClock
+from tests.support.cloud import Cloud, cloud_on_moto
+from tests.support.templates import REGION
 
 
 @pytest.fixture

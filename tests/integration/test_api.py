@@ -9,17 +9,18 @@ import pytest
 from chalice.test import Client, HTTPResponse
 
 from app import app
-from chalicelib import rest, wiring
+from chalicelib import wiring
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.timer import DEFAULT_TENANT, Status, Timer
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.waker import ImpliedWaker
-from chalicelib.errors import Unavailable
-from chalicelib.ports import Claim
-from chalicelib.schemas import rfc3339
+from chalicelib.rest import http as rest
+from chalicelib.rest.schemas import rfc3339
+from chalicelib.service.ports import Claim
 from chalicelib.settings import load
-from chalicelib.timer import DEFAULT_TENANT, Status, Timer
-from tests.clock import START, HandClock
-from tests.factories import settlement_of
-from tests.wired import wire
+from tests.support.clock import START, HandClock
+from tests.support.factories import settlement_of
+from tests.support.wired import wire
 
 JSON = {"Content-Type": "application/json"}
 URL = "https://someserver.com"

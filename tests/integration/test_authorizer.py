@@ -15,25 +15,25 @@ from chalice.app import Chalice
 from chalice.local import ARNMatcher
 
 from chalicelib import functions, wiring
-from chalicelib.callers import Callers, Issued
+from chalicelib.domain.errors import Unavailable
+from chalicelib.embedded.api_keys import SQLiteApiKeyStore
 from chalicelib.embedded.folder import DataFolder
-from chalicelib.embedded.keys import SQLiteKeyStore
-from chalicelib.errors import Unavailable
+from chalicelib.service.api_keys import ApiKeys, Issued
 from infra import keys as keys_on_aws
 from infra.errors import DeployError
 from infra.package import ROOT
 from local import keys as keys_here
-from tests.clock import HandClock
-from tests.cloud import NAMES, Cloud
+from tests.support.clock import HandClock
+from tests.support.cloud import NAMES, Cloud
 
 API = "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/dev"
 
 
 @pytest.fixture
-def callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callers:
+def callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ApiKeys:
     drawn = iter(range(256))
-    callers = Callers(
-        SQLiteKeyStore(DataFolder(tmp_path)),
+    callers = ApiKeys(
+        SQLiteApiKeyStore(DataFolder(tmp_path)),
         HandClock(),
         lambda length: bytes([next(drawn)]) * length,
     )
@@ -42,7 +42,7 @@ def callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callers:
 
 
 @pytest.fixture
-def acme(callers: Callers) -> Issued:
+def acme(callers: ApiKeys) -> Issued:
     return callers.issue("acme")
 
 
@@ -178,7 +178,7 @@ def run(monkeypatch: pytest.MonkeyPatch, main: Any, *arguments: str) -> int:
 
 
 def test_a_key_is_shown_once_with_a_curl_line(
-    callers: Callers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    callers: ApiKeys, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, keys_here.main, "issue", "acme") == 0
     shown = capsys.readouterr().out
@@ -202,7 +202,7 @@ def test_a_key_is_shown_once_with_a_curl_line(
     [(["issue", "Acme"], "'Acme' names no tenant"), (["revoke", "abc"], "no key 'abc'")],
 )
 def test_what_cannot_be_done_is_told_in_one_line(
-    callers: Callers,
+    callers: ApiKeys,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],

@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 
 from chalicelib import wiring
-from chalicelib.callers import Callers
+from chalicelib.domain.timer import DEFAULT_TENANT, Status, Timer
+from chalicelib.embedded.api_keys import SQLiteApiKeyStore
 from chalicelib.embedded.folder import DataFolder
-from chalicelib.embedded.keys import SQLiteKeyStore
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.waker import ImpliedWaker
-from chalicelib.ports import KeyStore, TimerStore, Waker
-from chalicelib.timer import DEFAULT_TENANT, Status, Timer
+from chalicelib.service.api_keys import ApiKeys
+from chalicelib.service.ports import ApiKeyStore, TimerStore, Waker
 from local.gateway import Environ, Gateway, StartResponse
-from tests import document
-from tests.apps import app_as_set
-from tests.clock import HandClock
-from tests.cloud import cloud_on_moto
-from tests.explorer import explore
-from tests.factories import DELAY_MS, claimed, set_timer, settlement_of
-from tests.wired import wire
+from tests.support import document
+from tests.support.apps import app_as_set
+from tests.support.clock import HandClock
+from tests.support.cloud import cloud_on_moto
+from tests.support.explorer import explore
+from tests.support.factories import DELAY_MS, claimed, set_timer, settlement_of
+from tests.support.wired import wire
 
 TENANT = "acme"
 STEP_MS = 100
@@ -102,7 +102,7 @@ def service_on(
     store: TimerStore,
     waker: Waker,
     clock: HandClock,
-    keys: KeyStore | None = None,
+    keys: ApiKeyStore | None = None,
 ) -> Service:
     """Return the API on ``store``; with ``keys`` it asks for one, and the service knows one."""
     auth = "none" if keys is None else "keys"
@@ -110,7 +110,7 @@ def service_on(
     wire(monkeypatch, store, waker, clock)
     service = Service(gateway, store, clock)
     if keys is not None:
-        callers = Callers(keys, clock, lambda count: b"\x01" * count)
+        callers = ApiKeys(keys, clock, lambda count: b"\x01" * count)
         monkeypatch.setattr(wiring, "callers", lambda: callers)
         service.tenant, service.key = TENANT, callers.issue(TENANT).text
     return service
@@ -124,8 +124,8 @@ def store() -> Iterator[SQLiteTimerStore]:
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> KeyStore:
-    return SQLiteKeyStore(DataFolder(tmp_path))
+def keys(tmp_path: Path) -> ApiKeyStore:
+    return SQLiteApiKeyStore(DataFolder(tmp_path))
 
 
 def assert_documented(
@@ -157,7 +157,7 @@ def test_without_keys_every_answer_is_documented(
 
 
 def test_with_keys_every_answer_is_documented(
-    monkeypatch: pytest.MonkeyPatch, store: SQLiteTimerStore, keys: KeyStore
+    monkeypatch: pytest.MonkeyPatch, store: SQLiteTimerStore, keys: ApiKeyStore
 ) -> None:
     service = service_on(monkeypatch, store, ImpliedWaker(), HandClock(), keys)
     # Schemathesis 4.32.5 cannot make the calls of this check to an application in its process;
@@ -174,7 +174,7 @@ def test_on_aws_every_answer_is_documented(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("key", [None, WRONG_KEY])
 def test_without_a_known_key_every_answer_is_a_documented_refusal(
-    monkeypatch: pytest.MonkeyPatch, store: SQLiteTimerStore, keys: KeyStore, key: str | None
+    monkeypatch: pytest.MonkeyPatch, store: SQLiteTimerStore, keys: ApiKeyStore, key: str | None
 ) -> None:
     service = service_on(monkeypatch, store, ImpliedWaker(), HandClock(), keys)
     timer = set_timer(store, tenant=TENANT)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from chalicelib.domain.errors import DataFolderError, StoreFileError, Unavailable
+from chalicelib.domain.timer import NewTimer
 from chalicelib.embedded import database
 from chalicelib.embedded.database import APPLICATION_ID, MIGRATIONS, open_reader, open_store
 from chalicelib.embedded.folder import DataFolder, make_private
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.errors import DataFolderError, StoreFileError, Unavailable
-from chalicelib.timer import NewTimer
-from tests.factories import settled
+from tests.support.factories import settled
 
 NEW = NewTimer(tenant="default", url="http://h", created_at=0, due_at=1_000)
 

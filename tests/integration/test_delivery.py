@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from chalicelib.delivery import PUT_BACK_MS, WAIT_MS, Delivery
+from chalicelib.domain.attempt_log import AttemptRecord
+from chalicelib.domain.errors import TimerNotFound, Unavailable
+from chalicelib.domain.timer import Status, Timer, Wakeup
+from chalicelib.domain.webhook import Outcome
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.errors import TimerNotFound, Unavailable
-from chalicelib.ports import Metric, Outcome, Refused, TimerStore
-from chalicelib.record import Attempt
-from chalicelib.timer import Status, Timer, Wakeup
-from tests.clock import START, HandClock
-from tests.cloud import OK, RETRY_DELAYS_S, Cloud, HandSender, Meters, delivery_of
-from tests.factories import (
+from chalicelib.service.delivery import PUT_BACK_MS, WAIT_MS, Delivery
+from chalicelib.service.ports import Metric, Refused, TimerStore
+from tests.support.clock import START, HandClock
+from tests.support.cloud import OK, RETRY_DELAYS_S, Cloud, HandSender, Meters, delivery_of
+from tests.support.factories import (
     DUE,
     LEASE_MS,
     TENANT,
@@ -107,7 +108,7 @@ def failing(
     return delivery_of(broken, waker, sender, clock), broken
 
 
-def came_to(attempt: Attempt | None) -> Outcome | None:
+def came_to(attempt: AttemptRecord | None) -> Outcome | None:
     """Return the outcome that an attempt records."""
     if attempt is None:
         return None

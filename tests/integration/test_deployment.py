@@ -20,8 +20,8 @@ from chalice.cli.factory import CLIFactory
 from chalice.deploy.packager import LambdaDeploymentPackager
 from chalice.utils import UI
 
+from chalicelib.domain.timer import DEFAULT_TENANT
 from chalicelib.functions import BATCH_SIZE
-from chalicelib.timer import DEFAULT_TENANT
 from infra import __main__ as command
 from infra.account import Account
 from infra.deploy import Deployment, Way
@@ -29,7 +29,7 @@ from infra.errors import DeployError
 from infra.keys import callers
 from infra.package import ROOT, run_chalice
 from infra.record import FUNCTIONS
-from tests.templates import REGION, config, policy
+from tests.support.templates import REGION, config, policy
 
 URL = "https://api.example/dev"
 

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
+from chalicelib.domain.errors import TimerInFlight, TimerNotFound, Unavailable
+from chalicelib.domain.timer import NewTimer, Status, Timer
+from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.embedded import dispatcher as dispatcher_module
 from chalicelib.embedded.dispatcher import CLAIM_BATCH, Dispatcher, DispatcherPolicy
 from chalicelib.embedded.writer import Writer
-from chalicelib.errors import TimerInFlight, TimerNotFound, Unavailable
-from chalicelib.ports import Call, Claim, Outcome
-from chalicelib.timer import NewTimer, Status, Timer
-from tests.clock import START, HandClock
-from tests.loop import on_a_loop, until
+from chalicelib.service.ports import Claim
+from tests.support.clock import START, HandClock
+from tests.support.loop import on_a_loop, until
 
 TENANT = "default"
 LEASE_MS = 30_000
@@ -28,7 +29,7 @@ DELIVERED = Outcome(status=200)
 @pytest.fixture(autouse=True)
 def _short_naps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the dispatcher notice soon that the clock was moved by hand."""
-    monkeypatch.setattr(dispatcher_module, "LONGEST_SLEEP_S", 0.003)
+    monkeypatch.setattr(dispatcher_module, "MAX_SLEEP_S", 0.003)
     monkeypatch.setattr(dispatcher_module, "WRITE_AGAIN_S", 0.003)
 
 
@@ -201,7 +202,7 @@ async def test_more_timers_than_one_batch_fire_in_order_each_once(
         count = 3 * CLAIM_BATCH + 1
         await asyncio.gather(*(at_work.set(10_000 + number) for number in range(count)))
         at_work.clock.advance(60_000)
-        monkeypatch.setattr(dispatcher_module, "LONGEST_SLEEP_S", 3_600.0)
+        monkeypatch.setattr(dispatcher_module, "MAX_SLEEP_S", 3_600.0)
         await until(lambda: len(at_work.sender.calls) >= count)
         assert at_work.sender.ids == list(range(1, count + 1))
 
@@ -222,7 +223,7 @@ async def test_an_earlier_timer_wakes_the_dispatcher_at_once(
 ) -> None:
     async with running() as at_work:
         await at_work.set(3_600_000)
-        monkeypatch.setattr(dispatcher_module, "LONGEST_SLEEP_S", 3_600.0)
+        monkeypatch.setattr(dispatcher_module, "MAX_SLEEP_S", 3_600.0)
         await at_work.looked(2)
         await asyncio.sleep(0.02)  # asleep for an hour by now, whatever it was doing
         await at_work.settled(await at_work.set(0))
@@ -234,7 +235,7 @@ async def test_a_later_timer_does_not_disturb_the_dispatcher(
 ) -> None:
     async with running() as at_work:
         await at_work.set(3_600_000)
-        monkeypatch.setattr(dispatcher_module, "LONGEST_SLEEP_S", 3_600.0)
+        monkeypatch.setattr(dispatcher_module, "MAX_SLEEP_S", 3_600.0)
         await at_work.looked(2)
         await asyncio.sleep(0.02)
         looks = at_work.clock.looks
@@ -396,7 +397,7 @@ async def test_every_attempt_carries_the_same_id_and_its_own_time() -> None:
 @on_a_loop
 async def test_a_retry_wakes_the_dispatcher_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(retry_delays_s=(0.01,)) as at_work:
-        monkeypatch.setattr(dispatcher_module, "LONGEST_SLEEP_S", 3_600.0)
+        monkeypatch.setattr(dispatcher_module, "MAX_SLEEP_S", 3_600.0)
         at_work.sender.answers["http://h/1"] = Outcome(status=500)
         at_work.sender.hold()
         await at_work.set(0)
@@ -548,7 +549,7 @@ async def test_a_place_that_gets_free_is_taken_at_once(monkeypatch: pytest.Monke
         for _ in range(7):
             await at_work.set(0)
         await until(lambda: len(at_work.sender.calls) == 2)
-        monkeypatch.setattr(dispatcher_module, "LONGEST_SLEEP_S", 3_600.0)
+        monkeypatch.setattr(dispatcher_module, "MAX_SLEEP_S", 3_600.0)
         await asyncio.sleep(0.02)
         at_work.sender.let_go()
         await until(lambda: len(at_work.sender.calls) == 7)

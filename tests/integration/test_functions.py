@@ -17,13 +17,13 @@ from chalice.test import Client
 
 from chalicelib import wiring
 from chalicelib.aws import message
+from chalicelib.domain.timer import Status, Timer, Wakeup
 from chalicelib.functions import BATCH_SIZE, functions
-from chalicelib.ports import Metric
-from chalicelib.scheduling import Order
-from chalicelib.timer import Status, Timer, Wakeup
-from tests.clock import START, HandClock
-from tests.cloud import Cloud, HandSender, Meters
-from tests.factories import DUE, LEASE_MS, TENANT, change_of, set_timer
+from chalicelib.service.ports import Metric
+from chalicelib.service.timers import TimerRequest
+from tests.support.clock import START, HandClock
+from tests.support.cloud import Cloud, HandSender, Meters
+from tests.support.factories import DUE, LEASE_MS, TENANT, change_of, set_timer
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -237,8 +237,8 @@ def test_the_sweeper_queues_what_was_missed(
 def test_from_the_request_to_the_webhook(
     client: Client, cloud: Cloud, clock: HandClock, sender: HandSender
 ) -> None:
-    near = cloud.scheduling().set(TENANT, Order(url="http://h", delay_ms=5_000))
-    far = cloud.scheduling().set(TENANT, Order(url="http://h", delay_ms=3_600_000))
+    near = cloud.scheduling().set(TENANT, TimerRequest(url="http://h", delay_ms=5_000))
+    far = cloud.scheduling().set(TENANT, TimerRequest(url="http://h", delay_ms=3_600_000))
     (schedule,) = cloud.schedules()
 
     clock.now = near.due_at

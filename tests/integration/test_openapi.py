@@ -11,14 +11,17 @@ import pytest
 from openapi_spec_validator import validate
 
 from app import app
-from chalicelib import cursor, errors, record, rest, schemas, target
-from chalicelib.errors import Fault, TimersError
-from chalicelib.retry import DEFAULT_DELAYS, attempts_allowed
+from chalicelib.domain import attempt_log as record
+from chalicelib.domain import errors, target
+from chalicelib.domain.errors import Fault, TimersError
+from chalicelib.domain.retry import DEFAULT_DELAYS, attempts_allowed
+from chalicelib.domain.timer import Status
+from chalicelib.rest import cursor, schemas
+from chalicelib.rest import http as rest
 from chalicelib.settings import load
-from chalicelib.timer import Status
 from infra.package import ROOT
-from tests import document
-from tests.apps import app_as_set
+from tests.support import document
+from tests.support.apps import app_as_set
 
 CONTRACT = document.read()
 SCHEMAS = CONTRACT["components"]["schemas"]
@@ -227,7 +230,7 @@ def test_limits_are_those_of_the_code() -> None:
         rest.MAX_LIMIT,
         rest.DEFAULT_LIMIT,
     )
-    assert attempts["schema"]["maxItems"] == record.LONGEST
+    assert attempts["schema"]["maxItems"] == record.MAX_ATTEMPTS_KEPT
     assert (
         f"{rest.MAX_BODY_BYTES:,}"
         in CONTRACT["components"]["responses"]["BodyTooLarge"]["description"]

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from chalicelib.aws.keys import DynamoDBKeyStore
-from chalicelib.callers import Callers
-from chalicelib.ports import Outcome
-from chalicelib.scheduling import Order
-from tests.clock import HandClock
-from tests.cloud import NAMES, AwsCall, Cloud, HandSender
-from tests.factories import LEASE_MS, TENANT, URL
-from tests.templates import FUNCTIONS, policy
+from chalicelib.aws.dynamodb.api_keys import DynamoDBApiKeyStore
+from chalicelib.domain.webhook import Outcome
+from chalicelib.service.api_keys import ApiKeys
+from chalicelib.service.timers import TimerRequest
+from tests.support.clock import HandClock
+from tests.support.cloud import NAMES, AwsCall, Cloud, HandSender
+from tests.support.factories import LEASE_MS, TENANT, URL
+from tests.support.templates import FUNCTIONS, policy
 
 HOUR_MS = 3_600_000
 DELAYS_MS = (5_000, 5_000, 60_000, HOUR_MS)
@@ -137,9 +137,10 @@ def test_the_api_may_do_what_it_does_and_nothing_else(
     fresh()
     scheduling = cloud.scheduling()
     near, far = (
-        scheduling.set(TENANT, Order(url=URL, delay_ms=delay)) for delay in (1_000, 5 * HOUR_MS)
+        scheduling.set(TENANT, TimerRequest(url=URL, delay_ms=delay))
+        for delay in (1_000, 5 * HOUR_MS)
     )
-    scheduling.set(TENANT, Order(url=URL, delay_ms=60_000))
+    scheduling.set(TENANT, TimerRequest(url=URL, delay_ms=60_000))
     scheduling.get(TENANT, near.id)
     for status in (None, *type(near.status)):
         scheduling.list(TENANT, before=None, status=status, limit=10)
@@ -152,7 +153,7 @@ def test_the_api_may_do_what_it_does_and_nothing_else(
 
 
 def test_the_authorizer_may_look_up_keys_and_do_nothing_else(cloud: Cloud) -> None:
-    callers = Callers(DynamoDBKeyStore(cloud.dynamodb, NAMES.table), cloud.clock, os.urandom)
+    callers = ApiKeys(DynamoDBApiKeyStore(cloud.dynamodb, NAMES.table), cloud.clock, os.urandom)
     issued = callers.issue(TENANT)
     cloud.calls.clear()
     assert callers.tenant_of(f"Bearer {issued.text}") == TENANT
@@ -163,7 +164,7 @@ def test_the_authorizer_may_look_up_keys_and_do_nothing_else(cloud: Cloud) -> No
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_no_function_may_make_list_or_revoke_keys(cloud: Cloud, function: str) -> None:
-    callers = Callers(DynamoDBKeyStore(cloud.dynamodb, NAMES.table), cloud.clock, os.urandom)
+    callers = ApiKeys(DynamoDBApiKeyStore(cloud.dynamodb, NAMES.table), cloud.clock, os.urandom)
     cloud.calls.clear()
     issued = callers.issue(TENANT)
     callers.list()
@@ -177,7 +178,9 @@ def test_no_function_may_make_list_or_revoke_keys(cloud: Cloud, function: str) -
 def test_who_delivers_may_do_what_it_does_and_nothing_else(
     cloud: Cloud, clock: HandClock, fresh: Callable[[], None], function: str
 ) -> None:
-    timers = [cloud.scheduling().set(TENANT, Order(url=URL, delay_ms=delay)) for delay in DELAYS_MS]
+    timers = [
+        cloud.scheduling().set(TENANT, TimerRequest(url=URL, delay_ms=delay)) for delay in DELAYS_MS
+    ]
     fresh()
     hour = Outcome(status=503, retry_after=3_600.0)
     sender = HandSender(clock, Outcome(status=204), hour, Outcome(status=410))
@@ -195,7 +198,7 @@ def test_who_delivers_may_do_what_it_does_and_nothing_else(
 def test_the_sweeper_may_do_what_it_does_and_nothing_else(
     cloud: Cloud, clock: HandClock, fresh: Callable[[], None]
 ) -> None:
-    timer = cloud.scheduling().set(TENANT, Order(url=URL, delay_ms=5_000))
+    timer = cloud.scheduling().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
     clock.now = timer.due_at
     cloud.drain()
     fresh()

@@ -14,11 +14,11 @@ from botocore.exceptions import EndpointConnectionError
 from chalicelib import wiring
 from chalicelib.aws import pump as pumps
 from chalicelib.aws.pump import Pump
-from chalicelib.errors import InvalidSettings, StartupError, Unavailable
+from chalicelib.domain.errors import InvalidSettings, StartupError, Unavailable
 from chalicelib.settings import load
-from tests.clock import HandClock
-from tests.cloud import NAMES, VISIBILITY_S, Cloud
-from tests.waiting import PATIENCE_S, eventually
+from tests.support.clock import HandClock
+from tests.support.cloud import NAMES, VISIBILITY_S, Cloud
+from tests.support.waiting import PATIENCE_S, eventually
 
 
 def nothing(*_: object) -> None: ...

@@ -13,13 +13,13 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from chalicelib.aws.secrets import AGAIN_MS, SigningSecrets
-from chalicelib.errors import Unavailable
-from chalicelib.signing import read_secret, read_secrets, write_secret
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.signing import read_secret, read_secrets, write_secret
 from infra import __main__ as command
 from infra.errors import DeployError
 from infra.package import ROOT
 from infra.signing import KEY_BYTES, SigningParameter
-from tests.clock import HandClock
+from tests.support.clock import HandClock
 
 NAME = "/timers-dev/signing-secrets"
 

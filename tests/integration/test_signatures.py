@@ -16,23 +16,23 @@ from standardwebhooks import webhooks
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from chalicelib import wiring
-from chalicelib.attempt import Policy
 from chalicelib.aws.sender import RequestsSender
+from chalicelib.domain.errors import InvalidSettings, Unavailable
+from chalicelib.domain.signing import read_secrets, write_secret
+from chalicelib.domain.ssrf_guard import Guard
+from chalicelib.domain.target import prepare
 from chalicelib.embedded import dispatcher
 from chalicelib.embedded.sender import AiohttpSender
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
-from chalicelib.errors import InvalidSettings, Unavailable
-from chalicelib.guard import Guard
+from chalicelib.service.attempt import Policy
 from chalicelib.settings import load
-from chalicelib.signing import read_secrets, write_secret
-from chalicelib.target import prepare
 from infra.package import ROOT
-from tests.clock import START, HandClock
-from tests.cloud import Cloud, HandSender, delivery_of
 from tests.contract.wire import Receiver, Request
-from tests.factories import LEASE_MS, new_timer, set_timer
-from tests.loop import until
+from tests.support.clock import START, HandClock
+from tests.support.cloud import Cloud, HandSender, delivery_of
+from tests.support.factories import LEASE_MS, new_timer, set_timer
+from tests.support.loop import until
 
 OLD, NEW = write_secret(b"o" * 24), write_secret(b"n" * 64)
 OPEN = Guard(allow_private=True)

@@ -19,15 +19,15 @@ from chalicelib.aws.secrets import (
     KEPT_MS,
     SigningSecrets,
 )
-from chalicelib.delivery import PUT_BACK_MS, WAIT_MS
-from chalicelib.errors import Unavailable
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.signing import PREFIX, write_secret
+from chalicelib.domain.timer import Status
+from chalicelib.service.delivery import PUT_BACK_MS, WAIT_MS
 from chalicelib.settings import load
-from chalicelib.signing import PREFIX, write_secret
-from chalicelib.timer import Status
-from tests.clock import HandClock
-from tests.cloud import NAMES, Cloud, HandSender
-from tests.factories import DUE, TENANT, set_timer
-from tests.waiting import PATIENCE_S
+from tests.support.clock import HandClock
+from tests.support.cloud import NAMES, Cloud, HandSender
+from tests.support.factories import DUE, TENANT, set_timer
+from tests.support.waiting import PATIENCE_S
 
 OLD, NEW = b"o" * 32, b"n" * 32
 MALFORMED = [" ", "secret", f"{PREFIX}c2hvcnQ=", f"{write_secret(OLD)} {PREFIX}é"]

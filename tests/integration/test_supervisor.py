@@ -10,7 +10,7 @@ import pytest
 
 from local import supervisor
 from local.supervisor import Child
-from tests.waiting import PATIENCE_S, eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 IGNORES = """
 import signal, time

@@ -9,15 +9,15 @@ from dataclasses import replace
 
 import pytest
 
-from chalicelib.aws import rows
+from chalicelib.aws.dynamodb import rows
 from chalicelib.aws.message import decode_all
-from chalicelib.errors import Unavailable
-from chalicelib.ports import Moments, unmetered
-from chalicelib.sweeper import AHEAD_MS, MARK_MS, Sweeper
-from chalicelib.timer import Timer, Wakeup
-from tests.clock import START, HandClock
-from tests.cloud import NAMES, Cloud, HandSender
-from tests.factories import (
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.timer import Timer, Wakeup
+from chalicelib.service.ports import SweepCutoffs, unmetered
+from chalicelib.service.sweep import AHEAD_MS, MARK_MS, Sweeper
+from tests.support.clock import START, HandClock
+from tests.support.cloud import NAMES, Cloud, HandSender
+from tests.support.factories import (
     DUE,
     LEASE_MS,
     TENANT,
@@ -229,12 +229,12 @@ class SlowIndex:
     def shards(self) -> Sequence[int]:
         return [0]
 
-    def find(self, shard: int, moments: Moments) -> Iterator[Sequence[Wakeup]]:
+    def find(self, shard: int, moments: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
         for wakeup in self._left:
             self._clock.advance(1_000)
             yield [] if wakeup in self.marked else [wakeup]
 
-    def mark(self, wakeup: Wakeup, moments: Moments, now: int) -> bool:
+    def mark(self, wakeup: Wakeup, moments: SweepCutoffs, now: int) -> bool:
         self.marked.append(wakeup)
         return True
 

@@ -13,9 +13,9 @@ from chalice.test import Client, HTTPResponse
 from app import app
 from chalicelib import wiring
 from chalicelib.aws.telemetry import NAMESPACE
-from chalicelib.scheduling import Scheduling
+from chalicelib.service.timers import Timers
 from chalicelib.settings import load
-from tests.cloud import Cloud
+from tests.support.cloud import Cloud
 
 SOON = b'{"seconds": 5, "url": "https://example.com"}'
 
@@ -48,7 +48,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Lines:
 
 def set_timer(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> HTTPResponse:
     """Ask for a timer as a caller does."""
-    scheduling = Scheduling(cloud.store, cloud.waker, cloud.clock, meter=wiring.meter())
+    scheduling = Timers(cloud.store, cloud.waker, cloud.clock, meter=wiring.meter())
     monkeypatch.setattr(wiring, "scheduling", lambda: scheduling)
     headers = {"Content-Type": "application/json"}
     return Client(app).http.post("/timers", headers=headers, body=SOON)
@@ -86,7 +86,7 @@ def test_a_timer_whose_wakeup_cannot_be_registered_is_counted_twice(
 def test_what_a_request_logs_carries_its_id(
     cloud: Cloud, stage: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken() -> Scheduling:
+    def broken() -> Timers:
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr(wiring, "scheduling", broken)
@@ -107,7 +107,7 @@ def test_on_this_machine_nothing_is_counted(
     monkeypatch.setattr(wiring, "settings", lambda: load({"TIMERS_ALLOWED_HOSTS": ""}))
     monkeypatch.setattr(wiring, "_telemetry", lambda: pytest.fail("telemetry was made"))
     headers = {"Content-Type": "application/json", "Host": "localhost"}
-    scheduling = Scheduling(cloud.store, cloud.waker, cloud.clock, meter=wiring.meter())
+    scheduling = Timers(cloud.store, cloud.waker, cloud.clock, meter=wiring.meter())
     monkeypatch.setattr(wiring, "scheduling", lambda: scheduling)
     assert Client(app).http.post("/timers", headers=headers, body=SOON).status_code == 201
     assert lines() == []

@@ -13,13 +13,13 @@ import pytest
 
 from app import app
 from chalicelib.aws.names import Names
-from chalicelib.callers import KEPT_S
 from chalicelib.functions import BATCH_SIZE
+from chalicelib.service.api_keys import AUTHORIZER_CACHE_TTL_S
 from infra import record
 from infra.errors import DeployError
 from infra.package import ANY_METHOD, RESOURCES_TEMPLATE, package
 from tests.e2e_aws.conftest import skip_offline
-from tests.templates import STAGES, config, policy, resolve
+from tests.support.templates import STAGES, config, policy, resolve
 
 MAX_ZIP_BYTES = 6_000_000
 LOGICAL = {
@@ -221,7 +221,7 @@ def test_every_route_but_those_that_tell_nothing_asks_the_authorizer(api: dict[s
     asked = scheme["x-amazon-apigateway-authorizer"]
     assert asked["type"] == "token"
     assert "Authorizer.Arn" in str(asked["authorizerUri"])
-    assert asked["authorizerResultTtlInSeconds"] == KEPT_S <= 60
+    assert asked["authorizerResultTtlInSeconds"] == AUTHORIZER_CACHE_TTL_S <= 60
 
 
 def test_a_package_fits_its_own_stage_only(template: dict[str, Any], stage: str) -> None:

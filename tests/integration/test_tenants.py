@@ -17,24 +17,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from chalice.app import Chalice
 
-from chalicelib import key, wiring
-from chalicelib.aws.keys import DynamoDBKeyStore
-from chalicelib.aws.store import DynamoDBTimerStore
-from chalicelib.callers import KEPT_S, Callers
+from chalicelib import wiring
+from chalicelib.aws.dynamodb.api_keys import DynamoDBApiKeyStore
+from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
+from chalicelib.domain import api_key
+from chalicelib.domain.target import prepare
+from chalicelib.domain.timer import Status, Timer
+from chalicelib.embedded.api_keys import SQLiteApiKeyStore
 from chalicelib.embedded.folder import DataFolder
-from chalicelib.embedded.keys import SQLiteKeyStore
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.waker import ImpliedWaker
-from chalicelib.ports import KeyStore, TimerStore
-from chalicelib.target import prepare
-from chalicelib.timer import Status, Timer
+from chalicelib.service.api_keys import AUTHORIZER_CACHE_TTL_S, ApiKeys
+from chalicelib.service.ports import ApiKeyStore, TimerStore
 from local.gateway import Gateway
-from tests.apps import app_as_set
-from tests.clock import HandClock
-from tests.dynamodb import dynamodb_on_moto, empty_table
-from tests.factories import DUE, claimed, set_timer, settled
-from tests.wired import wire
-from tests.wsgi import Answer, ask, with_body
+from tests.support.apps import app_as_set
+from tests.support.clock import HandClock
+from tests.support.dynamodb import dynamodb_on_moto, empty_table
+from tests.support.factories import DUE, claimed, set_timer, settled
+from tests.support.wired import wire
+from tests.support.wsgi import Answer, ask, with_body
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -48,7 +49,7 @@ BOUND_ID = re.compile(r"\{[^}]+\}")
 
 
 @dataclass(frozen=True)
-class Attempt:
+class AttemptRecord:
     """What may be sent along with a request. Some route must be content with each."""
 
     body: bytes = b""
@@ -56,14 +57,14 @@ class Attempt:
 
 
 ATTEMPTS = [
-    Attempt(),
-    Attempt(b"{}"),
-    Attempt(b'{"seconds": 30}'),
-    Attempt(b'{"seconds": 30, "url": "https://other.example/hook"}'),
-    Attempt(b'{"dry_run": false}'),
-    Attempt(query="status=failed"),
-    Attempt(query="status=pending&limit=1"),
-    Attempt(query="limit=1000"),
+    AttemptRecord(),
+    AttemptRecord(b"{}"),
+    AttemptRecord(b'{"seconds": 30}'),
+    AttemptRecord(b'{"seconds": 30, "url": "https://other.example/hook"}'),
+    AttemptRecord(b'{"dry_run": false}'),
+    AttemptRecord(query="status=failed"),
+    AttemptRecord(query="status=pending&limit=1"),
+    AttemptRecord(query="limit=1000"),
 ]
 
 
@@ -74,7 +75,7 @@ class Service:
     app: Chalice
     gateway: Gateway
     store: TimerStore
-    callers: Callers
+    callers: ApiKeys
     seconds: list[float]
     tokens: dict[str, str] = field(default_factory=dict)
 
@@ -90,9 +91,9 @@ class Service:
         return [route for route in self.routes() if route not in OPEN]
 
     def ask(
-        self, method: str, path: str, token: str | None, attempt: Attempt | None = None
+        self, method: str, path: str, token: str | None, attempt: AttemptRecord | None = None
     ) -> Answer:
-        sent = attempt or Attempt()
+        sent = attempt or AttemptRecord()
         environment = with_body(sent.body) | {
             "CONTENT_TYPE": "application/json",
             "QUERY_STRING": sent.query,
@@ -106,7 +107,7 @@ class Service:
 
     def set(self, tenant: str, url: str = "https://other.example/hook") -> int:
         body = json.dumps({"seconds": 30, "url": url}).encode()
-        answer = self.ask("POST", "/timers", self.token(tenant), Attempt(body))
+        answer = self.ask("POST", "/timers", self.token(tenant), AttemptRecord(body))
         assert answer.code == 201, answer
         return int(answer.document["id"])
 
@@ -129,22 +130,24 @@ def dynamodb() -> Iterator[DynamoDBClient]:
 
 
 @pytest.fixture(params=["embedded", "aws"])
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[TimerStore, KeyStore]]:
+def stores(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[TimerStore, ApiKeyStore]]:
     if request.param == "embedded":
         timers = SQLiteTimerStore.in_memory()
-        yield timers, SQLiteKeyStore(DataFolder(tmp_path))
+        yield timers, SQLiteApiKeyStore(DataFolder(tmp_path))
         timers.close()
     else:
         client = request.getfixturevalue("dynamodb")
         with empty_table(client) as table:
-            yield DynamoDBTimerStore(client, table, HandClock()), DynamoDBKeyStore(client, table)
+            yield DynamoDBTimerStore(client, table, HandClock()), DynamoDBApiKeyStore(client, table)
 
 
 @pytest.fixture
-def service(stores: tuple[TimerStore, KeyStore], monkeypatch: pytest.MonkeyPatch) -> Service:
+def service(stores: tuple[TimerStore, ApiKeyStore], monkeypatch: pytest.MonkeyPatch) -> Service:
     timers, keys = stores
     app, clock, drawn = app_as_set(monkeypatch, TIMERS_AUTH="keys"), HandClock(), count()
-    callers = Callers(keys, clock, lambda length: next(drawn).to_bytes(length, "big"))
+    callers = ApiKeys(keys, clock, lambda length: next(drawn).to_bytes(length, "big"))
     wire(monkeypatch, timers, ImpliedWaker(), clock)
     monkeypatch.setattr(wiring, "callers", lambda: callers)
     seconds = [1_000.0]
@@ -206,8 +209,8 @@ def guarded(service: Service, route: tuple[str, str]) -> bool:
         "Bearer x",
         "Basic YWNtZTphY21l",
         "Bearer acme",
-        f"Bearer {key.write(bytes(32))[:-1]}",
-        f"Bearer {key.write(bytes([9]) * 32)}",
+        f"Bearer {api_key.write(bytes(32))[:-1]}",
+        f"Bearer {api_key.write(bytes([9]) * 32)}",
         "Bearer {acme} {acme}",
         "Basic {acme}",
         "Bearer {acme}x",
@@ -258,7 +261,7 @@ def test_a_revoked_key_opens_nothing_a_minute_later(service: Service) -> None:
     (issued,) = service.callers.list()
     assert service.ask("GET", "/timers", token).code == 200
     service.callers.revoke(issued.id)
-    service.seconds[0] += KEPT_S
+    service.seconds[0] += AUTHORIZER_CACHE_TTL_S
     for method, path in service.closed():
         assert_unauthorized(service.ask(method, of_timer(path, 1), token))
 
@@ -351,7 +354,7 @@ def test_a_cursor_of_another_tenants_list_shows_only_ones_own(
     service: Service, acme: list[Timer], cursor: str
 ) -> None:
     service.set("stranger")
-    query = Attempt(query=f"cursor={cursor}&limit=1")
+    query = AttemptRecord(query=f"cursor={cursor}&limit=1")
     answer = service.ask("GET", "/timers", service.token("stranger"), query)
     assert answer.code == 200
     assert [item["id"] for item in answer.document] == [1]

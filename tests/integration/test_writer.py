@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from chalicelib.domain.errors import TimerNotFound, Unavailable
+from chalicelib.domain.timer import NewTimer, Timer
 from chalicelib.embedded import writer as writer_module
 from chalicelib.embedded.database import open_store
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
-from chalicelib.errors import TimerNotFound, Unavailable
-from chalicelib.timer import NewTimer, Timer
-from tests.loop import on_a_loop
+from tests.support.loop import on_a_loop
 
 TENANT = "default"
 NEW = NewTimer(tenant=TENANT, url="http://h/" + "a" * 400, created_at=0, due_at=1_000)

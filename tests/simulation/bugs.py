@@ -13,14 +13,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib import attempt, delivery, retry
-from chalicelib.delivery import Delivery
+from chalicelib.domain import retry
+from chalicelib.domain.timer import Timer
 from chalicelib.embedded.dispatcher import Dispatcher
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
-from chalicelib.scheduling import Scheduling
-from chalicelib.sweeper import Sweeper
-from chalicelib.timer import Timer
+from chalicelib.service import attempt, delivery
+from chalicelib.service.delivery import Delivery
+from chalicelib.service.sweep import Sweeper
+from chalicelib.service.timers import Timers
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ BUGS = (
     ),
     bug(
         "a timer whose write outlasts its delay is not woken again",
-        Scheduling,
+        Timers,
         "set",
         {"self._clock() >= due_at": "False"},
     ),

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
-from chalicelib.dead_letters import DeadLetters, FailedTimers
-from chalicelib.errors import (
+from chalicelib.domain.errors import (
     TimerChanged,
     TimerExpired,
     TimerInFlight,
@@ -16,8 +15,9 @@ from chalicelib.errors import (
     TimersError,
     Unavailable,
 )
-from chalicelib.scheduling import Order, Scheduling
-from chalicelib.timer import Timer, Wakeup
+from chalicelib.domain.timer import Timer, Wakeup
+from chalicelib.service.dead_letters import DeadLetters, FailedTimers
+from chalicelib.service.timers import TimerRequest, Timers
 from tests.simulation.faults import LATE_MS
 from tests.simulation.hub import Process
 from tests.simulation.ledger import Broken, Promise
@@ -33,7 +33,7 @@ class Front(Protocol):
     """A process that answers requests: the use cases of the API, put together."""
 
     process: Process
-    scheduling: Scheduling
+    scheduling: Timers
     dead_letters: DeadLetters
 
     def check_woken(self, wakeup: Wakeup, since: float) -> None:
@@ -85,7 +85,7 @@ class Callers(Generic[F]):
     def _set(self) -> None:
         chance = self._chance
         tenant = chance.choice(TENANTS)
-        wish = Order(
+        wish = TimerRequest(
             url="",
             delay_ms=self._delay_ms(),
             max_attempts=chance.choice((None, None, 1, 2)),
@@ -97,7 +97,7 @@ class Callers(Generic[F]):
     def _delay_ms(self) -> int:
         return int(self._chance.random() * self._chance.choice(self._longest_ms))
 
-    def _set_at(self, front: Front, tenant: str, wish: Order) -> None:
+    def _set_at(self, front: Front, tenant: str, wish: TimerRequest) -> None:
         promise = self._ledger.asked(tenant, wish, front.process.clock())
         self._hub.note("POST /timers", tenant, promise.order)
         timer = front.scheduling.set(tenant, promise.order)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from chalicelib.errors import TimerNotFound, Unavailable
+from chalicelib.domain.errors import TimerNotFound, Unavailable
 from tests.simulation import weather
 from tests.simulation.callers import Callers
 from tests.simulation.disks import Disk

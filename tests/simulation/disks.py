@@ -16,28 +16,28 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from chalicelib.aws import rows
-from chalicelib.aws.missed import DueIndex
-from chalicelib.aws.store import DynamoDBTimerStore
+from chalicelib.aws.dynamodb import rows
+from chalicelib.aws.dynamodb.due_index import DynamoDBDueIndex
+from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
+from chalicelib.domain.errors import TimerNotFound, Unavailable
+from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
 from chalicelib.embedded.database import MEMORY, open_store
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.errors import TimerNotFound, Unavailable
-from chalicelib.ports import (
+from chalicelib.service.ports import (
     Arm,
     Claim,
-    Missed,
-    Moments,
+    DueIndex,
     Page,
     Refused,
     Reschedule,
     Settlement,
+    SweepCutoffs,
     TimerStore,
 )
-from chalicelib.timer import NewTimer, Status, Timer, Wakeup
-from tests.dynamodb import dynamodb_on_moto, empty_table
 from tests.simulation.faults import Faults
 from tests.simulation.hub import Hub, Process
 from tests.simulation.ledger import Broken, Ledger
+from tests.support.dynamodb import dynamodb_on_moto, empty_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -62,7 +62,7 @@ class Disk(Data, Protocol):
 
     def boot(
         self, process: Process, hub: Hub, faults: Faults, ledger: Ledger
-    ) -> tuple[TimerStore, Missed]:
+    ) -> tuple[TimerStore, DueIndex]:
         """Return the store, and the index for sweeps, as a new process has them."""
 
 
@@ -110,7 +110,7 @@ class SQLiteDisk(SQLiteData):
 
     def boot(
         self, process: Process, hub: Hub, faults: Faults, ledger: Ledger
-    ) -> tuple[TimerStore, Missed]:
+    ) -> tuple[TimerStore, DueIndex]:
         store = _Store(self._connection)
         return _FaultySQLite(store, self, faults, ledger), _Overdue(store, self._marks, faults)
 
@@ -217,13 +217,13 @@ class _Overdue:
     def shards(self) -> Sequence[int]:
         return (0,)
 
-    def find(self, shard: int, moments: Moments) -> Iterator[Sequence[Wakeup]]:
+    def find(self, shard: int, moments: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
         found = self._faults.call(
             "missed.find", lambda: self._store.due(moments.overdue, PAGE), moments, lost=_away
         )
         yield [wakeup for wakeup in found if self._marks.get(wakeup, 0) < moments.woken]
 
-    def mark(self, wakeup: Wakeup, moments: Moments, now: int) -> bool:
+    def mark(self, wakeup: Wakeup, moments: SweepCutoffs, now: int) -> bool:
         def mark() -> bool:
             new = self._marks.get(wakeup, 0) < moments.woken
             if new:
@@ -244,13 +244,13 @@ class DynamoDBDisk:
 
     def boot(
         self, process: Process, hub: Hub, faults: Faults, ledger: Ledger
-    ) -> tuple[TimerStore, Missed]:
+    ) -> tuple[TimerStore, DueIndex]:
         client: Any = _FaultyDynamoDB(self._client, hub, faults, ledger, self._chance)
         store = DynamoDBTimerStore(
             client, self._table, process.clock, sleep=lambda seconds: hub.pause(seconds * 1000)
         )
         watched: Any = _Watched(store, hub, ledger)
-        return watched, DueIndex(client, self._table)
+        return watched, DynamoDBDueIndex(client, self._table)
 
     def row(self, tenant: str, timer_id: int) -> Timer | None:
         try:

@@ -15,17 +15,18 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 from unittest import mock
 
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.retry import succeeded
+from chalicelib.domain.timer import NewTimer, Timer
+from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.embedded import dispatcher as dispatcher_module
 from chalicelib.embedded import writer as writer_module
 from chalicelib.embedded.database import MEMORY, open_store
 from chalicelib.embedded.dispatcher import Dispatcher, DispatcherPolicy
-from chalicelib.embedded.server import WriteServer
+from chalicelib.embedded.ipc.server import WriteServer
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
-from chalicelib.errors import Unavailable
-from chalicelib.ports import Arm, Call, Claim, Outcome, Refused, Reschedule, Settlement
-from chalicelib.retry import succeeded
-from chalicelib.timer import NewTimer, Timer
+from chalicelib.service.ports import Arm, Claim, Refused, Reschedule, Settlement
 from tests.simulation.disks import SQLiteData
 from tests.simulation.hub import Hub, Killed, Process
 from tests.simulation.ledger import Broken, Doing, Ledger, Promise, Sent

@@ -22,7 +22,7 @@ from tests.simulation.trace import Event
 T = TypeVar("T")
 
 TICKS_PER_MS = 64
-"""Moments are multiples of 1/64 ms: exact as floats, however they were added up."""
+"""SweepCutoffs are multiples of 1/64 ms: exact as floats, however they were added up."""
 
 
 class Killed(BaseException):

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from chalicelib.ports import Call, Claim, Outcome, Refusal, Refused, Reschedule, Settlement
-from chalicelib.record import GONE
-from chalicelib.retry import succeeded
-from chalicelib.scheduling import Order
-from chalicelib.timer import Status, Timer
+from chalicelib.domain.attempt_log import GONE
+from chalicelib.domain.retry import succeeded
+from chalicelib.domain.timer import Status, Timer
+from chalicelib.domain.webhook import Call, Outcome
+from chalicelib.service.ports import Claim, Refusal, Refused, Reschedule, Settlement
+from chalicelib.service.timers import TimerRequest
 from tests.simulation.hub import Hub, Task
 from tests.simulation.weather import Weather
 
@@ -76,7 +77,7 @@ class Promise:
     tenant: str
     url: str
     asked_at: float
-    order: Order
+    order: TimerRequest
     dues: list[tuple[float, int]]
     """When it was due, and from which moment on."""
     wanted_at: int
@@ -167,7 +168,7 @@ class Ledger:
 
     # What callers ask for, and what they are told.
 
-    def asked(self, tenant: str, wish: Order, now: float) -> Promise:
+    def asked(self, tenant: str, wish: TimerRequest, now: float) -> Promise:
         """Note that a timer is asked for; its url is made new, so that it is known for ever."""
         number = len(self.promises)
         told = f"{FAILED}{number}" if wish.on_failure_url else None

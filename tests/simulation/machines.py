@@ -6,18 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from chalicelib.attempt import Policy
 from chalicelib.aws.message import decode_all
 from chalicelib.aws.names import Names
-from chalicelib.aws.waker import AwsWaker
-from chalicelib.dead_letters import DeadLetters
-from chalicelib.delivery import Delivery, World
-from chalicelib.errors import Unavailable
-from chalicelib.ports import Missed, Moments, unmetered
-from chalicelib.record import Attempt
-from chalicelib.scheduling import Scheduling
-from chalicelib.sweeper import Sweeper
-from chalicelib.timer import Wakeup
+from chalicelib.aws.wakeups import AwsWaker
+from chalicelib.domain.attempt_log import AttemptRecord
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.timer import Wakeup
+from chalicelib.service.attempt import Policy
+from chalicelib.service.dead_letters import DeadLetters
+from chalicelib.service.delivery import Delivery, Effects
+from chalicelib.service.ports import DueIndex, SweepCutoffs, unmetered
+from chalicelib.service.sweep import Sweeper
+from chalicelib.service.timers import Timers
 from tests.simulation.disks import Disk
 from tests.simulation.hub import Crew, Hub, Process
 from tests.simulation.ledger import Broken, Doing, doing
@@ -65,7 +65,7 @@ class Machine:
         def crew(_count: int) -> Crew:
             return Crew(around.hub)
 
-        self.scheduling = Scheduling(store, waker, process.clock)
+        self.scheduling = Timers(store, waker, process.clock)
         self.dead_letters = DeadLetters(
             store, self.scheduling, process.clock, width=4, threads=crew
         )
@@ -85,7 +85,7 @@ class Machine:
             retry_delays_s=around.retry_delays_s,
             signing_keys=lambda: around.faults.call("signing keys", tuple, lost=no_keys),
         )
-        world = World(
+        world = Effects(
             clock=process.clock,
             sleep=lambda seconds: around.hub.pause(seconds * 1000),
             random=around.chance.random,
@@ -182,7 +182,7 @@ class WatchedDelivery(Delivery):
         self._around = around
         self._platform = platform
 
-    def deliver(self, wakeup: Wakeup) -> Attempt | None:
+    def deliver(self, wakeup: Wakeup) -> AttemptRecord | None:
         """Deliver; then the timer is settled, void for this wake-up, or woken by another."""
         hub, invocation = self._around.hub, self._machine.invocation
         mine = hub.task.context = Doing()
@@ -221,17 +221,17 @@ class WatchedDelivery(Delivery):
 class WatchedMissed:
     """An index for sweeps in which nothing may be marked that was not sent."""
 
-    def __init__(self, missed: Missed, platform: Platform) -> None:
+    def __init__(self, missed: DueIndex, platform: Platform) -> None:
         self._missed = missed
         self._platform = platform
 
     def shards(self) -> Sequence[int]:
         return self._missed.shards()
 
-    def find(self, shard: int, moments: Moments) -> Iterator[Sequence[Wakeup]]:
+    def find(self, shard: int, moments: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
         return self._missed.find(shard, moments)
 
-    def mark(self, wakeup: Wakeup, moments: Moments, now: int) -> bool:
+    def mark(self, wakeup: Wakeup, moments: SweepCutoffs, now: int) -> bool:
         if not self._platform.was_registered(wakeup):
             raise Broken("a wake-up is marked once it is sent", wakeup)
         return self._missed.mark(wakeup, moments, now)

@@ -9,14 +9,14 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from chalicelib.dead_letters import DeadLetters
-from chalicelib.embedded.client import RemoteTimerStore
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.timer import Wakeup
 from chalicelib.embedded.folder import DataFolder
+from chalicelib.embedded.ipc.client import RemoteTimerStore
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.waker import ImpliedWaker
-from chalicelib.errors import Unavailable
-from chalicelib.scheduling import Scheduling
-from chalicelib.timer import Wakeup
+from chalicelib.service.dead_letters import DeadLetters
+from chalicelib.service.timers import Timers
 from tests.simulation import weather
 from tests.simulation.callers import Callers
 from tests.simulation.engine import Database, Engine, WallClock, in_place
@@ -139,7 +139,7 @@ class OfflineFront:
         hub = self._around.hub
         self.process: Process = FrontProcess(hub, f"{self._name}.{self._boots}", self._clock)
         store = LocalStore(self._around, self._database, self._engine)
-        self.scheduling = Scheduling(store, ImpliedWaker(), self._clock)
+        self.scheduling = Timers(store, ImpliedWaker(), self._clock)
         self.dead_letters = DeadLetters(
             store, self.scheduling, self._clock, width=1, threads=lambda _count: Crew(hub)
         )

@@ -18,9 +18,9 @@ from typing import Any
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from chalicelib.aws.message import decode
-from chalicelib.aws.waker import LONGEST_LEAD
-from chalicelib.sweeper import MARK_MS
-from chalicelib.timer import Wakeup
+from chalicelib.aws.wakeups import MAX_LEAD
+from chalicelib.domain.timer import Wakeup
+from chalicelib.service.sweep import MARK_MS
 from tests.simulation.faults import Faults
 from tests.simulation.hub import Hub
 from tests.simulation.weather import Weather
@@ -36,7 +36,7 @@ RETRIES_MS = (60_000.0, 120_000.0)
 SCHEDULE_LATE_MS = 60_000.0
 LATE_MS = 180_000.0
 
-EARLY = 0.8 * (1 - LONGEST_LEAD)
+EARLY = 0.8 * (1 - MAX_LEAD)
 """How much earlier schedules may come, as a part of the near limit. Were it more, what is left
 would be another schedule of the same name, which is not there only once this one is gone."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from chalicelib.ports import Call, Outcome
+from chalicelib.domain.webhook import Call, Outcome
 from tests.simulation.faults import Faults
 from tests.simulation.hub import Hub
 from tests.simulation.ledger import Ledger, doing

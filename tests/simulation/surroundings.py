@@ -7,13 +7,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.clock import START
 from tests.simulation.disks import Data
 from tests.simulation.faults import Faults
 from tests.simulation.hub import Hub
 from tests.simulation.ledger import Ledger
 from tests.simulation.receivers import Receivers
 from tests.simulation.weather import Weather
+from tests.support.clock import START
 
 POLICIES_S = ((), (5.0,), (5.0, 60.0), (2.0, 5.0, 30.0))
 

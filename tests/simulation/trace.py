@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.clock import START
+from tests.support.clock import START
 
 _MOMENT = re.compile(r"\b1[789]\d{11}(\.\d+)?\b")
 

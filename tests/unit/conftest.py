@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from chalicelib.scheduling import Scheduling
-from tests.clock import HandClock
-from tests.recording import RecordingStore, RecordingWaker
+from chalicelib.service.timers import Timers
+from tests.support.clock import HandClock
+from tests.support.recording import RecordingStore, RecordingWaker
 
 
 @pytest.fixture
@@ -29,5 +29,5 @@ def waker(store: RecordingStore) -> RecordingWaker:
 
 
 @pytest.fixture
-def scheduling(store: RecordingStore, waker: RecordingWaker, clock: HandClock) -> Scheduling:
-    return Scheduling(store, waker, clock)
+def scheduling(store: RecordingStore, waker: RecordingWaker, clock: HandClock) -> Timers:
+    return Timers(store, waker, clock)

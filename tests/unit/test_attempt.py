@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from chalicelib.attempt import Policy, Signer, attempt
-from chalicelib.errors import Unavailable
-from chalicelib.ports import Call, Outcome, Settlement
-from chalicelib.record import LONGEST, Attempt
-from chalicelib.timer import Status, Timer
-from tests.clock import HandClock
-from tests.factories import DUE, LEASE_MS, new_timer
+from chalicelib.domain.attempt_log import MAX_ATTEMPTS_KEPT, AttemptRecord
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.timer import Status, Timer
+from chalicelib.domain.webhook import Call, Outcome
+from chalicelib.service.attempt import Policy, Signer, attempt
+from chalicelib.service.ports import Settlement
+from tests.support.clock import HandClock
+from tests.support.factories import DUE, LEASE_MS, new_timer
 
 DELAYS = (5.0, 60.0)
 TOOK_MS = 40
@@ -50,7 +51,7 @@ def test_an_attempt_is_recorded_with_its_lateness_and_duration() -> None:
     assert settlement.status is Status.FIRED
     assert settlement.now == DUE + LATE_MS + TOOK_MS
     assert settlement.log == (
-        Attempt(at=DUE + LATE_MS, late_ms=LATE_MS, took_ms=TOOK_MS, status=204),
+        AttemptRecord(at=DUE + LATE_MS, late_ms=LATE_MS, took_ms=TOOK_MS, status=204),
     )
 
 
@@ -65,7 +66,7 @@ def test_a_failed_attempt_is_recorded_and_tried_again(outcome: Outcome) -> None:
 
 
 def test_an_attempt_follows_the_earlier_ones_and_is_as_late_as_it_is_itself() -> None:
-    earlier = Attempt(at=DUE - 5_000, late_ms=1, took_ms=2, status=503)
+    earlier = AttemptRecord(at=DUE - 5_000, late_ms=1, took_ms=2, status=503)
     timer = claimed(attempts=1, log=(earlier,), due_at=DUE - 5_000)
 
     _, settlement = carried_out(timer, OK)
@@ -85,9 +86,11 @@ def test_an_attempt_in_which_the_clock_is_put_back_took_no_less_than_no_time() -
 
 
 def test_the_record_of_attempts_is_bounded() -> None:
-    full = tuple(Attempt(at=at, late_ms=0, took_ms=0, status=500) for at in range(LONGEST))
+    full = tuple(
+        AttemptRecord(at=at, late_ms=0, took_ms=0, status=500) for at in range(MAX_ATTEMPTS_KEPT)
+    )
     _, settlement = carried_out(claimed(log=full), OK)
-    assert len(settlement.log) == LONGEST
+    assert len(settlement.log) == MAX_ATTEMPTS_KEPT
     assert settlement.log[-1].status == 204
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from chalice.app import AuthRequest, AuthResponse, AuthRoute, Chalice, Request, Response
 
-from chalicelib import rest
-from chalicelib.errors import Unavailable
+from chalicelib.domain.errors import Unavailable
 from chalicelib.functions import DENIED
+from chalicelib.rest import http as rest
 from local.authorizers import KEPT_ANSWERS, MAX_TOKEN_CHARACTERS
 from local.gateway import Gateway
-from tests.wsgi import Answer, ask, with_body
+from tests.support.wsgi import Answer, ask, with_body
 
 TTL_S = 60
 

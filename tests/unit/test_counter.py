@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chalicelib.aws.counter import Counter
-from chalicelib.aws.ids import IdLeases
-from chalicelib.aws.items import Items
-from chalicelib.errors import RateLimited
-from chalicelib.rate import Rate
+from chalicelib.aws.dynamodb.counter import Counter
+from chalicelib.aws.dynamodb.ids import IdLeases
+from chalicelib.aws.dynamodb.items import Items
+from chalicelib.domain.errors import RateLimited
+from chalicelib.domain.rate import Rate
 from infra.cost import BUSY_LEASE
-from tests.clock import HandClock
-from tests.dynamodb import dynamodb_on_moto, empty_table
+from tests.support.clock import HandClock
+from tests.support.dynamodb import dynamodb_on_moto, empty_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -2,25 +2,25 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.dead_letters import DeadLetters, FailedTimers, Replayed
-from chalicelib.errors import TimerNotFailed, TimerNotFound
-from chalicelib.scheduling import Order, Scheduling
-from chalicelib.timer import Status, Timer
-from tests.clock import START, HandClock
-from tests.factories import claimed, settlement_of
-from tests.recording import RecordingStore, RecordingWaker
+from chalicelib.domain.errors import TimerNotFailed, TimerNotFound
+from chalicelib.domain.timer import Status, Timer
+from chalicelib.service.dead_letters import DeadLetters, FailedTimers, Replayed
+from chalicelib.service.timers import TimerRequest, Timers
+from tests.support.clock import START, HandClock
+from tests.support.factories import claimed, settlement_of
+from tests.support.recording import RecordingStore, RecordingWaker
 
 TENANT = "default"
 URL = "http://h/a"
 
 
 @pytest.fixture
-def dead_letters(store: RecordingStore, scheduling: Scheduling, clock: HandClock) -> DeadLetters:
+def dead_letters(store: RecordingStore, scheduling: Timers, clock: HandClock) -> DeadLetters:
     return DeadLetters(store, scheduling, clock)
 
 
-def set_timer(scheduling: Scheduling, url: str = URL) -> Timer:
-    return scheduling.set(TENANT, Order(url=url, delay_ms=30_000))
+def set_timer(scheduling: Timers, url: str = URL) -> Timer:
+    return scheduling.set(TENANT, TimerRequest(url=url, delay_ms=30_000))
 
 
 def end(store: RecordingStore, timer: Timer, status: Status, at: int = START + 30_100) -> Timer:
@@ -31,17 +31,17 @@ def end(store: RecordingStore, timer: Timer, status: Status, at: int = START + 3
 
 
 @pytest.fixture
-def failed(scheduling: Scheduling, store: RecordingStore) -> list[Timer]:
+def failed(scheduling: Timers, store: RecordingStore) -> list[Timer]:
     """Return five timers that failed for good."""
     return [end(store, set_timer(scheduling), Status.FAILED) for _ in range(5)]
 
 
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chalicelib.dead_letters.STEP", 2)
+    monkeypatch.setattr("chalicelib.service.dead_letters.STEP", 2)
 
 
-def pending(scheduling: Scheduling) -> list[int]:
+def pending(scheduling: Timers) -> list[int]:
     page = scheduling.list(TENANT, before=None, status=Status.PENDING, limit=10)
     return sorted(timer.id for timer in page.timers)
 
@@ -72,7 +72,7 @@ def test_a_replayed_timer_stays_expired(
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.FIRED])
 def test_only_what_failed_is_replayed(
-    dead_letters: DeadLetters, scheduling: Scheduling, store: RecordingStore, status: Status
+    dead_letters: DeadLetters, scheduling: Timers, store: RecordingStore, status: Status
 ) -> None:
     timer = set_timer(scheduling)
     if status is Status.FIRED:
@@ -123,7 +123,7 @@ def test_all_that_failed_are_called_one_after_the_other(
 )
 def test_only_what_is_meant_is_replayed(
     dead_letters: DeadLetters,
-    scheduling: Scheduling,
+    scheduling: Timers,
     store: RecordingStore,
     wanted: FailedTimers,
     matching: list[int],
@@ -140,7 +140,7 @@ def test_only_what_is_meant_is_replayed(
 @pytest.mark.usefixtures("small_steps", "failed")
 @pytest.mark.parametrize("per_s", [None, 100.0])
 def test_a_replay_that_runs_out_of_time_says_where_to_go_on(
-    store: RecordingStore, scheduling: Scheduling, clock: HandClock, per_s: float | None
+    store: RecordingStore, scheduling: Timers, clock: HandClock, per_s: float | None
 ) -> None:
     hasty = DeadLetters(store, scheduling, clock, budget_ms=0)
 

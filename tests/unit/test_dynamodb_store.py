@@ -18,15 +18,15 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from chalicelib.aws import blocks, items, rows
-from chalicelib.aws.store import DynamoDBTimerStore
+from chalicelib.aws.dynamodb import blocks, items, rows
+from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
 from chalicelib.aws.table import table_definition
-from chalicelib.errors import TimerChanged, TimerNotFound, Unavailable
-from chalicelib.ports import TimerStore
-from chalicelib.timer import Status, Timer
-from tests.clock import START, HandClock
-from tests.dynamodb import TABLE, Meddler, dynamodb_on_moto, empty_table
-from tests.factories import (
+from chalicelib.domain.errors import TimerChanged, TimerNotFound, Unavailable
+from chalicelib.domain.timer import Status, Timer
+from chalicelib.service.ports import TimerStore
+from tests.support.clock import START, HandClock
+from tests.support.dynamodb import TABLE, Meddler, dynamodb_on_moto, empty_table
+from tests.support.factories import (
     DUE,
     LEASE_MS,
     TENANT,
@@ -44,7 +44,7 @@ from tests.factories import (
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from chalicelib.aws.rows import Row
+    from chalicelib.aws.dynamodb.rows import Row
 
 UNIT = 1_024
 DAY_S = 86_400

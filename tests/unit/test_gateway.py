@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from chalice.app import Chalice, Request, Response
 
-from chalicelib import rest
+from chalicelib.rest import http as rest
 from local.gateway import Environ, Gateway
-from tests.wsgi import Answer, ask, with_body
+from tests.support.wsgi import Answer, ask, with_body
 
 
 def small_app() -> Chalice:

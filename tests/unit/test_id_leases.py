@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from chalicelib.aws.ids import BUSY_MS, LARGEST_BLOCK, IdLeases, next_size
-from chalicelib.errors import Unavailable
-from tests.clock import HandClock
+from chalicelib.aws.dynamodb.ids import BUSY_MS, LARGEST_BLOCK, IdLeases, next_size
+from chalicelib.domain.errors import Unavailable
+from tests.support.clock import HandClock
 
 
 class Counter:

@@ -7,18 +7,20 @@ from typing import Any
 
 import pytest
 
-from chalicelib.aws import clients, keys, rows
+from chalicelib.aws import clients
+from chalicelib.aws.dynamodb import api_keys as keys
+from chalicelib.aws.dynamodb import rows
 from chalicelib.aws.names import APP, Names
 from chalicelib.aws.table import TTL_ATTRIBUTE, table_definition
 from chalicelib.aws.telemetry import NAMESPACE
-from chalicelib.delivery import WAIT_MS
-from chalicelib.ports import Metric
+from chalicelib.service.delivery import WAIT_MS
+from chalicelib.service.ports import Metric
 from chalicelib.settings import LAMBDA_SEND_TIMEOUT_S, PRODUCTION, load
 from infra import cost, record
 from infra.deploy import fingerprint
 from infra.errors import DeployError
 from infra.package import ROOT, known_stage, resources_template
-from tests.templates import ACCOUNT, FUNCTIONS, REGION, STAGES, config, policy, resources
+from tests.support.templates import ACCOUNT, FUNCTIONS, REGION, STAGES, config, policy, resources
 
 FORCED = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 """Actions that AWS grants on everything or not at all."""

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.errors import RateLimited
-from chalicelib.rate import Limiter, Rate
-from tests.clock import START
+from chalicelib.domain.errors import RateLimited
+from chalicelib.domain.rate import Limiter, Rate
+from tests.support.clock import START
 
 
 def test_a_slow_rate_still_lets_one_through() -> None:

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from chalice.app import Request, Response
 
-from chalicelib import cursor, errors, rest
-from chalicelib.errors import Fault, InvalidRequest, TimerNotFound
-from chalicelib.ports import Page
+from chalicelib.domain import errors
+from chalicelib.domain.errors import Fault, InvalidRequest, TimerNotFound
+from chalicelib.domain.timer import NewTimer, Status, Timer
+from chalicelib.rest import cursor
+from chalicelib.rest import http as rest
+from chalicelib.service.ports import Page
 from chalicelib.settings import load
-from chalicelib.timer import NewTimer, Status, Timer
-from tests.factories import new_timer
+from tests.support.factories import new_timer
 
 NOW = 1_800_000_000_000
 OFFLINE = load({"TIMERS_ALLOWED_HOSTS": "box.local"})
@@ -234,7 +236,7 @@ def test_a_body_may_be_as_long_as_the_limit_and_no_longer() -> None:
     ("error", "status"),
     [
         (errors.MalformedBody("x"), 400),
-        (errors.ForeignCaller("x"), 403),
+        (errors.CrossSiteRequest("x"), 403),
         (errors.PurgeDisabled("x"), 403),
         (errors.RouteNotFound("x"), 404),
         (errors.TimerNotFound("x"), 404),

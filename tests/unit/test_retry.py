@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.ports import Outcome
-from chalicelib.retry import (
+from chalicelib.domain.retry import (
     DEFAULT_DELAYS,
     JITTER,
-    LONGEST_WISH_S,
+    MAX_RETRY_AFTER_S,
     Decision,
     attempts_allowed,
     decide,
     succeeded,
 )
-from chalicelib.timer import Status, Timer
+from chalicelib.domain.timer import Status, Timer
+from chalicelib.domain.webhook import Outcome
 
 NOW = 1_800_000_000_000
 
@@ -97,7 +97,7 @@ def test_jitter_lengthens_a_delay_and_never_shortens_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "delay_s"), [(0, 5), (3, 5), (30, 30), (LONGEST_WISH_S, 86_400), (10**9, 86_400)]
+    ("wish", "delay_s"), [(0, 5), (3, 5), (30, 30), (MAX_RETRY_AFTER_S, 86_400), (10**9, 86_400)]
 )
 def test_a_receiver_may_put_the_next_attempt_off_by_a_day_and_never_forward(
     wish: float, delay_s: int

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from chalicelib.errors import InvalidRequest, MalformedBody
-from chalicelib.schemas import MAX_DELAY_S, SetTimer, rfc3339, timer_item, timer_status
-from chalicelib.timer import NewTimer, Timer
+from chalicelib.domain.errors import InvalidRequest, MalformedBody
+from chalicelib.domain.timer import NewTimer, Timer
+from chalicelib.rest.schemas import MAX_DELAY_S, SetTimer, rfc3339, timer_item, timer_status
 
 URL = "https://someserver.com"
 DUE = 1_800_000_000_000

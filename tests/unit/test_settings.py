@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.errors import InvalidSettings
-from chalicelib.retry import DEFAULT_DELAYS
+from chalicelib.domain.errors import InvalidSettings
+from chalicelib.domain.retry import DEFAULT_DELAYS
+from chalicelib.domain.signing import write_secret
 from chalicelib.settings import chalice_command, is_loopback, load
-from chalicelib.signing import write_secret
 
 IN_LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "timers-dev"}
 CHALICE = {"AWS_CHALICE_CLI_MODE": "true"}
@@ -198,7 +198,7 @@ def test_the_command_of_chalices_is_the_first_word_and_only_chalices() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
 def test_without_keys_loopback_may_be_listened_on(host: str) -> None:
     assert is_loopback(host)
-    load({}).refuse_strangers(host)
+    load({}).require_loopback_without_keys(host)
 
 
 @pytest.mark.parametrize(
@@ -207,8 +207,8 @@ def test_without_keys_loopback_may_be_listened_on(host: str) -> None:
 )
 def test_without_keys_nothing_else_may_be(host: str) -> None:
     with pytest.raises(InvalidSettings, match="TIMERS_AUTH=keys"):
-        load({}).refuse_strangers(host)
-    load({"TIMERS_AUTH": "keys"}).refuse_strangers(host)
+        load({}).require_loopback_without_keys(host)
+    load({"TIMERS_AUTH": "keys"}).require_loopback_without_keys(host)
 
 
 EMULATOR = {"TIMERS_ENGINE": "aws", "AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}

@@ -6,9 +6,9 @@ from datetime import datetime, timezone
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from chalicelib.signing import PREFIX, read_secret, read_secrets, signature, write_secret
-from chalicelib.target import prepare
-from chalicelib.timer import Timer
+from chalicelib.domain.signing import PREFIX, read_secret, read_secrets, signature, write_secret
+from chalicelib.domain.target import prepare
+from chalicelib.domain.timer import Timer
 
 OLD = PREFIX + base64.b64encode(b"o" * 24).decode()
 NEW = PREFIX + base64.b64encode(b"n" * 64).decode()

@@ -12,8 +12,8 @@ from hypothesis.strategies import integers, ip_addresses, lists, sampled_from
 from urllib3.util import parse_url
 from yarl import URL
 
-from chalicelib.target import MAX_URL_CHARACTERS, parse_target, prepare
-from chalicelib.timer import Timer
+from chalicelib.domain.target import MAX_URL_CHARACTERS, parse_target, prepare
+from chalicelib.domain.timer import Timer
 
 
 def timer(url: str, timer_id: int = 7, tenant: str = "default") -> Timer:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from chalicelib.timer import NewTimer, Status, Timer, Wakeup
+from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
 
 CREATED = 1_800_000_000_000
 DUE = CREATED + 30_000

@@ -1,0 +1,1 @@
+"""Everything kept in the one DynamoDB table."""

@@ -1,0 +1,102 @@
+"""The keys of the aws engine, as items of the timers' table.
+
+All lie in one partition, ``KEYS``. The sort key is a number taken from the key's SHA-256, so that
+a look-up is one GetItem; the whole hash is in the item too, and decides. ``id``, the sort key's
+name, is the table's; the key's own id is ``key_id``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from chalicelib.aws.dynamodb.failures import ConditionFailed
+from chalicelib.aws.dynamodb.items import Items
+from chalicelib.aws.dynamodb.rows import FORMAT, number, text
+from chalicelib.domain.api_key import ApiKey
+from chalicelib.domain.errors import KeyNotFound, Unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from chalicelib.aws.dynamodb.rows import Row
+
+PARTITION = "KEYS"
+NUMBER_BYTES = 15
+"""120 bits: what fits into the 38 digits of DynamoDB's numbers."""
+
+
+class DynamoDBApiKeyStore:
+    """Keys in one DynamoDB table. Thread-safe."""
+
+    def __init__(self, client: DynamoDBClient, table: str) -> None:
+        self._items = Items(client, table)
+
+    def find(self, digest: bytes) -> ApiKey | None:
+        """Return the key with this SHA-256, None if there is none."""
+        row = self._items.read(_place(digest))
+        found = None if row is None else _key(row)
+        return found if found is not None and found.matches(digest) else None
+
+    def add(self, key: ApiKey) -> None:
+        """Store a new key. A repeated put whose first try applied finds itself there."""
+        try:
+            self._items.insert(_row(key))
+        except ConditionFailed as failure:
+            if failure.row is None or _key(failure.row) != key:
+                raise Unavailable("The place of this key is taken: make another.") from failure
+
+    def list(self) -> Sequence[ApiKey]:
+        """Return every key, in no order."""
+        found, after = self._page(None)
+        while after is not None:
+            more, after = self._page(after)
+            found = [*found, *more]
+        return found
+
+    def revoke(self, key_id: str) -> ApiKey:
+        """Remove a key and return it as it was. Raises ``KeyNotFound``."""
+        for key in self.list():
+            if key.id == key_id:
+                self._delete(key)
+                return key
+        raise KeyNotFound(f"There is no key {key_id[:30]!r}.")
+
+    def _delete(self, key: ApiKey) -> None:
+        """Remove a key that was there; a repeated delete whose first try applied finds nothing."""
+        with suppress(ConditionFailed):
+            self._items.delete(
+                _place(key.digest), "#digest = :digest", {":digest": text(key.digest.hex())}
+            )
+
+    def _page(self, after: Row | None) -> tuple[Sequence[ApiKey], Row | None]:
+        rows, last = self._items.query("#pk = :keys", {":keys": text(PARTITION)}, after=after)
+        return [_key(row) for row in rows], last
+
+
+def _place(digest: bytes) -> Row:
+    return {
+        "pk": text(PARTITION),
+        "id": number(int.from_bytes(digest[:NUMBER_BYTES], "big")),
+    }
+
+
+def _row(key: ApiKey) -> Row:
+    return {
+        **_place(key.digest),
+        "f": number(FORMAT),
+        "key_id": text(key.id),
+        "tenant": text(key.tenant),
+        "created_at": number(key.created_at),
+        "digest": text(key.digest.hex()),
+    }
+
+
+def _key(row: Row) -> ApiKey:
+    return ApiKey(
+        id=row["key_id"]["S"],
+        tenant=row["tenant"]["S"],
+        created_at=int(row["created_at"]["N"]),
+        digest=bytes.fromhex(row["digest"]["S"]),
+    )

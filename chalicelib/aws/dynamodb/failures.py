@@ -1,0 +1,49 @@
+"""What a failed call to AWS means: a condition that did not hold, or a service that is away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+from chalicelib.domain.errors import Unavailable
+
+if TYPE_CHECKING:
+    from chalicelib.aws.dynamodb.rows import Row
+
+_OURS = ("ValidationException", "SerializationException")
+"""Requests that no repetition heals: errors of this code, not of the service."""
+
+
+class ConditionFailed(Exception):
+    """A conditional write did not apply; ``row`` is the item as it is, None if there is none."""
+
+    def __init__(self, row: Row | None) -> None:
+        super().__init__("the condition of a write did not hold")
+        self.row = row
+
+
+@contextmanager
+def unavailable_on_error(table: str) -> Iterator[None]:
+    """Turn the failures of a DynamoDB call into ``ConditionFailed`` and ``Unavailable``.
+
+    The client has tried again by then, where that could help.
+    """
+    try:
+        yield
+    except ClientError as error:
+        response: Any = error.response
+        code = response["Error"]["Code"]
+        if code == "ConditionalCheckFailedException":
+            raise ConditionFailed(response.get("Item")) from error
+        if code in _OURS:
+            raise
+        if code == "ResourceNotFoundException":
+            raise Unavailable(f"There is no table {table} here: `make infra` makes it.") from error
+        raise Unavailable(f"DynamoDB cannot do it now ({code}).") from error
+    except ParamValidationError:
+        raise
+    except BotoCoreError as error:
+        raise Unavailable(f"DynamoDB cannot be reached ({type(error).__name__}).") from error

@@ -1,0 +1,123 @@
+"""The keys of the embedded engine, in a small SQLite file of their own.
+
+Of their own, so that a command can change them while the server runs: only the dispatcher ever
+writes timers.db. Keys change rarely and answers are cached, so every call opens the file anew.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+from chalicelib.domain.api_key import ApiKey
+from chalicelib.domain.errors import KeyNotFound, StoreFileError, Unavailable
+from chalicelib.embedded.database import BUSY_TIMEOUT_S, unavailable_on_error
+from chalicelib.embedded.folder import DataFolder, make_private
+
+APPLICATION_ID = 0x54494D4B
+FORMAT = 1
+_SCHEMA = f"""
+    BEGIN IMMEDIATE;
+    CREATE TABLE IF NOT EXISTS keys (
+        id TEXT PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        digest BLOB NOT NULL UNIQUE
+    ) WITHOUT ROWID;
+    PRAGMA application_id={APPLICATION_ID};
+    PRAGMA user_version={FORMAT};
+    COMMIT;
+"""
+
+
+class SQLiteApiKeyStore:
+    """Keys in a file that only its owner may read. Thread-safe, and safe among processes."""
+
+    def __init__(self, folder: DataFolder) -> None:
+        self._folder = folder
+        self._path = folder.path / "keys.db"
+
+    def find(self, digest: bytes) -> ApiKey | None:
+        """Return the key with this SHA-256, None if there is none."""
+        found = self._read("SELECT * FROM keys WHERE digest = ?", digest)
+        return found[0] if found else None
+
+    def add(self, key: ApiKey) -> None:
+        """Store a new key durably. Makes the file where there is none."""
+        self._folder.prepare()
+        with self._opened(make=True) as connection:
+            connection.execute(
+                "INSERT INTO keys VALUES (?, ?, ?, ?)",
+                (key.id, key.tenant, key.created_at, key.digest),
+            )
+
+    def list(self) -> Sequence[ApiKey]:
+        """Return every key, in no order."""
+        return self._read("SELECT * FROM keys")
+
+    def revoke(self, key_id: str) -> ApiKey:
+        """Remove a key durably and return it as it was. Raises ``KeyNotFound``."""
+        try:
+            with self._opened() as connection:
+                row = connection.execute(
+                    "DELETE FROM keys WHERE id = ? RETURNING *", (key_id,)
+                ).fetchone()
+        except FileNotFoundError:
+            row = None
+        if row is None:
+            raise KeyNotFound(f"There is no key {key_id[:30]!r}.")
+        return _key(row)
+
+    def _read(self, statement: str, *values: object) -> Sequence[ApiKey]:
+        try:
+            with self._opened() as connection:
+                return [_key(row) for row in connection.execute(statement, values)]
+        except FileNotFoundError:
+            return []
+
+    @contextmanager
+    def _opened(self, *, make: bool = False) -> Iterator[sqlite3.Connection]:
+        """Yield a connection. Raises ``FileNotFoundError`` unless asked to ``make`` the file."""
+        self._prove(make=make)
+        with unavailable_on_error(), closing(self._connect()) as connection:
+            # On macOS only F_FULLFSYNC reaches the disk.
+            connection.execute("PRAGMA fullfsync=1")
+            self._migrate(connection)
+            yield connection
+
+    def _prove(self, *, make: bool) -> None:
+        """Return if the file is there and may be used. SQLite would make it for all to read.
+
+        A file that is there is not opened for it: closing it would let go the locks that other
+        threads hold on it (https://sqlite.org/howtocorrupt.html, 2.2).
+        """
+        if make:
+            make_private(self._path)
+        elif not self._path.exists():
+            raise FileNotFoundError(self._path)
+        if not os.access(self._path, os.R_OK | os.W_OK):
+            raise Unavailable(f"{self._path} cannot be used (no permission).")
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self._path.as_uri()}?mode=rw",  # and does not make it, should it be gone by now
+            uri=True,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+        )
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        (owner,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if owner not in (0, APPLICATION_ID) or version > FORMAT:
+            raise StoreFileError(f"{self._path} holds no keys, or those of a newer version")
+        if version < FORMAT:
+            connection.executescript(_SCHEMA)
+
+
+def _key(row: tuple[Any, ...]) -> ApiKey:
+    key_id, tenant, created_at, digest = row
+    return ApiKey(id=key_id, tenant=tenant, created_at=created_at, digest=digest)

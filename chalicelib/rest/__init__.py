@@ -1,0 +1,1 @@
+"""HTTP: requests in, responses out, errors as problem documents (RFC 9457)."""

@@ -1,0 +1,1 @@
+"""The use cases, and the ports they need: nothing here knows an engine."""

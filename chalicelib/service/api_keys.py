@@ -1,0 +1,77 @@
+"""The use cases of API keys: issue, list, revoke, and tell whose key a request carries."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from chalicelib.domain import api_key
+from chalicelib.domain.api_key import ApiKey
+from chalicelib.domain.errors import Unauthorized
+from chalicelib.service.ports import ApiKeyStore, Clock
+
+RandomBytes = Callable[[int], bytes]
+"""Returns as many bytes as it is asked for, which nobody can guess."""
+
+AUTHORIZER_CACHE_TTL_S = 60
+"""How long a gateway may know a caller without asking again: so long a revoked key still opens."""
+
+_ID_BYTES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A new key. ``text`` is all that its caller needs, and is shown this once."""
+
+    key: ApiKey
+    text: str = field(repr=False)
+
+
+class ApiKeys:
+    """Knows who calls, by the keys in whatever store it is given."""
+
+    def __init__(self, store: ApiKeyStore, clock: Clock, random_bytes: RandomBytes) -> None:
+        self._store = store
+        self._clock = clock
+        self._random_bytes = random_bytes
+
+    def issue(self, tenant: str) -> Issued:
+        """Make a key for ``tenant``. Raises ``InvalidTenant`` and ``Unavailable``."""
+        text = api_key.write(self._random_bytes(api_key.KEY_BYTES))
+        issued = ApiKey(
+            id=base64.b32encode(self._random_bytes(_ID_BYTES)).decode().lower(),
+            tenant=api_key.tenant_name(tenant),
+            created_at=int(self._clock()),
+            digest=api_key.digest_of(text),
+        )
+        self._store.add(issued)
+        return Issued(key=issued, text=text)
+
+    def issue_first(self, tenant: str) -> Issued | None:
+        """Make a key for ``tenant`` if it has none. Raises as ``issue`` does."""
+        if any(each.tenant == tenant for each in self._store.list()):
+            return None
+        return self.issue(tenant)
+
+    def list(self) -> Sequence[ApiKey]:
+        """Return every key, oldest first. Raises ``Unavailable``."""
+        return sorted(self._store.list(), key=lambda each: (each.created_at, each.id))
+
+    def revoke(self, key_id: str) -> ApiKey:
+        """Revoke a key. Gateways may accept it for ``AUTHORIZER_CACHE_TTL_S`` more.
+
+        Raises ``KeyNotFound``.
+        """
+        return self._store.revoke(key_id)
+
+    def tenant_of(self, authorization: str) -> str:
+        """Return whose key an ``Authorization`` header carries.
+
+        Raises ``Unauthorized`` and ``Unavailable``. What cannot be a key is not looked up.
+        """
+        digest = api_key.digest_of(api_key.read_bearer(authorization))
+        found = self._store.find(digest)
+        if found is None or not found.matches(digest):
+            raise Unauthorized
+        return found.tenant

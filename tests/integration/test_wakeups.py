@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from datetime import datetime, timezone
+from itertools import pairwise
+
+import pytest
+from botocore.exceptions import ClientError, NoCredentialsError, ReadTimeoutError
+
+from chalicelib.aws import message
+from chalicelib.aws.emulator import check_address, create_missing
+from chalicelib.domain.errors import InvalidSettings, Unavailable
+from chalicelib.domain.timer import Wakeup
+from chalicelib.service.timers import TimerRequest
+from tests.support.clock import START, HandClock
+from tests.support.cloud import NAMES, VISIBILITY_S, Cloud, cloud_on_moto
+
+MINUTE_MS = 60_000
+
+
+def wakeup(
+    delay_s: float, *, timer_id: int = 1, version: int = 1, tenant: str = "default"
+) -> Wakeup:
+    return Wakeup(tenant=tenant, id=timer_id, version=version, at=int(START + delay_s * 1000))
+
+
+def moment_of(schedule: dict[str, str]) -> float:
+    """Return when a schedule comes, in epoch milliseconds."""
+    at = re.fullmatch(r"at\((.*)\)", schedule["ScheduleExpression"])
+    assert at
+    return datetime.fromisoformat(at[1]).replace(tzinfo=timezone.utc).timestamp() * 1000
+
+
+@pytest.mark.parametrize(
+    ("delay_s", "seconds"),
+    [(-1, 0), (0, 0), (0.999, 0), (1, 1), (1.999, 1), (899.9, 899), (900, 900)],
+)
+def test_a_near_wakeup_is_a_message_whose_delay_is_rounded_down(
+    cloud: Cloud, delay_s: float, seconds: int
+) -> None:
+    cloud.waker.wake_at(wakeup(delay_s))
+
+    assert cloud.sent() == [(wakeup(delay_s), seconds)]
+    assert cloud.operations()[-1:] == ["SendMessage"]
+    assert cloud.schedules() == []
+
+
+@pytest.mark.parametrize("delay_s", [900.001, 900.1, 3600, 10 * 365 * 86_400])
+def test_a_far_wakeup_is_a_schedule_that_comes_3_to_13_minutes_ahead(
+    cloud: Cloud, delay_s: float
+) -> None:
+    far = wakeup(delay_s)
+
+    cloud.waker.wake_at(far)
+
+    assert cloud.sent() == []
+    (schedule,) = cloud.schedules()
+    lead_ms = far.at - moment_of(schedule)
+    assert 3 * MINUTE_MS <= lead_ms <= 13 * MINUTE_MS + 2_000
+    assert moment_of(schedule) > START + MINUTE_MS
+
+
+def test_a_schedule_fires_once_in_utc_and_then_removes_itself(cloud: Cloud) -> None:
+    far = wakeup(3600)
+
+    cloud.waker.wake_at(far)
+
+    (schedule,) = cloud.schedules()
+    assert schedule["GroupName"] == "timers-test"
+    assert schedule["ScheduleExpressionTimezone"] == "UTC"
+    assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
+    assert schedule["ActionAfterCompletion"] == "DELETE"
+    target = schedule["Target"]
+    assert target["Arn"] == "arn:aws:lambda:eu-central-1:123456789012:function:timers-test-webhook"
+    assert target["RoleArn"] == "arn:aws:iam::123456789012:role/timers-test-scheduler"
+    assert target["DeadLetterConfig"]["Arn"] == (
+        "arn:aws:sqs:eu-central-1:123456789012:timers-test-dead"
+    )
+    assert target["RetryPolicy"] == {"MaximumRetryAttempts": 3, "MaximumEventAgeInSeconds": 900}
+    assert message.read(json.loads(target["Input"])) == far
+
+
+def test_schedules_for_one_moment_are_spread_over_minutes(cloud: Cloud) -> None:
+    for timer_id in range(1, 201):
+        cloud.waker.wake_at(wakeup(3600, timer_id=timer_id))
+
+    moments = sorted(moment_of(call.parameters) for call in cloud.calls)
+    assert moments[-1] - moments[0] > 9 * MINUTE_MS
+    assert max(later - sooner for sooner, later in pairwise(moments)) < MINUTE_MS
+
+
+@pytest.mark.parametrize("tenant", ["default", "a" * 255, "café/#\n"])
+def test_the_name_of_a_schedule_is_one_that_scheduler_takes(cloud: Cloud, tenant: str) -> None:
+    cloud.waker.wake_at(wakeup(3600, timer_id=2**62, version=2**31, tenant=tenant))
+
+    (schedule,) = cloud.schedules()
+    assert re.fullmatch(r"[0-9a-zA-Z-_.]{1,64}", schedule["Name"])
+
+
+def test_every_timer_tenant_and_version_has_a_schedule_of_its_own(cloud: Cloud) -> None:
+    far = wakeup(3600)
+    others = [replace(far, id=2), replace(far, version=2), replace(far, tenant="other")]
+    for each in (far, *others):
+        cloud.waker.wake_at(each)
+
+    assert len(cloud.schedules()) == 4
+
+
+def test_a_schedule_that_is_there_already_counts_as_registered(cloud: Cloud) -> None:
+    cloud.waker.wake_at(wakeup(3600))
+    cloud.waker.wake_at(wakeup(3600))
+
+    assert len(cloud.schedules()) == 1
+
+
+def test_a_forgotten_wakeup_leaves_no_schedule_but_that_of_another_version(cloud: Cloud) -> None:
+    cloud.waker.wake_at(wakeup(3600))
+    cloud.waker.wake_at(wakeup(3600, version=2))
+
+    cloud.waker.forget(wakeup(3600))
+
+    (schedule,) = cloud.schedules()
+    assert f"-2-{wakeup(3600).at}" in schedule["Name"]
+
+
+def test_forgetting_is_best_effort(cloud: Cloud) -> None:
+    cloud.waker.forget(wakeup(3600))
+    cloud.fail()
+    cloud.waker.forget(wakeup(3600))
+
+
+def test_forgetting_what_is_on_the_queue_costs_no_call(cloud: Cloud) -> None:
+    cloud.calls.clear()
+
+    cloud.waker.forget(wakeup(100))
+
+    assert cloud.operations() == []
+
+
+@pytest.mark.parametrize("delay_s", [1, 3600])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ClientError({"Error": {"Code": "ThrottlingException"}}, "Whatever"),
+        ClientError({"Error": {"Code": "AccessDeniedException"}}, "Whatever"),
+        ReadTimeoutError(endpoint_url="https://aws.example"),
+        NoCredentialsError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_cannot_be_registered_is_said_to_be_unavailable(
+    cloud: Cloud, delay_s: float, error: Exception
+) -> None:
+    def refuse(_operation: str) -> None:
+        raise error
+
+    cloud.before_call = refuse
+
+    with pytest.raises(Unavailable):
+        cloud.waker.wake_at(wakeup(delay_s))
+
+
+@pytest.mark.parametrize(
+    ("delay_s", "code"),
+    [(1, "AWS.SimpleQueueService.NonExistentQueue"), (3600, "ResourceNotFoundException")],
+)
+def test_a_stage_that_was_not_set_up_is_named_with_what_makes_it(
+    cloud: Cloud, delay_s: float, code: str
+) -> None:
+    def miss(operation: str) -> None:
+        raise ClientError({"Error": {"Code": code}}, operation)
+
+    cloud.before_call = miss
+
+    with pytest.raises(Unavailable, match="make infra"):
+        cloud.waker.wake_at(wakeup(delay_s))
+
+
+def test_a_queue_is_looked_up_once(cloud: Cloud) -> None:
+    cloud.calls.clear()
+    for _ in range(3):
+        cloud.waker.wake_at(wakeup(1))
+
+    assert cloud.operations() == ["SendMessage"] * 3
+
+
+def test_many_wakeups_go_ten_a_call_and_each_with_its_own_delay(cloud: Cloud) -> None:
+    cloud.calls.clear()
+    many = [wakeup(timer_id / 2, timer_id=timer_id) for timer_id in range(1, 26)]
+
+    assert cloud.waker.wake_all(many) == many
+
+    assert cloud.sent() == [(each, each.id // 2) for each in many]
+    assert cloud.operations() == ["SendMessageBatch"] * 3
+
+
+def test_no_message_is_delayed_for_longer_than_a_queue_can(cloud: Cloud) -> None:
+    cloud.waker.wake_all([wakeup(5_000)])
+
+    assert cloud.sent() == [(wakeup(5_000), 900)]
+
+
+def test_no_wakeups_cost_no_call(cloud: Cloud) -> None:
+    cloud.calls.clear()
+
+    assert cloud.waker.wake_all([]) == []
+    assert cloud.operations() == []
+
+
+def test_a_lowered_near_limit_sends_what_is_beyond_it_to_scheduler(clock: HandClock) -> None:
+    with cloud_on_moto(clock, near_s=5) as cloud:
+        cloud.waker.wake_at(wakeup(5))
+        cloud.waker.wake_at(wakeup(8, timer_id=2))
+
+        assert [delay for _, delay in cloud.sent()] == [5]
+        (schedule,) = cloud.schedules()
+        assert START + 3_000 <= moment_of(schedule) <= START + 7_000
+
+
+def test_the_backlog_is_what_waits_to_be_received(cloud: Cloud) -> None:
+    cloud.waker.wake_all([wakeup(0, timer_id=timer_id) for timer_id in range(1, 6)])
+    cloud.waker.wake_at(wakeup(60))
+    assert cloud.waker.backlog() == 5
+
+    cloud.receive(most=3)
+    assert cloud.waker.backlog() == 2
+
+
+# Messages
+
+
+def test_a_message_is_read_as_it_was_written() -> None:
+    for each in (wakeup(1), wakeup(3600, timer_id=2**62, tenant="café #1", version=9)):
+        assert message.decode(message.encode(each)) == each
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "hello",
+        "[" * 100_000,
+        "null",
+        "[]",
+        "{}",
+        '{"wakeup": {}}',
+        '{"wakeup": [1, "default", 1, 1]}',
+        '{"wakeup": [1, "default", 1, 1, 1, 1]}',
+        '{"wakeup": [1, "default", true, 1, 1]}',
+        '{"wakeup": [1, "default", 1.0, 1, 1]}',
+        '{"wakeup": [1, null, 1, 1, 1]}',
+        '{"wakeup": [2, "default", 1, 1, 1]}',
+        '{"wakeup": [1, "default", -1, 1, 1]}',
+        '{"wakeup": [1, "default", 1, 1, NaN]}',
+        '{"wakeup": [1, "default", 1, 1, 1e400]}',
+        f'{{"wakeup": [1, "default", {10**40}, 1, 1]}}',
+        f'{{"wakeup": [1, "default", 1, 1, {10**400}]}}',
+        f'{{"wakeup": [1, "default", {"9" * 5_000}, 1, 1]}}',
+        '{"wakeup": [1, "", 1, 1, 1]}',
+        '{"wakeup": [1, "\\ud800", 1, 1, 1]}',
+        f'{{"wakeup": [1, "{"x" * 3_000}", 1, 1, 1]}}',
+    ],
+)
+def test_what_is_no_wakeup_is_not_read_as_one(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - which one does not matter
+        message.decode(text)
+
+
+# An emulator's resources
+
+
+def test_what_is_there_is_left_as_it_is(cloud: Cloud) -> None:
+    timer = cloud.scheduling().set("default", TimerRequest(url="http://h", delay_ms=5_000))
+    for _ in range(2):
+        create_missing(cloud.dynamodb, cloud.sqs, cloud.scheduler, NAMES, visibility_s=VISIBILITY_S)
+
+    assert cloud.store.get("default", timer.id) == timer
+    assert len(cloud.sqs.list_queues()["QueueUrls"]) == 2
+
+
+def test_a_message_received_in_vain_ends_as_a_dead_letter(cloud: Cloud, clock: HandClock) -> None:
+    cloud.waker.wake_at(wakeup(0))
+
+    for _ in range(5):
+        assert len(cloud.receive()) == 1
+        clock.advance(VISIBILITY_S * 1000 + 1)
+    assert cloud.receive() == []
+    dead = cloud.sqs.get_queue_url(QueueName=NAMES.dead_letters)["QueueUrl"]
+    assert len(cloud.sqs.receive_message(QueueUrl=dead)["Messages"]) == 1
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:4566", "http://localstack:4566/"])
+def test_an_emulator_may_answer_there(address: str) -> None:
+    check_address(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "127.0.0.1:4566",
+        "ftp://127.0.0.1",
+        "http://",
+        "http://127.0.0.1/path",
+        "https://dynamodb.eu-central-1.amazonaws.com",
+        "https://DYNAMODB.cn-north-1.amazonaws.com.cn",
+        "https://dynamodb.eu-central-1.api.aws",
+        "https://dynamodb.eusc-de-east-1.amazonaws.eu",
+    ],
+)
+def test_an_address_that_is_no_emulators_is_refused(address: str) -> None:
+    with pytest.raises(InvalidSettings, match="AWS_ENDPOINT_URL"):
+        check_address(address)

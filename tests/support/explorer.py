@@ -1,0 +1,161 @@
+"""Schemathesis, run on an application in this process as its command line runs it on a server.
+
+It calls every operation as the document allows, as the document forbids, and in sequences that
+follow its links, and checks every answer against the document. What is registered here on import
+serves the command line too, by schemathesis.toml.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis import Case, HookContext
+from schemathesis.config import SchemathesisConfig
+from schemathesis.engine import Status, events, from_schema
+from schemathesis.engine.recorder import ScenarioRecorder
+
+from chalicelib.domain.target import MAX_URL_CHARACTERS
+from chalicelib.rest.cursor import MAX_ID
+from chalicelib.rest.schemas import MAX_DELAY_S
+
+SEED = 1
+IDS = 8
+SECONDS_IN = {"hours": 3600, "minutes": 60, "seconds": 1}
+HOSTS = ["h.invalid", "a-1.b_2.h.invalid", "b\u00fccher.invalid", "xn--bcher-kva.invalid."]
+"""Names that nobody has (RFC 6761), so that a timer that does fire calls nobody."""
+
+CURSORS = ["MQ", "MTAx", "NQ=="]
+
+URLS = st.builds(
+    "{}://{}{}{}{}".format,
+    st.sampled_from(["http", "https", "HTTPS"]),
+    st.sampled_from(["", "u:p%40@", "u@"]),
+    st.sampled_from(HOSTS),
+    st.sampled_from(["", ":1", ":65535"]),
+    st.from_regex(r"([/?#][ -~\u00a1-\ud7ff]{0,30}[!-~])?", fullmatch=True),
+)
+AUTHORITY = re.compile(r"(https?://)([^/?#\s\\\x00-\x1f\x7f]+)", re.IGNORECASE)
+schemathesis.openapi.format("webhook-url", URLS)
+schemathesis.openapi.format("cursor", st.sampled_from(CURSORS))
+
+
+@dataclass
+class Explored:
+    """What came of a run: every answer that was wrong, and how often each operation gave what."""
+
+    failures: list[str] = field(default_factory=list)
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    checks: Counter[str] = field(default_factory=Counter)
+
+    def statuses(self, operation: str) -> set[int]:
+        """Return the statuses that ``POST /timers``, say, has given."""
+        return {status for label, status in self.answers if label == operation}
+
+    def add(self, recorder: ScenarioRecorder) -> None:
+        for case_id, interaction in recorder.interactions.items():
+            if interaction.response is not None:
+                label = recorder.cases[case_id].value.operation.label
+                self.answers[label, interaction.response.status_code] += 1
+        for checks in recorder.checks.values():
+            for check in checks:
+                self.checks[check.name] += 1
+                if check.status is not Status.SUCCESS and check.failure_info:
+                    found = check.failure_info
+                    told = f"{check.name}: {found.failure.message}\n{found.code_sample}"
+                    self.failures.append(f"{recorder.label}: {told}")
+
+
+def explore(
+    document: dict[str, Any],
+    app: Any,
+    *,
+    examples: int,
+    key: str | None = None,
+    recent: Callable[[], int] = lambda: IDS,
+    without: Sequence[str] = (),
+) -> Explored:
+    """Call ``app`` as ``document`` says, some ``examples`` times an operation and phase.
+
+    Every check is made but those named in ``without``; ``recent`` tells the highest id there is.
+    The calls are the same on every run.
+    """
+    config = SchemathesisConfig.from_dict(
+        {
+            "seed": SEED,
+            "continue-on-failure": True,
+            "cache": {"enabled": False},
+            "generation": {"max-examples": examples, "deterministic": True, "database": "none"},
+            "auth": {"openapi": {"key": {"bearer": key}}} if key is not None else {},
+            # What the service says when it refuses is no schema: the document must do.
+            "phases": {"fuzzing": {"error-feedback": {"enabled": False}}},
+            "checks": {check: {"enabled": False} for check in without},
+        }
+    )
+    schema = schemathesis.openapi.from_dict(document, config=config)
+    schema.app = app
+    schema.hook(_hook_of_ids(recent))
+    explored = Explored()
+    for event in from_schema(schema).execute():
+        if isinstance(event, events.ScenarioFinished):
+            explored.add(event.recorder)
+        elif isinstance(event, events.NonFatalError):
+            explored.failures.append(str(event.info))
+        elif isinstance(event, events.FatalError):
+            raise event.exception
+    return explored
+
+
+@schemathesis.hook
+def map_case(_context: HookContext, case: Case[Any]) -> Case[Any]:
+    """Make valid what the document cannot forbid and the service refuses; tests of the API try it.
+
+    To JSON Schema 2.0 is an integer, three numbers together have no limit, a string is a cursor
+    whether or not an answer gave it, and a host that is no name is hard to tell from one that is.
+    """
+    if isinstance(case.body, dict):
+        body: dict[str, Any] = {name: _integer(value) for name, value in case.body.items()}
+        amounts = {name: body[name] for name in SECONDS_IN if _is_amount(body, name)}
+        if sum(amount * SECONDS_IN[name] for name, amount in amounts.items()) > MAX_DELAY_S:
+            body |= {name: amount // 3 for name, amount in amounts.items()}
+        if isinstance(body.get("cursor"), str):
+            body["cursor"] = CURSORS[len(body["cursor"]) % len(CURSORS)]
+        body |= {name: _of_ours(body[name]) for name in body.keys() & {"url", "on_failure_url"}}
+        case.body = body
+    return case
+
+
+def _integer(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _is_amount(body: dict[str, Any], name: str) -> bool:
+    amount = body.get(name)
+    return type(amount) is int and 0 <= amount * SECONDS_IN[name] <= MAX_DELAY_S
+
+
+def _of_ours(url: Any) -> Any:
+    """Return a URL whose host is one of ``HOSTS`` where ``url`` has another that may be none."""
+    found = AUTHORITY.match(url) if isinstance(url, str) else None
+    if found is None or len(url) > MAX_URL_CHARACTERS or any(host in found[2] for host in HOSTS):
+        return url
+    return found[1] + HOSTS[0] + url[found.end() :]
+
+
+def _hook_of_ids(recent: Callable[[], int]) -> Callable[..., dict[str, Any] | None]:
+    """Return a hook that draws ids of recent timers: of all valid ids none would ever be met."""
+
+    def map_path_parameters(
+        _context: HookContext, parameters: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
+        drawn = (parameters or {}).get("timer_id")
+        if parameters and type(drawn) is int and 1 <= drawn <= MAX_ID:
+            return parameters | {"timer_id": max(1, recent() - drawn % IDS)}
+        return parameters
+
+    return map_path_parameters

@@ -1,0 +1,106 @@
+"""Plain makers of what most tests need; a test names only what it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from chalicelib.domain.attempt_log import AttemptLog, AttemptRecord, extended
+from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
+from chalicelib.service.ports import Claim, Reschedule, Settlement, TimerStore
+from tests.support.clock import START
+
+TENANT = "default"
+URL = "https://receiver.example/hooks"
+DELAY_MS = 30_000
+DUE = START + DELAY_MS
+LEASE_MS = 30_000
+
+
+def armed(_timer: Timer) -> bool:
+    return True
+
+
+def unarmed(_timer: Timer) -> bool:
+    return False
+
+
+def new_timer(
+    *,
+    tenant: str = TENANT,
+    url: str = URL,
+    created_at: int = START,
+    due_at: int = DUE,
+    **policy: Any,
+) -> NewTimer:
+    return NewTimer(tenant=tenant, url=url, created_at=created_at, due_at=due_at, **policy)
+
+
+def set_timer(
+    store: TimerStore,
+    *,
+    tenant: str = TENANT,
+    url: str = URL,
+    due_at: int = DUE,
+    arm: Callable[[Timer], bool] = armed,
+    **policy: Any,
+) -> Timer:
+    return store.create(new_timer(tenant=tenant, url=url, due_at=due_at, **policy), arm)
+
+
+def claim_of(
+    wakeup: Wakeup, token: str = "token", *, now: int = DUE, lease_ms: int = LEASE_MS
+) -> Claim:
+    return Claim(wakeup=wakeup, token=token, now=now, lease_until=now + lease_ms)
+
+
+def claimed(store: TimerStore, timer: Timer, token: str = "token", *, now: int = DUE) -> Timer:
+    """Claim ``timer`` and insist that it worked."""
+    result = store.claim(claim_of(timer.wakeup(), token, now=now))
+    assert isinstance(result, Timer), result
+    return result
+
+
+def settlement_of(
+    timer: Timer,
+    token: str = "token",
+    *,
+    now: int = DUE + 100,
+    status: Status = Status.FIRED,
+    retry_at: int | None = None,
+    armed: bool = True,
+    log: AttemptLog | None = None,
+) -> Settlement:
+    """Return how ``timer`` is settled after one more attempt."""
+    failed = retry_at is not None or status is Status.FAILED
+    made = AttemptRecord(at=now - 50, late_ms=50, took_ms=50, status=500 if failed else 204)
+    return Settlement(
+        tenant=timer.tenant,
+        id=timer.id,
+        token=token,
+        now=now,
+        status=Status.PENDING if retry_at is not None else status,
+        next_attempt_at=retry_at,
+        armed=armed,
+        log=extended(timer.log, made) if log is None else log,
+    )
+
+
+def change_of(timer: Timer, *, at: int = DUE + 60_000, now: int = START) -> Reschedule:
+    """Return a change of ``timer`` as it was seen."""
+    return Reschedule(
+        tenant=timer.tenant,
+        id=timer.id,
+        status=timer.status,
+        version=timer.version,
+        now=now,
+        at=at,
+        due_at=at,
+    )
+
+
+def settled(store: TimerStore, timer: Timer, status: Status = Status.FIRED) -> Timer:
+    """Claim ``timer``, settle it, and return it as it is then."""
+    claimed(store, timer)
+    assert store.settle(settlement_of(timer, status=status))
+    return store.get(timer.tenant, timer.id)
