@@ -6,17 +6,25 @@ import functools
 import secrets
 import time
 from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
 
-from chalicelib import wiring
+from chalicelib.domain.errors import InvalidSettings
 from chalicelib.service.api_keys import ApiKeys
 from chalicelib.service.dead_letters import DeadLetters
-from chalicelib.service.delivery import Delivery
-from chalicelib.service.ports import ApiKeyStore, Clock, Engine, Meter, Observe, TimerStore, Waker
-from chalicelib.service.sweep import Sweeper
+from chalicelib.service.options import EngineOptions
+from chalicelib.service.ports import Clock, Engine, NoTelemetry, Telemetry
 from chalicelib.service.timers import Timers
-from chalicelib.settings import Settings, load
+from chalicelib.settings import AWS, Settings, load
 
-REPLAY_THREADS = 16
+if TYPE_CHECKING:
+    from chalicelib.aws.engine import AwsEngine
+    from chalicelib.embedded.engine import EmbeddedEngine
+    from chalicelib.service.delivery import Delivery
+    from chalicelib.service.sweep import Sweeper
+
+E = TypeVar("E")
+
+REPLAY_WIDTH = 16
 """Timers replayed at once: on AWS each waits for two calls, on one machine they share a commit."""
 
 
@@ -28,80 +36,112 @@ def wall_clock() -> float:
 class Service:
     """The use cases of one process. Each is made when it is first used."""
 
-    def __init__(self, settings: Settings, engine: Engine, *, clock: Clock = wall_clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        *,
+        telemetry: Telemetry | None = None,
+        clock: Clock = wall_clock,
+    ) -> None:
         self.settings = settings
-        self._engine = engine
+        self.engine = engine
+        self.telemetry = telemetry or NoTelemetry()
         self._clock = clock
 
     @cached_property
     def timers(self) -> Timers:
         """Set timers, tell their status, list, move, cancel, purge."""
         return Timers(
-            self._engine.timers,
-            self._engine.waker,
+            self.engine.timers,
             self._clock,
             allow_purge=self.settings.allow_purge,
-            budget_ms=self._engine.request_budget_ms,
-            meter=self.meter,
+            budget_ms=self.engine.request_budget_ms,
+            meter=self.telemetry.meter,
         )
 
     @cached_property
     def dead_letters(self) -> DeadLetters:
         """Count and replay timers that failed for good."""
-        return DeadLetters(self._engine.timers, self.timers, self._clock, width=REPLAY_THREADS)
+        return DeadLetters(self.engine.timers, self.timers, self._clock, width=REPLAY_WIDTH)
 
     @cached_property
     def api_keys(self) -> ApiKeys:
         """Issue, list and revoke API keys; tell whose key a request carries."""
-        return ApiKeys(self._engine.api_keys, self._clock, secrets.token_bytes)
+        return ApiKeys(self.engine.api_keys, self._clock, secrets.token_bytes)
 
     @property
     def delivery(self) -> Delivery:
-        """Deliver wake-ups."""
-        return wiring.delivery()
+        """Deliver wake-ups, on AWS. Raises ``InvalidSettings`` on another engine."""
+        return self.aws.delivery
 
     @property
     def sweeper(self) -> Sweeper:
-        """Find timers whose wake-up was lost."""
-        return wiring.sweeper()
+        """Find timers that were missed, on AWS. Raises ``InvalidSettings`` on another engine."""
+        return self.aws.sweeper
 
     @property
-    def meter(self) -> Meter:
-        """Note one value of a metric."""
-        return wiring.meter()
+    def aws(self) -> AwsEngine:
+        """The AWS engine. Raises ``InvalidSettings`` on another one."""
+        from chalicelib.aws.engine import AwsEngine
+
+        return _only(AwsEngine, self.engine)
 
     @property
-    def observe(self) -> Observe:
-        """Log and count what one invocation of a Lambda does."""
-        return wiring.observed
+    def embedded(self) -> EmbeddedEngine:
+        """The embedded engine. Raises ``InvalidSettings`` on another one."""
+        from chalicelib.embedded.engine import EmbeddedEngine
+
+        return _only(EmbeddedEngine, self.engine)
 
 
-class _Engine:
-    """Interim: the engine that wiring chooses."""
-
-    @property
-    def timers(self) -> TimerStore:
-        return wiring._store()
-
-    @property
-    def api_keys(self) -> ApiKeyStore:
-        return wiring._key_store()
-
-    @property
-    def waker(self) -> Waker:
-        return wiring._waker()
-
-    @property
-    def request_budget_ms(self) -> float:
-        return wiring.REQUEST_MS
-
-
-def bootstrap(settings: Settings) -> Service:
-    """Return the service as ``settings`` want it. Nothing is opened yet."""
-    return Service(settings, _Engine())
+def bootstrap(settings: Settings, *, clock: Clock = wall_clock) -> Service:
+    """Return the service that ``settings`` describe. Nothing is opened or started yet."""
+    telemetry = _telemetry(settings)
+    options = EngineOptions(
+        clock=clock,
+        guard=settings.guard,
+        lease_ms=settings.lease_ms,
+        retention_days=settings.retention_days,
+        retry_delays_s=settings.retry_delays_s,
+        send_timeout_s=settings.send_timeout_s,
+        # A stage keeps its signing secrets in SSM, unless its settings name some.
+        signing_keys=settings.signing_keys or (None if settings.in_lambda else ()),
+        rate=settings.rate,
+        meter=telemetry.meter,
+    )
+    choose = _aws_engine if settings.engine == AWS else _embedded_engine
+    return Service(settings, choose(settings, options), telemetry=telemetry, clock=clock)
 
 
 @functools.lru_cache(maxsize=1)
 def service() -> Service:
-    """Return this process's service."""
+    """Return this process's service, as the environment describes it."""
     return bootstrap(load())
+
+
+def _telemetry(settings: Settings) -> Telemetry:
+    if not settings.in_lambda:
+        return NoTelemetry()
+    from chalicelib.aws.telemetry import LambdaTelemetry
+
+    return LambdaTelemetry(settings.stage)
+
+
+def _aws_engine(settings: Settings, options: EngineOptions) -> Engine:
+    from chalicelib.aws.engine import AwsEngine
+    from chalicelib.aws.names import Names
+
+    return AwsEngine(Names(settings.stage), options, near_s=settings.near_limit_s)
+
+
+def _embedded_engine(settings: Settings, options: EngineOptions) -> Engine:
+    from chalicelib.embedded.engine import EmbeddedEngine
+
+    return EmbeddedEngine(settings.data_dir, options, max_in_flight=settings.max_in_flight)
+
+
+def _only(kind: type[E], engine: Engine) -> E:
+    if not isinstance(engine, kind):
+        raise InvalidSettings(f"this needs the {kind.__name__}: set TIMERS_ENGINE accordingly")
+    return engine

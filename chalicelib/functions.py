@@ -26,7 +26,7 @@ from chalicelib.domain.errors import Unauthorized, Unavailable
 from chalicelib.domain.timer import DEFAULT_TENANT
 from chalicelib.service.api_keys import AUTHORIZER_CACHE_TTL_S, ApiKeys
 from chalicelib.service.delivery import Delivery
-from chalicelib.service.ports import Meter, Metric, Observe
+from chalicelib.service.ports import Metric, Telemetry
 from chalicelib.service.sweep import Sweeper
 
 log = logging.getLogger(__name__)
@@ -58,12 +58,8 @@ class UseCases(Protocol):
         """Find timers whose wake-up was lost."""
 
     @property
-    def meter(self) -> Meter:
-        """Count."""
-
-    @property
-    def observe(self) -> Observe:
-        """Log and count what one invocation does."""
+    def telemetry(self) -> Telemetry:
+        """Log and count."""
 
 
 class _Handlers:
@@ -99,7 +95,7 @@ class _Handlers:
         EventBridge Scheduler sends a wake-up. An operator may send ``{"id": 1}``, with a
         ``tenant`` where it is not the default one.
         """
-        with self._service.observe(context):
+        with self._service.telemetry.observe(context):
             delivery = self._service.delivery
             if isinstance(event, dict) and type(event.get("id")) is int:
                 attempt = delivery.wake_or_deliver(event.get("tenant", DEFAULT_TENANT), event["id"])
@@ -113,16 +109,18 @@ class _Handlers:
         A wake-up that cannot be delivered now goes back as a new message. The batch fails only if
         some wake-up could be neither delivered nor put back.
         """
-        with self._service.observe(event.context):
-            wakeups = message.decode_all((record.body for record in event), self._service.meter)
+        with self._service.telemetry.observe(event.context):
+            wakeups = message.decode_all(
+                (record.body for record in event), self._service.telemetry.meter
+            )
             self._service.delivery.deliver_all(wakeups)
 
     def sweeper(self, event: Any) -> dict[str, Any]:
         """Queue a wake-up for every timer that was missed."""
-        with self._service.observe(event.context):
+        with self._service.telemetry.observe(event.context):
             swept = self._service.sweeper.sweep()
-            self._service.meter(Metric.SWEPT, swept.sent)
-            self._service.meter(Metric.OVERDUE_MS, swept.overdue)
+            self._service.telemetry.meter(Metric.SWEPT, swept.sent)
+            self._service.telemetry.meter(Metric.OVERDUE_MS, swept.overdue)
             log.info("swept: %s sent, finished: %s", swept.sent, swept.finished)
             return {"sent": swept.sent, "finished": swept.finished}
 

@@ -1,8 +1,8 @@
-"""The boto3 clients, made when first needed and kept: a client costs a cold start dearly."""
+"""The boto3 clients of a process, each made when first needed: they slow a cold start."""
 
 from __future__ import annotations
 
-import functools
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import boto3
@@ -20,31 +20,31 @@ CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 3},
     max_pool_connections=50,
 )
-"""Three tries of at most 4 s each: a call ends well within any function's timeout."""
+"""Three tries of at most 4 s each: a call ends well within the timeout of any function."""
 
 ONCE = CONFIG.merge(Config(read_timeout=2, retries={"mode": "standard", "total_max_attempts": 1}))
-"""One try of at most 3 s, for what a delivery waits for before it may take all of its time."""
+"""One try of at most 3 s, for calls that a delivery waits for before it starts."""
 
 
-@functools.lru_cache(maxsize=1)
-def dynamodb() -> DynamoDBClient:
-    """Return this process's DynamoDB client. Clients are thread-safe."""
-    return boto3.client("dynamodb", config=CONFIG)
+class Clients:
+    """Clients for the account and region of this process. Clients are thread-safe."""
 
+    @cached_property
+    def dynamodb(self) -> DynamoDBClient:
+        """The DynamoDB client."""
+        return boto3.client("dynamodb", config=CONFIG)
 
-@functools.lru_cache(maxsize=1)
-def sqs() -> SQSClient:
-    """Return this process's SQS client."""
-    return boto3.client("sqs", config=CONFIG)
+    @cached_property
+    def sqs(self) -> SQSClient:
+        """The SQS client."""
+        return boto3.client("sqs", config=CONFIG)
 
+    @cached_property
+    def scheduler(self) -> EventBridgeSchedulerClient:
+        """The EventBridge Scheduler client."""
+        return boto3.client("scheduler", config=CONFIG)
 
-@functools.lru_cache(maxsize=1)
-def scheduler() -> EventBridgeSchedulerClient:
-    """Return this process's EventBridge Scheduler client."""
-    return boto3.client("scheduler", config=CONFIG)
-
-
-@functools.lru_cache(maxsize=1)
-def ssm() -> SSMClient:
-    """Return this process's SSM client."""
-    return boto3.client("ssm", config=ONCE)
+    @cached_property
+    def ssm(self) -> SSMClient:
+        """The SSM client."""
+        return boto3.client("ssm", config=ONCE)

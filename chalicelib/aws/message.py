@@ -1,4 +1,4 @@
-"""A wake-up as it travels: the body of a queue message, and the input of a schedule."""
+"""The text of a wake-up: the body of a queue message, and the input of a schedule."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 MAX_TENANT_CHARACTERS = 255
-LARGEST = 2**63
-"""What no id, version or moment reaches: a store would refuse it, again and again."""
+NUMBER_LIMIT = 2**63
+"""Ids, versions and times are below this. A store would refuse a larger one on every try."""
 
 
 def encode(wakeup: Wakeup) -> str:
@@ -25,7 +25,7 @@ def encode(wakeup: Wakeup) -> str:
 
 
 def decode(text: str) -> Wakeup:
-    """Return the wake-up in ``text``. Raises ``ValueError`` when it is none of ours."""
+    """Return the wake-up in ``text``. Raises ``ValueError`` when it is not one."""
     try:
         return read(json.loads(text))
     except RecursionError as error:
@@ -33,7 +33,7 @@ def decode(text: str) -> Wakeup:
 
 
 def decode_all(texts: Iterable[str], meter: Meter) -> list[Wakeup]:
-    """Return the wake-ups in ``texts``; what is none of ours is counted and dropped."""
+    """Return the wake-ups in ``texts``; any other text is counted and dropped."""
     wakeups = []
     for text in texts:
         try:
@@ -45,7 +45,7 @@ def decode_all(texts: Iterable[str], meter: Meter) -> list[Wakeup]:
 
 
 def read(document: Any) -> Wakeup:
-    """Return the wake-up in a parsed document. Raises ``ValueError`` when it is none of ours."""
+    """Return the wake-up in a parsed document. Raises ``ValueError`` when it is not one."""
     fields = document.get("wakeup") if isinstance(document, dict) else None
     kinds = (int, str, int, int, int)
     if not isinstance(fields, list) or tuple(type(field) for field in fields) != kinds:
@@ -53,7 +53,7 @@ def read(document: Any) -> Wakeup:
     form, tenant, timer_id, version, at = fields
     if form != FORMAT:
         raise ValueError(f"a wake-up of format {form}, which this version does not read")
-    if not all(0 <= value < LARGEST for value in (timer_id, version, at)):
+    if not all(0 <= value < NUMBER_LIMIT for value in (timer_id, version, at)):
         raise ValueError("a wake-up with a number that is out of range")
     if not tenant.isprintable() or not 0 < len(tenant) <= MAX_TENANT_CHARACTERS:
         raise ValueError("a wake-up of a tenant that cannot be")

@@ -1,49 +1,66 @@
-"""Structured logs and metrics on AWS: Powertools, the library of this field.
+"""Structured logs and metrics on AWS, by Powertools, the library of this field.
 
-Metrics leave as embedded metric format (EMF) lines in the log, so that counting costs no call.
+Metrics leave as lines of embedded metric format (EMF) in the log, so counting costs no call.
+Powertools is imported when it is first used: the authorizer's cold start does without it.
 """
 
 from __future__ import annotations
 
 import logging
-
-from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from chalicelib.aws.names import APP
 from chalicelib.service.ports import Metric
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger, Metrics
 
 NAMESPACE = "WebhookTimers"
 
 _IN_MILLISECONDS = {Metric.LATENESS_MS, Metric.OVERDUE_MS}
 
 
-class Telemetry:
+class LambdaTelemetry:
     """The log and the metrics of one Lambda."""
 
     def __init__(self, stage: str) -> None:
-        self._metrics = Metrics(namespace=NAMESPACE, service=f"{APP}-{stage}")
-        self._logger = Logger(service=f"{APP}-{stage}", level="INFO", logger_formatter=None)
-        _log_as_json(self._logger)
+        self._service = f"{APP}-{stage}"
 
     def meter(self, metric: Metric, value: float) -> None:
-        """Note one value of a metric; it leaves with ``flush``."""
+        """Note one value of a metric. It leaves when the invocation that is observed ends."""
+        from aws_lambda_powertools.metrics import MetricUnit
+
         unit = MetricUnit.Milliseconds if metric in _IN_MILLISECONDS else MetricUnit.Count
         self._metrics.add_metric(name=metric.value, unit=unit, value=value)
 
-    def of_request(self, request_id: str) -> None:
-        """Name the request in every line logged from now on."""
-        self._logger.append_keys(request_id=request_id)
+    @contextmanager
+    def observe(self, context: Any) -> Iterator[None]:
+        """Put the request id of ``context`` on every log line, and write the metrics at the end."""
+        self._logger.append_keys(request_id=context.aws_request_id)
+        try:
+            yield
+        finally:
+            # Powertools warns when it flushes no metrics.
+            if self._metrics.metric_set:
+                self._metrics.flush_metrics()
 
-    def flush(self) -> None:
-        """Write the metrics noted since the last time, if any: of none Powertools would warn."""
-        if self._metrics.metric_set:
-            self._metrics.flush_metrics()
+    @cached_property
+    def _metrics(self) -> Metrics:
+        from aws_lambda_powertools import Metrics
 
+        return Metrics(namespace=NAMESPACE, service=self._service)
 
-def _log_as_json(logger: Logger) -> None:
-    """Send the lines of our own modules, which know only ``logging``, the same way."""
-    package = logging.getLogger("chalicelib")
-    package.handlers = logger.handlers
-    package.setLevel(logging.INFO)
-    package.propagate = False
+    @cached_property
+    def _logger(self) -> Logger:
+        from aws_lambda_powertools import Logger
+
+        logger = Logger(service=self._service, level="INFO", logger_formatter=None)
+        # Our own modules know only ``logging``; their lines go the same way.
+        package = logging.getLogger("chalicelib")
+        package.handlers = logger.handlers
+        package.setLevel(logging.INFO)
+        package.propagate = False
+        return logger

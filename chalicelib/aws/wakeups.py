@@ -1,7 +1,7 @@
-"""Wake-ups on AWS: a delayed SQS message for the near, a one-time schedule for the far.
+"""Wake-ups on AWS: a delayed SQS message for a near time, a one-time schedule for a far one.
 
-EventBridge Scheduler is precise to a minute, so a schedule comes minutes ahead of time and hands
-the exact rest to the queue.
+EventBridge Scheduler is precise to a minute. So a schedule comes minutes ahead of time, and the
+function it invokes puts the exact rest of the delay on the queue.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BATCH = 10
 
 MIN_LEAD = 0.2
 MAX_LEAD = 0.867
-"""How far ahead schedules come, as parts of the near limit: 3 to 13 minutes of 15."""
+"""How far ahead schedules come, as fractions of the near limit: 3 to 13 minutes of 15."""
 
 SCHEDULE_RETRIES = 3
 SCHEDULE_MAX_AGE_S = 900
@@ -43,8 +43,8 @@ _SPREAD = 2**32
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a queue is, which also tells the account and the partition."""
+class _QueueAddress:
+    """The address of the queue, and what ARNs need of it."""
 
     url: str
     account: str
@@ -52,8 +52,8 @@ class _Place:
     partition: str
 
 
-class AwsWaker:
-    """Wakes timers through SQS and EventBridge Scheduler. Safe to use from many threads."""
+class AwsWakeups:
+    """Registers wake-ups with SQS and EventBridge Scheduler. Thread-safe."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class AwsWaker:
         self._names = names
         self._clock = clock
         self._near_s = near_s
-        self._found: _Place | None = None
+        self._found: _QueueAddress | None = None
 
     def wake_at(self, wakeup: Wakeup) -> None:
         """Register a wake-up. Raises ``Unavailable`` when it could not be registered."""
@@ -81,24 +81,24 @@ class AwsWaker:
     def wake_all(self, wakeups: Sequence[Wakeup]) -> Sequence[Wakeup]:
         """Put wake-ups on the queue, ten a call; return those it took.
 
-        One that is far away comes as late as a message can, and is registered anew then.
+        A far wake-up gets the longest delay that SQS allows; the delivery registers it again then.
         """
         taken: list[Wakeup] = []
         with _unavailable_on_error():
             for start in range(0, len(wakeups), BATCH):
                 batch = wakeups[start : start + BATCH]
                 entries = [self._entry(number, wakeup) for number, wakeup in enumerate(batch)]
-                answer = self._sqs.send_message_batch(QueueUrl=self._place.url, Entries=entries)
-                taken += [batch[int(entry["Id"])] for entry in answer.get("Successful", [])]
+                response = self._sqs.send_message_batch(QueueUrl=self._address.url, Entries=entries)
+                taken += [batch[int(entry["Id"])] for entry in response.get("Successful", [])]
         return taken
 
     def backlog(self) -> int:
-        """Return roughly how many messages wait to be received, those not yet due left out."""
+        """Return roughly how many messages are ready to be received; delayed ones do not count."""
         with _unavailable_on_error():
-            answer = self._sqs.get_queue_attributes(
-                QueueUrl=self._place.url, AttributeNames=["ApproximateNumberOfMessages"]
+            response = self._sqs.get_queue_attributes(
+                QueueUrl=self._address.url, AttributeNames=["ApproximateNumberOfMessages"]
             )
-        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+        return int(response["Attributes"]["ApproximateNumberOfMessages"])
 
     def forget(self, wakeup: Wakeup) -> None:
         """Delete the schedule of a far wake-up, best effort. Messages cannot be taken back."""
@@ -110,15 +110,15 @@ class AwsWaker:
         except scheduler.exceptions.ResourceNotFoundException:
             return
         except (BotoCoreError, ClientError) as error:
-            log.warning("the schedule of timer %s stays, to no effect: %s", wakeup.id, error)
+            log.warning("the schedule of timer %s stays, which is harmless: %s", wakeup.id, error)
 
     @property
-    def _place(self) -> _Place:
-        """Ask for the queue's address once: it holds the account that ARNs need."""
+    def _address(self) -> _QueueAddress:
+        """The queue's address, asked for once. It contains the account that ARNs need."""
         if self._found is None:
             url = self._sqs.get_queue_url(QueueName=self._names.queue)["QueueUrl"]
             meta = self._sqs.meta
-            self._found = _Place(
+            self._found = _QueueAddress(
                 url=url,
                 account=url.rstrip("/").split("/")[-2],
                 region=meta.region_name,
@@ -129,7 +129,7 @@ class AwsWaker:
     def _send(self, wakeup: Wakeup, left_s: float) -> None:
         with _unavailable_on_error():
             self._sqs.send_message(
-                QueueUrl=self._place.url,
+                QueueUrl=self._address.url,
                 MessageBody=encode(wakeup),
                 DelaySeconds=_delay_s(left_s),
             )
@@ -145,7 +145,7 @@ class AwsWaker:
     def _schedule(self, wakeup: Wakeup) -> None:
         when = datetime.fromtimestamp((wakeup.at - self._lead_ms(wakeup)) // 1000, timezone.utc)
         with _unavailable_on_error():
-            place = self._place
+            place = self._address
             scheduler = self._scheduler()
             account = f"{place.region}:{place.account}"
             try:
@@ -172,13 +172,16 @@ class AwsWaker:
                     },
                 )
             except scheduler.exceptions.ConflictException:
-                # The same timer and version: the first try of a retried call had succeeded.
+                # The name holds timer, version and time: the first try of a repeated call applied.
                 log.info("timer %s had its schedule already", wakeup.id)
 
     def _lead_ms(self, wakeup: Wakeup) -> int:
-        """Return how far ahead the schedule comes: spread, so that not all come at once."""
-        part = int.from_bytes(_digest(wakeup)[:4], "big") / _SPREAD
-        return int(self._near_s * 1000 * (MIN_LEAD + part * (MAX_LEAD - MIN_LEAD)))
+        """Return how far ahead the schedule comes, spread by id.
+
+        Scheduler limits its invocations per second (AWS quota), so not all may come at once.
+        """
+        fraction = int.from_bytes(_digest(wakeup)[:4], "big") / _SPREAD
+        return int(self._near_s * 1000 * (MIN_LEAD + fraction * (MAX_LEAD - MIN_LEAD)))
 
 
 def _digest(wakeup: Wakeup) -> bytes:
@@ -188,14 +191,14 @@ def _digest(wakeup: Wakeup) -> bytes:
 def _name(wakeup: Wakeup) -> str:
     """Return the name of a wake-up's schedule (1 to 64 of ``[0-9a-zA-Z-_.]``).
 
-    It holds the moment too: a change of a timer that failed half way may have left a schedule
-    under this version, and must not be taken for the one of the next try.
+    The name has the time as well as the version. A reschedule that failed half way may have left
+    a schedule under the same version, which must not be mistaken for the new one.
     """
     return f"{_digest(wakeup).hex()[:32]}-{wakeup.version}-{wakeup.at}"
 
 
 def _delay_s(left_s: float) -> int:
-    """Return whole seconds, rounded down: the rest is waited out by who receives the message."""
+    """Return whole seconds, rounded down: the delivery waits out the rest."""
     return max(0, min(int(left_s), MAX_NEAR_S))
 
 

@@ -16,7 +16,7 @@ BURST_MS = 1_000.0
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many timers a second, for each tenant. SweepCutoffs are epoch milliseconds."""
+    """So many timers a second, for each tenant. Times are epoch milliseconds."""
 
     per_s: float
 

@@ -53,7 +53,7 @@ def decide(
     """
     if succeeded(outcome):
         return Decision(status=Status.FIRED)
-    last = timer.attempts + 1 >= attempts_allowed(delays, timer.max_attempts)
+    last = timer.attempts + 1 >= attempts_allowed(delays, timer.options.max_attempts)
     if last or outcome.status == GONE:
         return Decision(status=Status.FAILED)
     delay = delays[timer.attempts] * (1 + JITTER * random)

@@ -91,14 +91,14 @@ def prepare(
 ) -> Call:
     """Return the call for an attempt at ``timer`` that starts at ``now`` (epoch ms).
 
-    With ``notice`` it is the call that tells of the timer's failure. ``webhook-id`` is the same
-    on every attempt and differs between stores and tenants; a notice has one of its own for every
-    final failure, as a replayed timer may have several. ``webhook-timestamp`` is the attempt's, in
-    seconds; every key signs (Standard Webhooks 1.0).
+    With ``notice`` it is the call to ``on_failure_url``. ``webhook-id`` is the same on every
+    attempt and differs between stores and tenants. A notice has its own for every final failure,
+    because a replayed timer may fail several times. ``webhook-timestamp`` is the time of the
+    attempt, in seconds. Every key signs (Standard Webhooks 1.0).
 
-    Raises ``ValueError`` when the URL is none that can be called.
+    Raises ``ValueError`` when the URL cannot be called.
     """
-    target = parse_target((timer.on_failure_url or "") if notice else timer.url)
+    target = parse_target((timer.options.on_failure_url or "") if notice else timer.url)
     webhook_id = f"{store_id}.{timer.tenant}.{timer.id}"
     if notice:
         webhook_id += f".failed.{timer.version}"
@@ -112,7 +112,7 @@ def prepare(
     if target.credentials:
         user, password = target.credentials
         headers["Authorization"] = "Basic " + base64.b64encode(user + b":" + password).decode()
-    return Call(url=target.url(timer.id), headers=headers, timeout_s=timer.timeout_s)
+    return Call(url=target.url(timer.id), headers=headers, timeout_s=timer.options.timeout_s)
 
 
 def _credentials(user: str | None, password: str | None) -> tuple[bytes, bytes] | None:

@@ -1,4 +1,4 @@
-"""The timer: its identity, its states, and what is derived from them. No I/O.
+"""The timer: its identity, its states, and what follows from them.
 
 Every moment is epoch milliseconds, UTC.
 """
@@ -14,7 +14,7 @@ DEFAULT_TENANT = "default"
 
 
 class Status(str, enum.Enum):
-    """Where a timer stands. ``PENDING`` is outstanding; the others are settled."""
+    """The state of a timer. A ``PENDING`` timer is outstanding; the others are settled."""
 
     PENDING = "pending"
     FIRED = "fired"
@@ -22,25 +22,39 @@ class Status(str, enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewTimer:
-    """A timer that was asked for and has no id yet.
+class DeliveryOptions:
+    """How one timer is to be delivered, within the limits of the service.
 
-    ``max_attempts`` and ``timeout_s`` narrow the service's own retry policy for this timer;
-    ``on_failure_url`` is called once when the timer fails for good.
+    ``max_attempts`` and ``timeout_s`` narrow the service's retry policy for this timer;
+    ``on_failure_url`` is called once when the timer has failed for good.
+
+    Stores write these fields by name: a new one needs its place here, in the request model, and
+    a column in SQLite's migrations.
     """
 
-    tenant: str
-    url: str
-    created_at: int
-    due_at: int
     max_attempts: int | None = None
     timeout_s: int | None = None
     on_failure_url: str | None = None
 
 
+NO_OPTIONS = DeliveryOptions()
+"""The options of most timers: the service's own policy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTimer:
+    """A timer that was accepted and has no id yet."""
+
+    tenant: str
+    url: str
+    created_at: int
+    due_at: int
+    options: DeliveryOptions = NO_OPTIONS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wakeup:
-    """A hint that a timer wants attention at ``at``; void once its ``version`` is old."""
+    """A hint that a timer needs attention at ``at``; void once its ``version`` is old."""
 
     tenant: str
     id: int
@@ -49,14 +63,20 @@ class Wakeup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right of one sender to a timer, up to ``until``. Only the holder of ``token`` settles."""
+
+    token: str
+    until: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timer:
     """One timer as it is stored.
 
-    Outstanding ⇔ it has a ``next_attempt_at``. ``version`` rises with every retry and
-    reschedule. A claim sets ``lease_until`` and a fresh ``token``; only the holder of that
-    token may settle. ``attempts`` counts the recorded attempts since the timer was last
-    scheduled, ``log`` tells of the latest ones. ``armed`` says whether a wake-up was registered
-    when the row was written.
+    A timer is outstanding if and only if it has a ``next_attempt_at``. ``version`` rises with
+    every retry and reschedule. ``attempts`` counts the recorded attempts since the timer was
+    last scheduled; ``log`` has the records of the latest ones.
     """
 
     tenant: str
@@ -68,17 +88,13 @@ class Timer:
     version: int = 1
     attempts: int = 0
     next_attempt_at: int | None = None
-    lease_until: int | None = None
-    token: str | None = None
+    lease: Lease | None = None
     settled_at: int | None = None
-    armed: bool = True
-    max_attempts: int | None = None
-    timeout_s: int | None = None
-    on_failure_url: str | None = None
+    options: DeliveryOptions = NO_OPTIONS
     log: AttemptLog = ()
 
     @classmethod
-    def first(cls, new: NewTimer, timer_id: int, *, armed: bool = True) -> Timer:
+    def first(cls, new: NewTimer, timer_id: int) -> Timer:
         """Return ``new`` as the outstanding timer ``timer_id``."""
         return cls(
             tenant=new.tenant,
@@ -87,30 +103,27 @@ class Timer:
             created_at=new.created_at,
             due_at=new.due_at,
             next_attempt_at=new.due_at,
-            armed=armed,
-            max_attempts=new.max_attempts,
-            timeout_s=new.timeout_s,
-            on_failure_url=new.on_failure_url,
+            options=new.options,
         )
 
     def wakeup(self) -> Wakeup:
-        """Return the wake-up for the next attempt. Only outstanding timers have one."""
+        """Return the wake-up for the next attempt. Raises ``ValueError`` for a settled timer."""
         if self.next_attempt_at is None:
-            raise ValueError(f"timer {self.id} is settled: nothing wakes it")
+            raise ValueError(f"timer {self.id} is settled: it has no next attempt")
         return Wakeup(tenant=self.tenant, id=self.id, version=self.version, at=self.next_attempt_at)
 
     def leased(self, now: int) -> bool:
         """Tell whether a sender holds this timer at ``now``."""
-        return self.lease_until is not None and now < self.lease_until
+        return self.lease is not None and now < self.lease.until
 
     def time_left(self, now: float) -> int:
-        """Return whole seconds until the timer is due, rounded up; 0 once expired, for ever.
+        """Return whole seconds until the timer is due, rounded up; 0 for ever once it has expired.
 
         ``now`` may carry a fraction of a millisecond. Due times are rounded up to whole
-        milliseconds when a timer is set, so the fraction is rounded up here too: a fresh timer
-        of 30 s shows 30.
+        milliseconds when a timer is set, so ``now`` is rounded up too: a fresh timer of 30 s
+        shows 30.
         """
-        called = self.attempts or self.lease_until or self.log
+        called = self.attempts or self.lease or self.log
         if called or self.status is not Status.PENDING or now >= self.due_at:
             return 0
         whole = int(-(-now // 1))

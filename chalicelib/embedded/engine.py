@@ -1,63 +1,111 @@
-"""The embedded engine, put together: one store, its writer, the dispatcher, the local socket."""
+"""The embedded engine, put together: one SQLite file, one process that writes it and fires."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import math
 import random
 import resource
-from collections.abc import Callable
+import secrets
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from chalicelib.domain.rate import Rate
-from chalicelib.embedded.dispatcher import Dispatcher, DispatcherPolicy
 from chalicelib.embedded.folder import DataFolder, make_private
-from chalicelib.embedded.ipc.server import WriteServer
-from chalicelib.embedded.sender import AiohttpSender
-from chalicelib.embedded.writer import Writer
-from chalicelib.service.ports import Clock
+from chalicelib.service.options import EngineOptions
+from chalicelib.service.ports import AsyncSender
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from chalicelib.embedded.api_keys import SQLiteApiKeyStore
+    from chalicelib.embedded.dispatcher import Dispatcher
+    from chalicelib.embedded.ipc.client import RemoteTimerStore
+    from chalicelib.embedded.writer import Writer
 
 STOP_GRACE_S = 5.0
+"""How long calls in flight may take to finish when the engine stops."""
+
 FILES_RESERVED = 256
-"""Open files that are not webhooks in flight: the store, the API's connections, the log."""
+"""Open files that are not calls in flight: the store, the API's connections, the log."""
 
 
-async def serve(
-    folder: DataFolder,
-    make_sender: Callable[[], AiohttpSender],
-    policy: DispatcherPolicy,
-    clock: Clock,
-    stopped: asyncio.Event,
-    *,
-    rate: Rate | None = None,
-) -> None:
-    """Own ``folder`` and fire its timers until ``stopped``. Raises ``StartupError``."""
-    with folder.locked():
-        make_private(folder.store)
-        writer = Writer(str(folder.store), rate)
-        sender = make_sender()
-        dispatcher = Dispatcher(writer, sender, policy, clock, random.random)
-        server = WriteServer(writer, dispatcher.wake_at)
-        await server.start(folder.listen())
-        jobs = [
-            asyncio.create_task(dispatcher.run()),
-            asyncio.create_task(dispatcher.keep_house()),
-        ]
-        try:
-            await _until(stopped, jobs)
-        finally:
-            server.stop()
-            await dispatcher.stop(STOP_GRACE_S)
-            for job in jobs:
-                job.cancel()
-            await asyncio.gather(*jobs, return_exceptions=True)
-            await writer.close()
-            await sender.close()
+class EmbeddedEngine:
+    """The timers of one data folder.
+
+    Many processes may use the stores; exactly one must ``run``, which fires the timers and carries
+    out the writes of all others.
+    """
+
+    request_budget_ms = math.inf
+
+    def __init__(self, data_dir: Path, options: EngineOptions, *, max_in_flight: int) -> None:
+        """``max_in_flight`` limits the calls on the wire at once, as do the system's open files."""
+        self.folder = DataFolder(data_dir)
+        self._options = options
+        self._max_in_flight = max_in_flight
+
+    @cached_property
+    def timers(self) -> RemoteTimerStore:
+        """The store of timers, for every process."""
+        from chalicelib.embedded.ipc.client import RemoteTimerStore
+
+        return RemoteTimerStore(self.folder)
+
+    @cached_property
+    def api_keys(self) -> SQLiteApiKeyStore:
+        """The store of API keys."""
+        from chalicelib.embedded.api_keys import SQLiteApiKeyStore
+
+        return SQLiteApiKeyStore(self.folder)
+
+    async def run(self, stopped: asyncio.Event) -> None:
+        """Own the folder and fire its timers until ``stopped``. Raises ``StartupError``."""
+        from chalicelib.embedded.ipc.server import WriteServer
+        from chalicelib.embedded.sender import AiohttpSender
+        from chalicelib.embedded.store import SQLiteTimerStore
+        from chalicelib.embedded.writer import Writer
+
+        options = self._options
+        with self.folder.locked():
+            make_private(self.folder.store)
+            writer = Writer(SQLiteTimerStore.open(str(self.folder.store), options.rate))
+            sender = AiohttpSender(options.send_timeout_s, options.guard)
+            dispatcher = self._dispatcher(writer, sender)
+            server = WriteServer(writer, dispatcher.wake_at)
+            await server.start(self.folder.listen())
+            jobs = [
+                asyncio.create_task(dispatcher.run()),
+                asyncio.create_task(dispatcher.keep_house()),
+            ]
+            try:
+                await _until(stopped, jobs)
+            finally:
+                # No new writes, then no new calls, then what is in hand is written.
+                server.stop()
+                await dispatcher.stop(STOP_GRACE_S)
+                for job in jobs:
+                    job.cancel()
+                await asyncio.gather(*jobs, return_exceptions=True)
+                await writer.close()
+                await sender.close()
+
+    def _dispatcher(self, writer: Writer, sender: AsyncSender) -> Dispatcher:
+        from chalicelib.embedded.dispatcher import Dispatcher, DispatcherPolicy
+
+        options = self._options
+        keys = options.signing_keys or ()
+        policy = DispatcherPolicy(
+            lease_ms=options.lease_ms,
+            retry_delays_s=options.retry_delays_s,
+            signing_keys=lambda: keys,
+            retention_days=options.retention_days,
+            max_in_flight=raise_file_limit(self._max_in_flight),
+        )
+        token = partial(secrets.token_hex, 8)
+        return Dispatcher(writer, sender, policy, options.clock, random=random.random, token=token)
 
 
 async def _until(stopped: asyncio.Event, jobs: list[asyncio.Task[None]]) -> None:
-    """Wait until ``stopped`` is set; raise what ended a job before."""
+    """Wait until ``stopped`` is set; raise the error of a job that ended before."""
     stop = asyncio.create_task(stopped.wait())
     await asyncio.wait([stop, *jobs], return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
@@ -67,7 +115,7 @@ async def _until(stopped: asyncio.Event, jobs: list[asyncio.Task[None]]) -> None
 
 
 def raise_file_limit(wanted: int) -> int:
-    """Allow ``wanted`` webhooks in flight as far as the system lets us; return how many it does."""
+    """Allow ``wanted`` calls in flight as far as the system does; return how many it allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + FILES_RESERVED
     if soft != resource.RLIM_INFINITY and soft < needed:

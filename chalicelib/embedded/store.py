@@ -1,52 +1,42 @@
-"""The timer store on SQLite. In memory, it is also what the tests use for a store."""
+"""The timer store on SQLite. In memory it also serves the tests."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
 
-from chalicelib.domain.attempt_log import decode, encode
+from chalicelib.domain.attempt_log import encode
+from chalicelib.domain.claim import (
+    Claim,
+    Claimed,
+    ClaimResult,
+    Reschedule,
+    Settlement,
+    explain_refusal,
+)
 from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFound
 from chalicelib.domain.rate import Limiter, Rate
 from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
 from chalicelib.embedded.database import APPLICATION_ID, MEMORY, open_store, unavailable_on_error
-from chalicelib.service.ports import Arm, Claim, Page, Refusal, Refused, Reschedule, Settlement
+from chalicelib.embedded.rows import INSERT, SELECTED, new_row, timer_of
+from chalicelib.service.ports import Page
 
 LIST_WINDOW = 20_000
-"""How many ids one page looks at for a status that few timers may have."""
-
-_COLUMNS = (
-    "tenant",
-    "id",
-    "url",
-    "status",
-    "created_at",
-    "due_at",
-    "version",
-    "attempts",
-    "next_attempt_at",
-    "lease_until",
-    "token",
-    "settled_at",
-    "max_attempts",
-    "timeout_s",
-    "on_failure_url",
-    "log",
-)
-"""A timer's fields by name, ``armed`` left out: here the write itself arms it."""
-
-_FIELDS = ", ".join(_COLUMNS)
-_PLACES = ", ".join("?" for _ in _COLUMNS)
+"""How many ids one page reads when it filters by a status that may be rare."""
 
 
 class SQLiteTimerStore:
     """Timers in one SQLite file. Each method is one transaction unless one is open already."""
 
-    def __init__(self, connection: sqlite3.Connection, rate: Rate | None = None) -> None:
-        """``rate`` holds tenants to so many creates a second, of those that this object makes."""
+    def __init__(
+        self, connection: sqlite3.Connection, *, path: str | None = None, rate: Rate | None = None
+    ) -> None:
+        """``rate`` limits the creates of each tenant, as far as they go through this object.
+
+        ``path`` is the file, None for a store in memory.
+        """
+        self.path = path
         self._connection = connection
         self._limiter = Limiter(rate)
         self._durable: bool | None = None
@@ -55,15 +45,20 @@ class SQLiteTimerStore:
     @classmethod
     def in_memory(cls, rate: Rate | None = None) -> SQLiteTimerStore:
         """Return an empty store that lives as long as its object."""
-        return cls(open_store(MEMORY), rate)
+        return cls(open_store(MEMORY), rate=rate)
+
+    @classmethod
+    def open(cls, path: str, rate: Rate | None = None) -> SQLiteTimerStore:
+        """Open a file for the one process that writes it. Raises ``StoreFileError``."""
+        return cls(open_store(path), path=path, rate=rate)
 
     def identity(self) -> str:
-        """Return the random name this store was born with."""
+        """Return the random name that this store was given when its file was made."""
         return str(self._identity)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Group what happens inside: all of it is committed, durably, or none."""
+        """Commit all statements inside, durably, or none of them."""
         with unavailable_on_error():
             if self._connection.in_transaction:
                 yield
@@ -92,44 +87,42 @@ class SQLiteTimerStore:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def create(self, new: NewTimer, arm: Arm) -> Timer:
-        """Give ``new`` the tenant's next id and store it."""
+    def create(self, new: NewTimer) -> Timer:
+        """Give ``new`` the tenant's next id and store it. Raises ``RateLimited``."""
         self._limiter.admit(new.tenant, new.created_at)
         with self.transaction():
             timer = Timer.first(new, self._next_id(new.tenant))
-            if not arm(timer):
-                timer = replace(timer, armed=False)
-            self._connection.execute(
-                f"INSERT INTO timers ({_FIELDS}) VALUES ({_PLACES})", _row(timer)
-            )
+            self.insert(timer)
         return timer
+
+    def insert(self, timer: Timer) -> None:
+        """Store a new timer under the id that it has."""
+        with self.transaction():
+            self._connection.execute(INSERT, new_row(timer))
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""
-        with unavailable_on_error():
-            row = self._connection.execute(
-                f"SELECT {_FIELDS} FROM timers WHERE tenant = ? AND id = ?", (tenant, timer_id)
-            ).fetchone()
-        if row is None:
+        timer = self._find(tenant, timer_id)
+        if timer is None:
             raise TimerNotFound(f"There is no timer {timer_id}.")
-        return _timer(row)
+        return timer
 
     def list(self, tenant: str, *, before: int | None, status: Status | None, limit: int) -> Page:
         """Return timers with an id below ``before``, highest first, at most ``limit``."""
         with unavailable_on_error():
             top = self._last_id(tenant) + 1
             top = top if before is None else min(before, top)
-            # The failed have an index of their own; other statuses are looked for among the
-            # next ids only, so that a page never costs more for being rare.
+            # Failed timers have an index of their own. Other statuses are looked for among the
+            # next ids only, so that a page costs no more when the status is rare.
             windowed = status in (Status.PENDING, Status.FIRED)
             floor = max(top - LIST_WINDOW, 0) if windowed else 0
             rows = self._connection.execute(
-                f"SELECT {_FIELDS} FROM timers WHERE tenant = ? AND id < ? AND id >= ? "
+                f"SELECT {SELECTED} FROM timers WHERE tenant = ? AND id < ? AND id >= ? "
                 + (f"AND status = '{status.value}' " if status else "")
                 + "ORDER BY id DESC LIMIT ?",
                 (tenant, top, floor, limit + 1),
             ).fetchall()
-        timers = [_timer(row) for row in rows[:limit]]
+        timers = [timer_of(row) for row in rows[:limit]]
         if len(rows) > limit:
             return Page(timers=timers, before=timers[-1].id)
         return Page(timers=timers, before=floor if floor > 1 else None)
@@ -160,7 +153,7 @@ class SQLiteTimerStore:
         return lowest if len(ids) == limit else None
 
     def due(self, now: int, limit: int) -> Sequence[Wakeup]:
-        """Return timers whose next attempt is due and that nobody holds, longest due first."""
+        """Return the wake-ups of due timers that no sender holds, earliest due first."""
         with unavailable_on_error():
             rows = self._connection.execute(
                 "SELECT tenant, id, version, next_attempt_at FROM timers "
@@ -175,7 +168,7 @@ class SQLiteTimerStore:
         ]
 
     def next_due_at(self, after: int = 0) -> int | None:
-        """Return when the next timer after ``after`` wants attention (epoch ms), if one will."""
+        """Return when the next timer is due, or its lease ends, after ``after`` (epoch ms)."""
         with unavailable_on_error():
             row = self._connection.execute(
                 "SELECT coalesce(lease_until, next_attempt_at) FROM timers "
@@ -186,18 +179,18 @@ class SQLiteTimerStore:
             ).fetchone()
         return None if row is None else int(row[0])
 
-    def claim(self, claim: Claim) -> Timer | Refused:
-        """Take the lease on a due timer and return it as claimed."""
-        wakeup = claim.wakeup
+    def claim(self, claim: Claim) -> ClaimResult:
+        """Take the lease on a due timer of the wake-up's version."""
+        wakeup, lease = claim.wakeup, claim.lease
         with self.transaction():
             row = self._connection.execute(
                 "UPDATE timers SET lease_until = ?, token = ? WHERE tenant = ? AND id = ? "
                 "AND version = ? AND next_attempt_at <= ? "
                 "AND (lease_until IS NULL OR lease_until <= ?) "
-                f"RETURNING {_FIELDS}",
+                f"RETURNING {SELECTED}",
                 (
-                    claim.lease_until,
-                    claim.token,
+                    lease.until,
+                    lease.token,
                     wakeup.tenant,
                     wakeup.id,
                     wakeup.version,
@@ -205,10 +198,12 @@ class SQLiteTimerStore:
                     claim.now,
                 ),
             ).fetchone()
-        return _timer(row) if row else self._refused(claim)
+        if row is not None:
+            return Claimed(timer_of(row), lease)
+        return explain_refusal(claim, self._find(wakeup.tenant, wakeup.id))
 
     def settle(self, settlement: Settlement) -> bool:
-        """Record what an attempt led to; False if the token no longer holds the timer."""
+        """Record the outcome of an attempt; return False if the token no longer holds the timer."""
         retry = settlement.next_attempt_at is not None
         with self.transaction():
             changed = self._connection.execute(
@@ -233,24 +228,24 @@ class SQLiteTimerStore:
         with self.transaction():
             timer = self._free(change.tenant, change.id, change.now)
             seen = (change.status, change.version, None)
-            if (timer.status, timer.version, timer.lease_until) != seen:
+            if (timer.status, timer.version, timer.lease) != seen:
                 raise TimerChanged(f"Timer {change.id} has just changed; look at it again.")
             row = self._connection.execute(
                 "UPDATE timers SET status = ?, next_attempt_at = ?, due_at = ?, "
                 "settled_at = NULL, version = version + 1, attempts = 0, token = NULL "
-                f"WHERE tenant = ? AND id = ? RETURNING {_FIELDS}",
+                f"WHERE tenant = ? AND id = ? RETURNING {SELECTED}",
                 (Status.PENDING.value, change.at, change.due_at, change.tenant, change.id),
             ).fetchone()
-        return _timer(row)
+        return timer_of(row)
 
     def check(self) -> None:
         """Return if the store can be read and written; raise ``Unavailable`` otherwise."""
         with self.transaction():
-            # SQLite passes over an UPDATE that changes nothing. This reaches the disk all the same.
+            # SQLite skips an UPDATE that changes nothing; writing this pragma does reach the disk.
             self._connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
 
     def void_leases(self) -> int:
-        """End every lease, and return how many there were: their senders are dead."""
+        """End every lease, because the senders that held them are dead; return how many."""
         with self.transaction():
             return self._connection.execute(
                 "UPDATE timers SET lease_until = NULL, token = NULL WHERE lease_until IS NOT NULL"
@@ -265,9 +260,18 @@ class SQLiteTimerStore:
                 (settled_before, limit),
             ).rowcount
 
+    def restart_log(self) -> None:
+        """Begin the write-ahead log anew. Raises ``sqlite3.Error``."""
+        self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
+
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def next_id(self, tenant: str) -> int:
+        """Return an id that was never given before."""
+        with self.transaction():
+            return self._next_id(tenant)
 
     def _next_id(self, tenant: str) -> int:
         row = self._connection.execute(
@@ -283,31 +287,15 @@ class SQLiteTimerStore:
         ).fetchone()
         return int(row[0]) if row else 0
 
+    def _find(self, tenant: str, timer_id: int) -> Timer | None:
+        with unavailable_on_error():
+            row = self._connection.execute(
+                f"SELECT {SELECTED} FROM timers WHERE tenant = ? AND id = ?", (tenant, timer_id)
+            ).fetchone()
+        return None if row is None else timer_of(row)
+
     def _free(self, tenant: str, timer_id: int, now: int) -> Timer:
         timer = self.get(tenant, timer_id)
         if timer.leased(now):
             raise TimerInFlight(f"The webhook of timer {timer_id} is on the wire right now.")
         return timer
-
-    def _refused(self, claim: Claim) -> Refused:
-        """Say why a claim failed, from the row as it is."""
-        wakeup = claim.wakeup
-        try:
-            timer = self.get(wakeup.tenant, wakeup.id)
-        except TimerNotFound:
-            return Refused(refusal=Refusal.VOID)
-        if timer.next_attempt_at is None or timer.version != wakeup.version:
-            return Refused(refusal=Refusal.VOID)
-        again_at = max(timer.next_attempt_at, timer.lease_until or 0)
-        return Refused(refusal=Refusal.LATER, again_at=again_at)
-
-
-def _row(timer: Timer) -> list[Any]:
-    values = {"status": timer.status.value, "log": encode(timer.log) if timer.log else None}
-    return [values.get(name, getattr(timer, name)) for name in _COLUMNS]
-
-
-def _timer(row: tuple[Any, ...]) -> Timer:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    values |= {"status": Status(values["status"]), "log": decode(values["log"])}
-    return Timer(**values)

@@ -1,4 +1,4 @@
-"""The use cases of timers that failed for good: count them, and have them called once more."""
+"""The use cases of dead letters, timers that failed for good: count them and replay them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from chalicelib.domain.timer import Status, Timer
 from chalicelib.service.ports import Clock, Threads, TimerStore, threads
 from chalicelib.service.timers import Timers
 
-STEP = 100
+REPLAY_STEP = 100
 """Timers replayed between two looks at the clock."""
 
 BUDGET_MS = 20_000
 """How long one request may count or replay: API Gateway gives it 29 s."""
 
 DEFAULT_PER_S = 100.0
-"""How fast replayed timers are called: receivers that have just come up are not run over."""
+"""How fast replayed timers are called, so that receivers that have just recovered cope."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedTimers:
-    """Which failed timers are meant: all, those of some URL, or of some time (epoch ms).
+    """Which failed timers are meant: by the start of their URL, and by when they failed (epoch ms).
 
-    ``before`` goes on where an earlier request ended: only ids below it.
+    ``before`` continues where an earlier request ended: only ids below it.
     """
 
     url_prefix: str = ""
@@ -42,9 +42,9 @@ class FailedTimers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """How many failed timers matched, and were replayed.
+    """How many failed timers matched, and how many of them were replayed.
 
-    ``before`` goes on where time ran out; None when all were looked at.
+    ``before`` continues where time ran out; it is None when all were looked at.
     """
 
     matching: int
@@ -53,28 +53,30 @@ class Replayed:
 
 
 class DeadLetters:
-    """Replays timers on whatever store and waker ``scheduling`` is given."""
+    """Counts and replays the failed timers of a store."""
 
     def __init__(
         self,
         store: TimerStore,
-        scheduling: Timers,
+        timers: Timers,
         clock: Clock,
         *,
         width: int = 1,
+        step: int = REPLAY_STEP,
         budget_ms: float = BUDGET_MS,
         threads: Threads = threads,
     ) -> None:
-        """``width`` is how many timers are replayed side by side."""
+        """``width`` timers are replayed side by side, ``step`` between two looks at the clock."""
         self._store = store
-        self._scheduling = scheduling
+        self._timers = timers
         self._clock = clock
         self._width = width
+        self._step = step
         self._threads = threads
         self._budget_ms = budget_ms
 
     def replay(self, tenant: str, timer_id: int) -> Timer:
-        """Have a failed timer called now, with all its attempts before it again.
+        """Have a failed timer called now, with its attempts counted anew.
 
         Raises ``TimerNotFound``, ``TimerNotFailed``, and what ``TimerStore.reschedule`` raises.
         """
@@ -92,7 +94,7 @@ class DeadLetters:
         matching = replayed = 0
         before = wanted.before
         while True:
-            page = self._store.list(tenant, before=before, status=Status.FAILED, limit=STEP)
+            page = self._store.list(tenant, before=before, status=Status.FAILED, limit=self._step)
             found = [timer for timer in page.timers if wanted.match(timer)]
             if found and per_s is not None:
                 first = started + matching * 1000 / per_s
@@ -105,17 +107,17 @@ class DeadLetters:
     def _replay_side_by_side(
         self, timers: Sequence[Timer], first: float, interval_ms: float
     ) -> int:
-        """Replay what is still failed, one after the other in time; return how many that were."""
-        moments = [first + number * interval_ms for number in range(len(timers))]
-        with self._threads(self._width) as side_by_side:
-            return sum(side_by_side.map(self._replay_if_failed, timers, moments))
+        """Replay the timers that are still failed, spaced in time; return how many those were."""
+        times = [first + number * interval_ms for number in range(len(timers))]
+        with self._threads(self._width) as executor:
+            return sum(executor.map(self._replay_if_failed, timers, times))
 
     def _replay_if_failed(self, timer: Timer, at: float) -> bool:
         try:
             self._replay_at(timer, max(at, self._clock()))
         except (TimerNotFound, TimerInFlight, TimerChanged):
-            return False  # somebody else has replayed or removed it meanwhile
+            return False  # another request has replayed or removed it meanwhile
         return True
 
     def _replay_at(self, timer: Timer, at: float) -> Timer:
-        return self._scheduling.reschedule(timer, at=math.ceil(at), due_at=timer.due_at)
+        return self._timers.reschedule(timer, at=math.ceil(at), due_at=timer.due_at)

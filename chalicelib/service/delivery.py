@@ -1,4 +1,4 @@
-"""The use case behind every wake-up: claim the timer, send its webhook, settle what came of it."""
+"""The use case behind every wake-up: claim the timer, send its webhook, settle the outcome."""
 
 from __future__ import annotations
 
@@ -8,34 +8,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from chalicelib.domain.attempt_log import AttemptRecord, last_attempt
+from chalicelib.domain.claim import Claim, Claimed, NotYet
 from chalicelib.domain.errors import Unavailable
-from chalicelib.domain.timer import Status, Timer, Wakeup
-from chalicelib.service.attempt import Attempting, Policy, Signer, attempt
+from chalicelib.domain.timer import Lease, Status, Wakeup
+from chalicelib.service.attempt import DeliveryPolicy, Signer, attempt, run
 from chalicelib.service.ports import (
-    Claim,
+    ClaimStore,
     Clock,
     Meter,
     Metric,
-    Refusal,
-    Refused,
     Sender,
-    Settlement,
     Threads,
-    TimerStore,
-    Waker,
+    Wakeups,
     threads,
     unmetered,
 )
 
 log = logging.getLogger(__name__)
 
-WAIT_MS = 1_000
-"""A wake-up that comes at most this early waits out the rest: queues count in whole seconds."""
+MAX_WAIT_MS = 1_000
+"""A wake-up that is this early waits out the rest: queues count delays in whole seconds."""
 
 PUT_BACK_MS = 5_000
-"""How long a wake-up rests that could not be delivered because the store was away."""
+"""The delay of a wake-up that is put back because the store could not be reached."""
 
-_COUNTED = {
+_METRICS = {
     Status.FIRED: Metric.FIRED,
     Status.FAILED: Metric.FAILED,
     Status.PENDING: Metric.RETRIED,
@@ -44,7 +41,7 @@ _COUNTED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    """What a delivery takes from outside, so that a test can move it. ``sleep`` is in seconds."""
+    """The clock, chance and threads of a delivery, which a test controls. ``sleep`` is in s."""
 
     clock: Clock
     sleep: Callable[[float], None]
@@ -55,61 +52,68 @@ class Effects:
 
 
 class Delivery:
-    """Delivers timers one wake-up at a time. Safe at any concurrency: the claim decides."""
+    """Delivers timers, one wake-up at a time. Safe at any concurrency: the claim decides."""
 
     def __init__(
-        self, store: TimerStore, waker: Waker, sender: Sender, policy: Policy, world: Effects
+        self,
+        store: ClaimStore,
+        wakeups: Wakeups,
+        sender: Sender,
+        policy: DeliveryPolicy,
+        effects: Effects,
     ) -> None:
         self._store = store
-        self._waker = waker
+        self._wakeups = wakeups
         self._sender = sender
         self._policy = policy
-        self._world = world
+        self._effects = effects
 
     def deliver(self, wakeup: Wakeup) -> AttemptRecord | None:
-        """Do what ``wakeup`` asks for, and return the attempt if one was made.
+        """Handle ``wakeup``, and return the record of the attempt if one was made.
 
-        When this returns, the timer is settled, or void for this wake-up, or another wake-up is
-        registered. Raises ``Unavailable`` when none of these could be brought about: then
-        whoever delivered the wake-up must deliver it again.
+        When this returns, the timer is settled, or the wake-up is void, or another wake-up is
+        registered. Raises ``Unavailable`` when none of these could be achieved: the same wake-up
+        must then be delivered again.
         """
-        if wakeup.at - self._world.clock() > WAIT_MS:
-            self._waker.wake_at(wakeup)
+        if wakeup.at - self._effects.clock() > MAX_WAIT_MS:
+            self._wakeups.wake_at(wakeup)
             return None
-        # What the call needs is fetched before the claim: a failure here leaves the timer free. And
-        # before the wait, which then covers the time it takes.
+        # The identity and the keys are fetched before the claim, so that a failure here leaves the
+        # timer free; and before the wait, so that the wait covers the time this takes.
         signer = Signer(store_id=self._store.identity(), keys=self._policy.signing_keys())
-        early_ms = wakeup.at - self._world.clock()
+        early_ms = wakeup.at - self._effects.clock()
         if early_ms > 0:
-            self._world.sleep(early_ms / 1000)
-        claimed = self._claim(wakeup)
-        if isinstance(claimed, Timer):
-            return self._attempt(claimed, signer)
-        if claimed.refusal is Refusal.LATER and claimed.again_at is not None:
-            self._waker.wake_at(replace(wakeup, at=claimed.again_at))
+            self._effects.sleep(early_ms / 1000)
+        result = self._store.claim(self._claim(wakeup))
+        if isinstance(result, Claimed):
+            return self._attempt(result, signer)
+        if isinstance(result, NotYet):
+            self._wakeups.wake_at(replace(wakeup, at=result.at))
         return None
 
     def deliver_all(self, wakeups: Sequence[Wakeup]) -> None:
-        """Deliver a batch side by side, each on its own; one that cannot be is put back.
+        """Deliver a batch side by side; put back each wake-up that cannot be delivered now.
 
-        Raises ``Unavailable`` only if some could neither be delivered nor put back.
+        Raises ``Unavailable`` only if some could be neither delivered nor put back.
         """
         if not wakeups:
             return
-        with self._world.threads(len(wakeups)) as side_by_side:
-            ended = side_by_side.map(self._deliver_or_put_back, wakeups)
-            lost = [error for error in ended if error]
-        if lost:
-            raise lost[0]
+        with self._effects.threads(len(wakeups)) as executor:
+            failures = [
+                error for error in executor.map(self._deliver_or_put_back, wakeups) if error
+            ]
+        if failures:
+            raise failures[0]
 
     def _deliver_or_put_back(self, wakeup: Wakeup) -> Unavailable | None:
+        """Return the error of a wake-up that is lost unless its message comes again."""
         try:
             self.deliver(wakeup)
         except Unavailable as error:
             log.warning("timer %s is put back: %s", wakeup.id, error.detail)
-            again_at = max(wakeup.at, math.floor(self._world.clock()) + PUT_BACK_MS)
+            again_at = max(wakeup.at, math.floor(self._effects.clock()) + PUT_BACK_MS)
             try:
-                self._waker.wake_at(replace(wakeup, at=again_at))
+                self._wakeups.wake_at(replace(wakeup, at=again_at))
             except Unavailable as refused:
                 return refused
         return None
@@ -117,64 +121,28 @@ class Delivery:
     def wake_or_deliver(self, tenant: str, timer_id: int) -> AttemptRecord | None:
         """Deliver a timer that is due, or register the wake-up of one that is not.
 
-        Raises ``TimerNotFound``. A settled timer is left alone.
+        A settled timer is left alone. Raises ``TimerNotFound``.
         """
         timer = self._store.get(tenant, timer_id)
         return None if timer.next_attempt_at is None else self.deliver(timer.wakeup())
 
-    def _claim(self, wakeup: Wakeup) -> Timer | Refused:
-        now = math.floor(self._world.clock())
-        return self._store.claim(
-            Claim(
-                wakeup=wakeup,
-                token=self._world.token(),
-                now=now,
-                lease_until=now + self._policy.lease_ms,
-            )
-        )
+    def _claim(self, wakeup: Wakeup) -> Claim:
+        now = math.floor(self._effects.clock())
+        lease = Lease(token=self._effects.token(), until=now + self._policy.lease_ms)
+        return Claim(wakeup=wakeup, now=now, lease=lease)
 
-    def _attempt(self, timer: Timer, signer: Signer) -> AttemptRecord | None:
-        steps = attempt(timer, signer, self._policy, self._world.clock, self._world.random())
-        settlement = self._carry_out(steps)
-        made = last_attempt(settlement.log)
-        if made is not None:
-            self._world.meter(Metric.LATENESS_MS, made.late_ms)
-        retry = _retry(timer, settlement)
-        if retry is not None:
-            # Registered before the row says that there is one.
-            settlement = replace(settlement, armed=self._wake(retry))
+    def _attempt(self, claimed: Claimed, signer: Signer) -> AttemptRecord | None:
+        effects = self._effects
+        steps = attempt(claimed, signer, self._policy, effects.clock, effects.random())
+        settlement = run(steps, self._sender.send)
+        record = last_attempt(settlement.log)
+        if record is not None:
+            effects.meter(Metric.LATENESS_MS, record.late_ms)
         try:
             if self._store.settle(settlement):
-                self._world.meter(_COUNTED[settlement.status], 1)
+                effects.meter(_METRICS[settlement.status], 1)
         except Unavailable as error:
-            # The answer is lost to us: once the lease is over, the timer is called again.
-            log.error("the outcome of timer %s is not recorded: %s", timer.id, error.detail)
-            self._waker.wake_at(replace(timer.wakeup(), at=timer.lease_until or 0))
-        if retry is not None and self._world.clock() >= retry.at:
-            # The write has outlasted the delay: the wake-up may have come before its row.
-            self._wake(retry)
-        return made
-
-    def _carry_out(self, steps: Attempting) -> Settlement:
-        try:
-            call = next(steps)
-            while True:
-                call = steps.send(self._sender.send(call))
-        except StopIteration as end:
-            settlement: Settlement = end.value
-            return settlement
-
-    def _wake(self, retry: Wakeup) -> bool:
-        try:
-            self._waker.wake_at(retry)
-        except Unavailable as error:
-            log.warning("a retry of timer %s is left to the sweeper: %s", retry.id, error.detail)
-            return False
-        return True
-
-
-def _retry(timer: Timer, settlement: Settlement) -> Wakeup | None:
-    """Return the wake-up of the next attempt, if there is one."""
-    if settlement.next_attempt_at is None:
-        return None
-    return replace(timer.wakeup(), version=timer.version + 1, at=settlement.next_attempt_at)
+            # The outcome is lost. The timer is called again once the lease has ended.
+            log.error("the outcome of timer %s is not recorded: %s", settlement.id, error.detail)
+            self._wakeups.wake_at(replace(claimed.timer.wakeup(), at=claimed.lease.until))
+        return record

@@ -1,7 +1,7 @@
-"""What an engine must provide: a store, a waker and a sender. The service knows only these.
+"""Ports: what the use cases need of an engine.
 
-Stores are the truth and wake-ups are hints: a wake-up may be lost, early, late or doubled and
-nothing breaks, because firing is decided by a conditional write on the timer's row.
+A store keeps the truth, and a wake-up is only a hint. A wake-up may be lost, early, late or
+doubled and nothing breaks, because a conditional write on the timer's row decides who fires it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from chalicelib.domain.api_key import ApiKey
-from chalicelib.domain.attempt_log import AttemptLog
+from chalicelib.domain.claim import Claim, ClaimResult, Reschedule, Settlement
 from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
 from chalicelib.domain.webhook import Call, Outcome
 
@@ -23,7 +23,7 @@ Clock = Callable[[], float]
 
 
 class Metric(str, enum.Enum):
-    """What the service counts, under the names that dashboards and alarms know."""
+    """The metrics, under the names that dashboards and alarms use."""
 
     CREATED = "Created"
     UNARMED = "Unarmed"
@@ -40,94 +40,43 @@ Meter = Callable[[Metric, float], None]
 """Note one value of a metric."""
 
 
-Observe = Callable[[Any], AbstractContextManager[None]]
-"""Log and count what one invocation of a Lambda does, under the request id of its context."""
-
-
 def unmetered(_metric: Metric, _value: float) -> None:
-    """Note nothing: the meter of an engine without one."""
+    """Note nothing: the meter of an engine that has none."""
+
+
+class Telemetry(Protocol):
+    """The log and the metrics of a process."""
+
+    def meter(self, metric: Metric, value: float) -> None:
+        """Note one value of a metric."""
+
+    def observe(self, context: Any) -> AbstractContextManager[None]:
+        """Log and count one invocation of a Lambda, under the request id of ``context``."""
+
+
+class NoTelemetry:
+    """Neither logs nor counts: the telemetry of a process that is no Lambda."""
+
+    def meter(self, metric: Metric, value: float) -> None:
+        """Note nothing."""
+
+    def observe(self, context: Any) -> AbstractContextManager[None]:
+        """Observe nothing."""
+        return nullcontext()
 
 
 Threads = Callable[[int], Executor]
-"""Make what carries out so many pieces of work side by side."""
+"""Make an executor that carries out so many pieces of work side by side."""
 
 
 def threads(count: int) -> Executor:
-    """Make ``count`` threads: what production uses."""
+    """Make ``count`` threads: the executor of production."""
     return ThreadPoolExecutor(count)
-
-
-Arm = Callable[[Timer], bool]
-"""Register the wake-up of a timer that is about to be written; tell whether it was registered."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """The right to make one attempt: asked for with a fresh ``token``, until ``lease_until``."""
-
-    wakeup: Wakeup
-    token: str
-    now: int
-    lease_until: int
-
-
-class Refusal(enum.Enum):
-    """Why a claim failed, and so what becomes of the wake-up that asked for it."""
-
-    VOID = "void"
-    """Settled, gone, or of an old version: drop the wake-up."""
-    LATER = "later"
-    """Leased by another sender, or not yet due: wake again at ``Refused.again_at``."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """The answer to a claim that failed."""
-
-    refusal: Refusal
-    again_at: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
-    """What an attempt led to, written only if ``token`` still holds the timer.
-
-    ``next_attempt_at`` is set exactly when ``status`` is pending: the timer is tried again
-    then, under a new version. ``log`` is the timer's whole log, this attempt included: who holds
-    the token is the only one to write it.
-    """
-
-    tenant: str
-    id: int
-    token: str
-    now: int
-    status: Status
-    next_attempt_at: int | None = None
-    armed: bool = True
-    log: AttemptLog = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reschedule:
-    """A new time for a timer, under a new version and with its attempts counted anew.
-
-    Written only while the timer is as it was seen: with this ``status`` and ``version``, and
-    not claimed. ``at`` is when it is called, ``due_at`` what its clients see.
-    """
-
-    tenant: str
-    id: int
-    status: Status
-    version: int
-    now: int
-    at: int
-    due_at: int
-    armed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Part of a list, highest id first. ``before`` continues it; None at its end.
+    """Part of a list, highest id first. ``before`` continues it; it is None at the end.
 
     A page may be short, even empty, while there is more.
     """
@@ -137,13 +86,10 @@ class Page:
 
 
 class TimerStore(Protocol):
-    """Where timers live. Every method raises ``Unavailable`` when the store cannot do it now."""
+    """The timers as the API sees them. Every method raises ``Unavailable`` on a fault."""
 
-    def identity(self) -> str:
-        """Return the random name this store was born with."""
-
-    def create(self, new: NewTimer, arm: Arm) -> Timer:
-        """Give ``new`` an id, arm it, and store it durably, in that order."""
+    def create(self, new: NewTimer) -> Timer:
+        """Give ``new`` an id and store it durably. Raises ``RateLimited``."""
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""
@@ -160,51 +106,62 @@ class TimerStore(Protocol):
     def purge(self, tenant: str, *, before: int | None, limit: int) -> int | None:
         """Remove up to ``limit`` timers below ``before``, highest first, whatever their state.
 
-        Returns the ``before`` that goes on, None when nothing is left below.
-        """
-
-    def due(self, now: int, limit: int) -> Sequence[Wakeup]:
-        """Return timers whose next attempt is due, longest due first.
-
-        Some may be held, where an index does not know: the claim decides.
-        """
-
-    def claim(self, claim: Claim) -> Timer | Refused:
-        """Take the lease on a due timer of the wake-up's version and return it as claimed."""
-
-    def settle(self, settlement: Settlement) -> bool:
-        """Record what an attempt led to; False if the token no longer holds the timer.
-
-        Repeated with the token of the last settle it changes nothing, and may say either.
+        Returns the ``before`` that continues, None when nothing is left below.
         """
 
     def reschedule(self, change: Reschedule) -> Timer:
         """Make a timer outstanding at another time, durably, and return it as it is then.
 
         Raises ``TimerNotFound``, ``TimerInFlight`` while a sender holds it, and ``TimerChanged``
-        when it is not as it was seen. Repeated, it changes nothing, and may say either.
+        when it is not as it was seen. A repeated change has no effect, and may do either.
         """
 
     def check(self) -> None:
         """Return if the store can be read and written; raise ``Unavailable`` otherwise."""
 
 
-class Waker(Protocol):
-    """Whoever remembers to look at a timer when its time comes."""
+class ClaimStore(Protocol):
+    """The timers as a delivery sees them. Every method raises ``Unavailable`` on a fault."""
+
+    def identity(self) -> str:
+        """Return the random name that this store was given when it was made."""
+
+    def get(self, tenant: str, timer_id: int) -> Timer:
+        """Return one timer. Raises ``TimerNotFound``."""
+
+    def claim(self, claim: Claim) -> ClaimResult:
+        """Take the lease on a due timer of the wake-up's version."""
+
+    def settle(self, settlement: Settlement) -> bool:
+        """Record the outcome of an attempt; return False if the token no longer holds the timer.
+
+        A settlement repeated with the token of the last one has no effect, and may return either.
+        """
+
+
+class Wakeups(Protocol):
+    """Registers wake-ups: hints that reach the delivery at about the given time."""
 
     def wake_at(self, wakeup: Wakeup) -> None:
         """Register a wake-up. Raises ``Unavailable`` when it could not be registered."""
 
-    def forget(self, wakeup: Wakeup) -> None:
-        """Drop a wake-up, best effort: one that comes all the same does nothing."""
+
+class WakeQueue(Protocol):
+    """The queue that a sweep fills. Every method raises ``Unavailable`` on a fault."""
+
+    def backlog(self) -> int:
+        """Return roughly how many wake-ups are ready to be received."""
+
+    def wake_all(self, wakeups: Sequence[Wakeup]) -> Sequence[Wakeup]:
+        """Put wake-ups on the queue; return those it took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepCutoffs:
-    """What a sweep looks for (all epoch ms).
+    """Which timers a sweep looks for (all epoch ms).
 
-    Armed timers due before ``overdue``: their wake-up should have come by then. Unarmed timers
-    due before ``upcoming``: none will come. Neither if woken since ``woken``.
+    Armed timers due before ``overdue``, because their wake-up should have come by then. Unarmed
+    timers due before ``upcoming``, because no wake-up will come. Neither if woken since ``woken``.
     """
 
     overdue: int
@@ -213,30 +170,20 @@ class SweepCutoffs:
 
 
 class DueIndex(Protocol):
-    """The timers that no wake-up reached, or will reach. Every method raises ``Unavailable``."""
+    """The index of outstanding timers, as a sweep reads it. Methods raise ``Unavailable``."""
 
     def shards(self) -> Sequence[int]:
-        """Return the parts that can be looked through side by side."""
+        """Return the shards, which can be read side by side."""
 
     def find(self, shard: int, cutoffs: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
-        """Yield, a page at a time, what one part holds of ``cutoffs``; longest due first."""
+        """Yield the wake-ups of one shard within ``cutoffs``, a page at a time, earliest first."""
 
     def mark(self, wakeup: Wakeup, cutoffs: SweepCutoffs, now: int) -> bool:
-        """Note that ``wakeup`` was sent; False if it is void, or noted since ``woken``."""
-
-
-class WakeQueue(Protocol):
-    """The queue that a sweep fills. Every method raises ``Unavailable``."""
-
-    def backlog(self) -> int:
-        """Return roughly how many wake-ups wait to be received."""
-
-    def wake_all(self, wakeups: Sequence[Wakeup]) -> Sequence[Wakeup]:
-        """Put wake-ups on the queue; return those it took."""
+        """Note that ``wakeup`` was sent; return False if it is void, or was noted already."""
 
 
 class ApiKeyStore(Protocol):
-    """Where keys live. Every method raises ``Unavailable`` when the store cannot do it now."""
+    """Where API keys are kept. Every method raises ``Unavailable`` on a fault."""
 
     def find(self, digest: bytes) -> ApiKey | None:
         """Return the key with this SHA-256, None if there is none."""
@@ -252,37 +199,33 @@ class ApiKeyStore(Protocol):
 
 
 class Sender(Protocol):
-    """Makes one call. Never raises for what a receiver does: that is an ``Outcome``."""
+    """Makes one call. What a receiver does is never an exception: it is an ``Outcome``."""
 
     def send(self, call: Call) -> Outcome:
-        """Send an empty POST and return what came of it within the deadline.
+        """Send the call and return its outcome within the deadline.
 
-        Raises ``Unavailable`` when it could not even begin.
+        Raises ``Unavailable`` when the call could not even begin.
         """
 
 
 class AsyncSender(Protocol):
-    """A ``Sender`` for thousands of calls at once."""
+    """A ``Sender`` for thousands of calls at once on one event loop."""
 
     async def send(self, call: Call) -> Outcome:
-        """Send an empty POST and return what came of it within the deadline."""
+        """Send the call and return its outcome within the deadline."""
 
 
 class Engine(Protocol):
-    """One way of keeping and firing timers: the stores that the API's use cases need."""
+    """One way to keep timers and to fire them: the stores that the API's use cases need."""
 
     @property
     def timers(self) -> TimerStore:
-        """Where timers are kept."""
+        """The store of timers."""
 
     @property
     def api_keys(self) -> ApiKeyStore:
-        """Where API keys are kept."""
-
-    @property
-    def waker(self) -> Waker:
-        """Interim."""
+        """The store of API keys."""
 
     @property
     def request_budget_ms(self) -> float:
-        """How long one request may go on removing timers."""
+        """How long one request may go on working, in milliseconds."""

@@ -1,8 +1,9 @@
-"""The use case that makes wake-ups dispensable: find what was missed, and wake it.
+"""The use case that finds timers whose wake-up was lost or never registered, and queues one.
 
-It only puts wake-ups on the queue. Each is marked once it was sent, so that a backlog which is
-draining is not doubled; a mark is void after a while, so that a lost message is sent again. A
-sweep that dies between the two doubles a few wake-ups: the other order would strand them.
+A sweep only puts wake-ups on the queue. It marks each timer after sending, so that the next
+sweeps do not send again while a backlog drains. A mark is void after ten minutes, so that a lost
+message is sent again. A sweep that dies between sending and marking doubles a few wake-ups, which
+the claim makes harmless. In the other order it would leave timers marked that nothing wakes.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from chalicelib.service.ports import Clock, DueIndex, SweepCutoffs, Threads, Wak
 log = logging.getLogger(__name__)
 
 MARK_MS = 10 * 60 * 1000
-"""How long a wake-up that was sent is trusted to arrive."""
+"""How long a sweep trusts a wake-up that was sent to arrive."""
 
 AHEAD_MS = 2 * 60 * 1000
-"""How far ahead unarmed timers are looked for: two intervals, so that one sweep may fail."""
+"""How far ahead a sweep looks for unarmed timers: two intervals, so that one sweep may fail."""
 
 THREADS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What one sweep did. ``overdue`` is how late the longest missed timer was, in ms."""
+    """The result of a sweep. ``overdue`` is how late the longest overdue timer was, in ms."""
 
     sent: int = 0
     overdue: int = 0
@@ -36,7 +37,7 @@ class Swept:
 
 
 class Sweeper:
-    """Looks through the due index, all parts side by side, and never past its time."""
+    """Reads the due index, its shards side by side, within a time budget."""
 
     def __init__(
         self,
@@ -56,15 +57,15 @@ class Sweeper:
         self._threads = threads
 
     def sweep(self) -> Swept:
-        """Wake what was missed; what is left when time runs out is the next sweep's.
+        """Queue a wake-up for every missed timer, as far as the time budget allows.
 
         Raises ``Unavailable`` when the store or the queue could not be reached at all.
         """
         deadline = self._clock() + self._budget_ms
         cutoffs = self._cutoffs()
-        with self._threads(THREADS) as side_by_side:
+        with self._threads(THREADS) as executor:
             parts = list(
-                side_by_side.map(
+                executor.map(
                     lambda shard: self._sweep_shard(shard, cutoffs, deadline),
                     self._due_index.shards(),
                 )
@@ -77,8 +78,8 @@ class Sweeper:
 
     def _cutoffs(self) -> SweepCutoffs:
         now = math.floor(self._clock())
-        # While messages wait to be received, what is overdue most likely waits among them: only
-        # what no such backlog explains is sent again.
+        # While messages wait to be received, an overdue timer's wake-up is probably among them.
+        # Then only timers that are overdue by more than a mark's life are sent again.
         patience_ms = MARK_MS if self._queue.backlog() else self._grace_ms
         return SweepCutoffs(
             overdue=now - max(patience_ms, self._grace_ms),

@@ -2,62 +2,41 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass
 
-from chalicelib.domain.errors import (
-    PurgeDisabled,
-    TimerExpired,
-    Unavailable,
-)
-from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
-from chalicelib.service.ports import (
-    Clock,
-    Meter,
-    Metric,
-    Page,
-    Reschedule,
-    TimerStore,
-    Waker,
-    unmetered,
-)
-
-log = logging.getLogger(__name__)
-
-PUT_FIRST_MS = 2_000
-"""Below this delay a wake-up registered first could overtake the write of its row."""
+from chalicelib.domain.claim import Reschedule
+from chalicelib.domain.errors import PurgeDisabled, TimerExpired, Unavailable
+from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions, NewTimer, Status, Timer
+from chalicelib.service.ports import Clock, Meter, Metric, Page, TimerStore, unmetered
 
 PURGE_STEP = 1_000
+"""Timers removed between two looks at the clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimerRequest:
-    """What a client asks for: call ``url`` in ``delay_ms``, and how (see ``NewTimer``)."""
+    """What a client asks for: call ``url`` in ``delay_ms``, with these options."""
 
     url: str
     delay_ms: int
-    max_attempts: int | None = None
-    timeout_s: int | None = None
-    on_failure_url: str | None = None
+    options: DeliveryOptions = NO_OPTIONS
 
 
 class Timers:
-    """Sets and watches timers, on whatever store and waker it is given."""
+    """Sets and watches timers in the store it is given."""
 
     def __init__(
         self,
         store: TimerStore,
-        waker: Waker,
         clock: Clock,
         *,
         allow_purge: bool = True,
         budget_ms: float = math.inf,
         meter: Meter = unmetered,
     ) -> None:
-        """``budget_ms`` is how long one request may remove timers."""
+        """``budget_ms`` is how long one request may go on removing timers."""
         self._store = store
-        self._waker = waker
         self._clock = clock
         self._allow_purge = allow_purge
         self._budget_ms = budget_ms
@@ -65,30 +44,24 @@ class Timers:
 
     @property
     def now(self) -> float:
-        """Now, as the service counts it: epoch milliseconds, UTC."""
+        """The time by the service's clock: epoch milliseconds, UTC."""
         return self._clock()
 
-    def set(self, tenant: str, order: TimerRequest) -> Timer:
-        """Store a timer that is due its delay after this moment, durably, and wake it then.
+    def set(self, tenant: str, request: TimerRequest) -> Timer:
+        """Store a timer durably; it is due ``request.delay_ms`` after this moment.
 
-        A wake-up that cannot be registered does not fail the request: the timer is stored
-        unarmed, and the sweep for such timers finds it.
+        Raises ``RateLimited`` and ``Unavailable``.
         """
         accepted = self._clock()
-        due_at = math.ceil(accepted) + order.delay_ms
-        new = NewTimer(
-            tenant=tenant,
-            url=order.url,
-            created_at=int(accepted),
-            due_at=due_at,
-            max_attempts=order.max_attempts,
-            timeout_s=order.timeout_s,
-            on_failure_url=order.on_failure_url,
+        timer = self._store.create(
+            NewTimer(
+                tenant=tenant,
+                url=request.url,
+                created_at=int(accepted),
+                due_at=math.ceil(accepted) + request.delay_ms,
+                options=request.options,
+            )
         )
-        put_first = order.delay_ms <= PUT_FIRST_MS
-        timer = self._store.create(new, self._leave if put_first else self._arm)
-        if put_first or self._clock() >= due_at:
-            self._arm(timer)
         self._meter(Metric.CREATED, 1)
         return timer
 
@@ -103,11 +76,9 @@ class Timers:
     def cancel(self, tenant: str, timer_id: int) -> None:
         """Remove a timer; no attempt starts afterwards.
 
-        Raises ``TimerNotFound``, and ``TimerInFlight`` while its webhook is on the wire.
+        Raises ``TimerNotFound``, and ``TimerInFlight`` while its webhook is in flight.
         """
-        timer = self._store.cancel(tenant, timer_id, int(self._clock()))
-        if timer.next_attempt_at is not None:
-            self._waker.forget(timer.wakeup())
+        self._store.cancel(tenant, timer_id, int(self._clock()))
 
     def move(self, tenant: str, timer_id: int, delay_ms: int) -> Timer:
         """Make a timer that has not expired due ``delay_ms`` after this moment instead.
@@ -122,38 +93,15 @@ class Timers:
         return self.reschedule(timer, at=due_at, due_at=due_at)
 
     def reschedule(self, timer: Timer, *, at: int, due_at: int) -> Timer:
-        """Give ``timer`` another time; as for a new one, the wake-up is registered first.
-
-        One that was registered for a write that fails is of a version that never came to be, or
-        early for the one that did: neither does any harm.
-
-        Raises what ``TimerStore.reschedule`` raises.
-        """
+        """Have ``timer`` called at ``at`` instead. Raises what ``TimerStore.reschedule`` raises."""
         now = math.floor(self._clock())
-        following = Wakeup(tenant=timer.tenant, id=timer.id, version=timer.version + 1, at=at)
-        put_first = at - now <= PUT_FIRST_MS
-        change = Reschedule(
-            tenant=timer.tenant,
-            id=timer.id,
-            status=timer.status,
-            version=timer.version,
-            now=now,
-            at=at,
-            due_at=due_at,
-            armed=not put_first and self._wake(following),
-        )
-        moved = self._store.reschedule(change)
-        if put_first or self._clock() >= at:
-            self._wake(following)
-        if timer.next_attempt_at is not None:
-            self._waker.forget(timer.wakeup())
-        return moved
+        return self._store.reschedule(Reschedule.of(timer, now=now, at=at, due_at=due_at))
 
     def purge(self, tenant: str) -> None:
         """Remove every timer of ``tenant``.
 
         Raises ``PurgeDisabled`` where that is switched off, and ``Unavailable`` when time ran
-        out before all were removed: calling again goes on.
+        out before all were removed: calling again continues.
         """
         if not self._allow_purge:
             raise PurgeDisabled(
@@ -169,19 +117,3 @@ class Timers:
     def check(self) -> None:
         """Return if the store can be reached; raise ``Unavailable`` otherwise."""
         self._store.check()
-
-    @staticmethod
-    def _leave(_timer: Timer) -> bool:
-        return False
-
-    def _arm(self, timer: Timer) -> bool:
-        return self._wake(timer.wakeup())
-
-    def _wake(self, wakeup: Wakeup) -> bool:
-        try:
-            self._waker.wake_at(wakeup)
-        except Unavailable as error:
-            log.warning("timer %s is left to the sweeper: %s", wakeup.id, error.detail)
-            self._meter(Metric.UNARMED, 1)
-            return False
-        return True

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chalicelib.aws.dynamodb.api_keys import DynamoDBApiKeyStore
-from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
 from chalicelib.domain.rate import Rate
 from chalicelib.domain.ssrf_guard import Guard
 from chalicelib.embedded.api_keys import SQLiteApiKeyStore
 from chalicelib.embedded.folder import DataFolder
-from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.service.ports import ApiKeyStore, TimerStore
+from chalicelib.service.ports import ApiKeyStore
+from tests.contract import stores
 from tests.contract.senders import (
     AMPLE_S,
     AS_SERVED,
@@ -27,6 +26,7 @@ from tests.contract.senders import (
     Make,
     Start,
 )
+from tests.contract.stores import Store
 from tests.contract.wire import Answer, Receiver
 from tests.support.clock import HandClock
 from tests.support.dynamodb import dynamodb_on_moto, empty_table
@@ -52,19 +52,20 @@ def rate() -> Rate | None:
     return None
 
 
-@pytest.fixture(params=["sqlite", "dynamodb"])
+@pytest.fixture(params=["sqlite", "dynamodb", "remote"])
 def store(
-    request: pytest.FixtureRequest, clock: HandClock, rate: Rate | None
-) -> Iterator[TimerStore]:
+    request: pytest.FixtureRequest, clock: HandClock, rate: Rate | None, tmp_path: Path
+) -> Iterator[Store]:
     """Return an empty store."""
-    if request.param == "sqlite":
-        in_memory = SQLiteTimerStore.in_memory(rate)
-        yield in_memory
-        in_memory.close()
-    else:
-        client = request.getfixturevalue("dynamodb")
-        with empty_table(client) as table:
-            yield DynamoDBTimerStore(client, table, clock, rate=rate)
+    with ExitStack() as opened:
+        if request.param == "sqlite":
+            yield opened.enter_context(stores.sqlite_in_memory(rate))
+        elif request.param == "dynamodb":
+            client = request.getfixturevalue("dynamodb")
+            table = opened.enter_context(empty_table(client))
+            yield opened.enter_context(stores.dynamodb(client, table, clock, rate))
+        else:
+            yield opened.enter_context(stores.remote(DataFolder(tmp_path / "data"), rate))
 
 
 @pytest.fixture(params=["sqlite", "dynamodb"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from chalicelib.domain.attempt_log import AttemptLog, AttemptRecord, extended
-from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
-from chalicelib.service.ports import Claim, Reschedule, Settlement, TimerStore
+from chalicelib.domain.claim import Claim, Claimed, Reschedule, Settlement
+from chalicelib.domain.timer import DeliveryOptions, Lease, NewTimer, Status, Timer, Wakeup
+from chalicelib.service.ports import ClaimStore, TimerStore
 from tests.support.clock import START
 
 TENANT = "default"
@@ -17,23 +17,25 @@ DUE = START + DELAY_MS
 LEASE_MS = 30_000
 
 
-def armed(_timer: Timer) -> bool:
-    return True
-
-
-def unarmed(_timer: Timer) -> bool:
-    return False
-
-
 def new_timer(
     *,
     tenant: str = TENANT,
     url: str = URL,
     created_at: int = START,
     due_at: int = DUE,
-    **policy: Any,
+    **options: Any,
 ) -> NewTimer:
-    return NewTimer(tenant=tenant, url=url, created_at=created_at, due_at=due_at, **policy)
+    return NewTimer(
+        tenant=tenant,
+        url=url,
+        created_at=created_at,
+        due_at=due_at,
+        options=DeliveryOptions(**options),
+    )
+
+
+class Store(TimerStore, ClaimStore, Protocol):
+    """A store of timers, both sides of it."""
 
 
 def set_timer(
@@ -42,23 +44,22 @@ def set_timer(
     tenant: str = TENANT,
     url: str = URL,
     due_at: int = DUE,
-    arm: Callable[[Timer], bool] = armed,
-    **policy: Any,
+    **options: Any,
 ) -> Timer:
-    return store.create(new_timer(tenant=tenant, url=url, due_at=due_at, **policy), arm)
+    return store.create(new_timer(tenant=tenant, url=url, due_at=due_at, **options))
 
 
 def claim_of(
     wakeup: Wakeup, token: str = "token", *, now: int = DUE, lease_ms: int = LEASE_MS
 ) -> Claim:
-    return Claim(wakeup=wakeup, token=token, now=now, lease_until=now + lease_ms)
+    return Claim(wakeup=wakeup, now=now, lease=Lease(token=token, until=now + lease_ms))
 
 
-def claimed(store: TimerStore, timer: Timer, token: str = "token", *, now: int = DUE) -> Timer:
+def claimed(store: ClaimStore, timer: Timer, token: str = "token", *, now: int = DUE) -> Timer:
     """Claim ``timer`` and insist that it worked."""
     result = store.claim(claim_of(timer.wakeup(), token, now=now))
-    assert isinstance(result, Timer), result
-    return result
+    assert isinstance(result, Claimed), result
+    return result.timer
 
 
 def settlement_of(
@@ -68,7 +69,6 @@ def settlement_of(
     now: int = DUE + 100,
     status: Status = Status.FIRED,
     retry_at: int | None = None,
-    armed: bool = True,
     log: AttemptLog | None = None,
 ) -> Settlement:
     """Return how ``timer`` is settled after one more attempt."""
@@ -77,29 +77,21 @@ def settlement_of(
     return Settlement(
         tenant=timer.tenant,
         id=timer.id,
+        version=timer.version,
         token=token,
         now=now,
         status=Status.PENDING if retry_at is not None else status,
         next_attempt_at=retry_at,
-        armed=armed,
         log=extended(timer.log, made) if log is None else log,
     )
 
 
 def change_of(timer: Timer, *, at: int = DUE + 60_000, now: int = START) -> Reschedule:
     """Return a change of ``timer`` as it was seen."""
-    return Reschedule(
-        tenant=timer.tenant,
-        id=timer.id,
-        status=timer.status,
-        version=timer.version,
-        now=now,
-        at=at,
-        due_at=at,
-    )
+    return Reschedule.of(timer, now=now, at=at, due_at=at)
 
 
-def settled(store: TimerStore, timer: Timer, status: Status = Status.FIRED) -> Timer:
+def settled(store: ClaimStore, timer: Timer, status: Status = Status.FIRED) -> Timer:
     """Claim ``timer``, settle it, and return it as it is then."""
     claimed(store, timer)
     assert store.settle(settlement_of(timer, status=status))

@@ -1,4 +1,4 @@
-"""Use cases on a store and a waker that remember what they were asked for."""
+"""Use cases on rows and wake-ups that remember what they were asked for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from chalicelib.aws.waking_store import WakingTimerStore
 from chalicelib.service.timers import Timers
 from tests.support.clock import HandClock
-from tests.support.recording import RecordingStore, RecordingWaker
+from tests.support.recording import RecordingRows, RecordingWakeups
 
 
 @pytest.fixture
@@ -17,17 +18,22 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def store(clock: HandClock) -> Iterator[RecordingStore]:
-    store = RecordingStore.recording(clock)
-    yield store
-    store.close()
+def rows(clock: HandClock) -> Iterator[RecordingRows]:
+    rows = RecordingRows(clock)
+    yield rows
+    rows.close()
 
 
 @pytest.fixture
-def waker(store: RecordingStore) -> RecordingWaker:
-    return RecordingWaker(store.log)
+def wakeups(rows: RecordingRows) -> RecordingWakeups:
+    return RecordingWakeups(rows.log)
 
 
 @pytest.fixture
-def scheduling(store: RecordingStore, waker: RecordingWaker, clock: HandClock) -> Timers:
-    return Timers(store, waker, clock)
+def store(rows: RecordingRows, wakeups: RecordingWakeups, clock: HandClock) -> WakingTimerStore:
+    return WakingTimerStore(rows, wakeups, clock)
+
+
+@pytest.fixture
+def timers(store: WakingTimerStore, clock: HandClock) -> Timers:
+    return Timers(store, clock)

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import asyncio
+from dataclasses import fields as fields_of
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from chalicelib.domain.attempt_log import MAX_ATTEMPTS_KEPT, AttemptRecord
+from chalicelib.domain.claim import Claimed, Settlement
 from chalicelib.domain.errors import Unavailable
-from chalicelib.domain.timer import Status, Timer
+from chalicelib.domain.timer import DeliveryOptions, Lease, Status, Timer
 from chalicelib.domain.webhook import Call, Outcome
-from chalicelib.service.attempt import Policy, Signer, attempt
-from chalicelib.service.ports import Settlement
+from chalicelib.service.attempt import DeliveryPolicy, Signer, attempt, run, run_async
 from tests.support.clock import HandClock
 from tests.support.factories import DUE, LEASE_MS, new_timer
 
@@ -20,28 +23,31 @@ ALERT = "https://alerts.example/failed?team=a"
 OK = Outcome(status=204)
 REFUSED = Outcome(error="connection refused")
 SERVER_ERROR = Outcome(status=500)
-POLICY = Policy(lease_ms=LEASE_MS, retry_delays_s=DELAYS)
+POLICY = DeliveryPolicy(lease_ms=LEASE_MS, retry_delays_s=DELAYS)
 SIGNER = Signer(store_id="f00")
+OPTIONS = {option.name for option in fields_of(DeliveryOptions)}
 
 
-def claimed(**fields: object) -> Timer:
-    timer = replace(Timer.first(new_timer(), 7), token="mine", lease_until=DUE + LEASE_MS)
-    return replace(timer, **fields)  # type: ignore[arg-type]
+def claimed(*, lease_until: int = DUE + LEASE_MS, **fields: Any) -> Claimed:
+    options = {name: fields.pop(name) for name in OPTIONS & fields.keys()}
+    lease = Lease(token="mine", until=lease_until)
+    timer = replace(Timer.first(new_timer(**options), 7), lease=lease, **fields)
+    return Claimed(timer, lease)
 
 
-def carried_out(timer: Timer, *outcomes: Outcome) -> tuple[list[Call], Settlement]:
-    """Make an attempt that is answered so, each answer taking ``TOOK_MS``."""
+def carried_out(claimed: Claimed, *outcomes: Outcome) -> tuple[list[Call], Settlement]:
+    """Make an attempt with these outcomes, each call taking ``TOOK_MS``."""
     clock = HandClock(DUE + LATE_MS + 0.9)
-    steps = attempt(timer, SIGNER, POLICY, clock, random=0.0)
-    answers, calls = list(outcomes), []
-    try:
-        calls.append(next(steps))
-        while True:
-            clock.advance(TOOK_MS)
-            calls.append(steps.send(answers.pop(0)))
-    except StopIteration as end:
-        assert not answers
-        return calls, end.value
+    left, calls = list(outcomes), []
+
+    def send(call: Call) -> Outcome:
+        calls.append(call)
+        clock.advance(TOOK_MS)
+        return left.pop(0)
+
+    settlement = run(attempt(claimed, SIGNER, POLICY, clock, random=0.0), send)
+    assert not left
+    return calls, settlement
 
 
 def test_an_attempt_is_recorded_with_its_lateness_and_duration() -> None:
@@ -169,3 +175,21 @@ def test_a_url_that_cannot_be_called_any_more_is_an_outcome() -> None:
 
 def test_keys_are_not_shown() -> None:
     assert "sesame" not in repr(Signer(store_id="f00", keys=[b"sesame"]))
+
+
+def test_an_event_loop_carries_out_the_same_attempt_as_a_thread() -> None:
+    claim = claimed(attempts=2, on_failure_url=ALERT)
+    outcomes = iter([SERVER_ERROR, REFUSED])
+    calls: list[Call] = []
+
+    async def send(call: Call) -> Outcome:
+        calls.append(call)
+        return next(outcomes)
+
+    clock = HandClock(DUE)
+    on_a_loop = asyncio.run(run_async(attempt(claim, SIGNER, POLICY, clock, random=0.0), send))
+
+    again = iter([SERVER_ERROR, REFUSED])
+    in_a_thread = run(attempt(claim, SIGNER, POLICY, clock, random=0.0), lambda _call: next(again))
+    assert on_a_loop == in_a_thread
+    assert len(calls) == 2

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from chalicelib.aws.dynamodb.ids import IdLeases
 
 from chalicelib.aws.dynamodb.counter import Counter
-from chalicelib.aws.dynamodb.ids import IdLeases
 from chalicelib.aws.dynamodb.items import Items
 from chalicelib.domain.errors import RateLimited
 from chalicelib.domain.rate import Rate

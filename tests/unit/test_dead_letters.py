@@ -2,28 +2,29 @@ from __future__ import annotations
 
 import pytest
 
+from chalicelib.aws.waking_store import WakingTimerStore
 from chalicelib.domain.errors import TimerNotFailed, TimerNotFound
 from chalicelib.domain.timer import Status, Timer
 from chalicelib.service.dead_letters import DeadLetters, FailedTimers, Replayed
 from chalicelib.service.timers import TimerRequest, Timers
 from tests.support.clock import START, HandClock
 from tests.support.factories import claimed, settlement_of
-from tests.support.recording import RecordingStore, RecordingWaker
+from tests.support.recording import RecordingRows, RecordingWakeups
 
 TENANT = "default"
 URL = "http://h/a"
 
 
 @pytest.fixture
-def dead_letters(store: RecordingStore, scheduling: Timers, clock: HandClock) -> DeadLetters:
-    return DeadLetters(store, scheduling, clock)
+def dead_letters(store: WakingTimerStore, timers: Timers, clock: HandClock) -> DeadLetters:
+    return DeadLetters(store, timers, clock, step=2)
 
 
-def set_timer(scheduling: Timers, url: str = URL) -> Timer:
-    return scheduling.set(TENANT, TimerRequest(url=url, delay_ms=30_000))
+def set_timer(timers: Timers, url: str = URL) -> Timer:
+    return timers.set(TENANT, TimerRequest(url=url, delay_ms=30_000))
 
 
-def end(store: RecordingStore, timer: Timer, status: Status, at: int = START + 30_100) -> Timer:
+def end(store: WakingTimerStore, timer: Timer, status: Status, at: int = START + 30_100) -> Timer:
     """Let a timer's webhook come to an end."""
     claimed(store, timer)
     assert store.settle(settlement_of(timer, now=at, status=status))
@@ -31,23 +32,18 @@ def end(store: RecordingStore, timer: Timer, status: Status, at: int = START + 3
 
 
 @pytest.fixture
-def failed(scheduling: Timers, store: RecordingStore) -> list[Timer]:
+def failed(timers: Timers, store: WakingTimerStore) -> list[Timer]:
     """Return five timers that failed for good."""
-    return [end(store, set_timer(scheduling), Status.FAILED) for _ in range(5)]
+    return [end(store, set_timer(timers), Status.FAILED) for _ in range(5)]
 
 
-@pytest.fixture
-def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chalicelib.service.dead_letters.STEP", 2)
-
-
-def pending(scheduling: Timers) -> list[int]:
-    page = scheduling.list(TENANT, before=None, status=Status.PENDING, limit=10)
+def pending(timers: Timers) -> list[int]:
+    page = timers.list(TENANT, before=None, status=Status.PENDING, limit=10)
     return sorted(timer.id for timer in page.timers)
 
 
 def test_a_replayed_timer_is_called_now_with_all_its_attempts_before_it(
-    dead_letters: DeadLetters, failed: list[Timer], waker: RecordingWaker, clock: HandClock
+    dead_letters: DeadLetters, failed: list[Timer], wakeups: RecordingWakeups, clock: HandClock
 ) -> None:
     clock.now = START + 90_000
 
@@ -58,7 +54,7 @@ def test_a_replayed_timer_is_called_now_with_all_its_attempts_before_it(
         0,
         START + 90_000,
     )
-    assert waker.registered[-1] == timer.wakeup()
+    assert wakeups.registered[-1] == timer.wakeup()
     assert timer.log == failed[0].log
 
 
@@ -72,9 +68,9 @@ def test_a_replayed_timer_stays_expired(
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.FIRED])
 def test_only_what_failed_is_replayed(
-    dead_letters: DeadLetters, scheduling: Timers, store: RecordingStore, status: Status
+    dead_letters: DeadLetters, timers: Timers, store: WakingTimerStore, status: Status
 ) -> None:
-    timer = set_timer(scheduling)
+    timer = set_timer(timers)
     if status is Status.FIRED:
         timer = end(store, timer, status)
     with pytest.raises(TimerNotFailed, match=status.value):
@@ -87,9 +83,8 @@ def test_what_never_was_is_not_replayed(dead_letters: DeadLetters) -> None:
         dead_letters.replay(TENANT, 1)
 
 
-@pytest.mark.usefixtures("small_steps")
 def test_counting_what_would_be_replayed_changes_nothing(
-    dead_letters: DeadLetters, store: RecordingStore, failed: list[Timer]
+    dead_letters: DeadLetters, store: WakingTimerStore, failed: list[Timer]
 ) -> None:
     assert dead_letters.replay_all(TENANT, FailedTimers(), per_s=None) == Replayed(
         matching=5, replayed=0
@@ -97,9 +92,8 @@ def test_counting_what_would_be_replayed_changes_nothing(
     assert [store.get(TENANT, timer.id) for timer in failed] == failed
 
 
-@pytest.mark.usefixtures("small_steps")
 def test_all_that_failed_are_called_one_after_the_other(
-    dead_letters: DeadLetters, store: RecordingStore, failed: list[Timer], clock: HandClock
+    dead_letters: DeadLetters, store: WakingTimerStore, failed: list[Timer], clock: HandClock
 ) -> None:
     clock.now = START + 90_000
 
@@ -123,26 +117,26 @@ def test_all_that_failed_are_called_one_after_the_other(
 )
 def test_only_what_is_meant_is_replayed(
     dead_letters: DeadLetters,
-    scheduling: Timers,
-    store: RecordingStore,
+    timers: Timers,
+    store: WakingTimerStore,
     wanted: FailedTimers,
     matching: list[int],
 ) -> None:
-    end(store, set_timer(scheduling, "http://a/x"), Status.FAILED, START + 39_999)
-    end(store, set_timer(scheduling, "http://a/y"), Status.FAILED, START + 40_000)
-    end(store, set_timer(scheduling, "http://b/x"), Status.FAILED, START + 50_000)
+    end(store, set_timer(timers, "http://a/x"), Status.FAILED, START + 39_999)
+    end(store, set_timer(timers, "http://a/y"), Status.FAILED, START + 40_000)
+    end(store, set_timer(timers, "http://b/x"), Status.FAILED, START + 50_000)
 
     assert dead_letters.replay_all(TENANT, wanted, per_s=None).matching == len(matching)
     assert dead_letters.replay_all(TENANT, wanted, per_s=100).replayed == len(matching)
-    assert pending(scheduling) == matching
+    assert pending(timers) == matching
 
 
-@pytest.mark.usefixtures("small_steps", "failed")
+@pytest.mark.usefixtures("failed")
 @pytest.mark.parametrize("per_s", [None, 100.0])
 def test_a_replay_that_runs_out_of_time_says_where_to_go_on(
-    store: RecordingStore, scheduling: Timers, clock: HandClock, per_s: float | None
+    store: WakingTimerStore, timers: Timers, clock: HandClock, per_s: float | None
 ) -> None:
-    hasty = DeadLetters(store, scheduling, clock, budget_ms=0)
+    hasty = DeadLetters(store, timers, clock, step=2, budget_ms=0)
 
     first = hasty.replay_all(TENANT, FailedTimers(), per_s)
     second = hasty.replay_all(TENANT, FailedTimers(before=first.before), per_s)
@@ -150,18 +144,18 @@ def test_a_replay_that_runs_out_of_time_says_where_to_go_on(
 
     assert [outcome.before for outcome in (first, second, third)] == [4, 2, None]
     assert [outcome.matching for outcome in (first, second, third)] == [2, 2, 1]
-    assert pending(scheduling) == ([] if per_s is None else [1, 2, 3, 4, 5])
+    assert pending(timers) == ([] if per_s is None else [1, 2, 3, 4, 5])
 
 
 @pytest.mark.usefixtures("failed")
 def test_what_another_has_replayed_meanwhile_is_passed_over(
-    dead_letters: DeadLetters, store: RecordingStore
+    dead_letters: DeadLetters, store: WakingTimerStore, rows: RecordingRows
 ) -> None:
     def replay_first() -> None:
-        store.before_change = None
+        rows.before_change = None
         dead_letters.replay(TENANT, 5)
 
-    store.before_change = replay_first
+    rows.before_change = replay_first
 
     outcome = dead_letters.replay_all(TENANT, FailedTimers(), per_s=100)
 

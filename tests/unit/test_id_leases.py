@@ -3,8 +3,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
 from chalicelib.aws.dynamodb.ids import BUSY_MS, LARGEST_BLOCK, IdLeases, next_size
+
 from chalicelib.domain.errors import Unavailable
 from tests.support.clock import HandClock
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
+from chalicelib.domain.timer import Lease, NewTimer, Status, Timer, Wakeup
 
 CREATED = 1_800_000_000_000
 DUE = CREATED + 30_000
@@ -18,8 +18,7 @@ def test_a_new_timer_is_outstanding_and_due_for_its_first_attempt() -> None:
     assert FRESH.status is Status.PENDING
     assert FRESH.next_attempt_at == FRESH.due_at == DUE
     assert (FRESH.version, FRESH.attempts) == (1, 0)
-    assert FRESH.token is None
-    assert FRESH.lease_until is None
+    assert FRESH.lease is None
     assert FRESH.settled_at is None
 
 
@@ -69,7 +68,7 @@ def test_a_timer_set_before_the_clock_was_put_back_shows_more_than_its_delay() -
         replace(FRESH, status=Status.FIRED, next_attempt_at=None),
         replace(FRESH, status=Status.FAILED, next_attempt_at=None),
         replace(FRESH, attempts=1, next_attempt_at=DUE + 60_000),
-        replace(FRESH, lease_until=DUE + 30_000, token="t"),
+        replace(FRESH, lease=Lease(token="t", until=DUE + 30_000)),
     ],
     ids=["fired", "failed", "waiting for a retry", "in flight"],
 )
@@ -91,7 +90,7 @@ def test_nothing_wakes_a_settled_timer() -> None:
 
 
 def test_a_lease_holds_until_its_end_and_no_longer() -> None:
-    held = replace(FRESH, lease_until=DUE)
+    held = replace(FRESH, lease=Lease(token="t", until=DUE))
     assert held.leased(DUE - 1)
     assert not held.leased(DUE)
     assert not FRESH.leased(DUE)

@@ -1,8 +1,8 @@
-"""The keys of the aws engine, as items of the timers' table.
+"""API keys as items of the timers' table.
 
-All lie in one partition, ``KEYS``. The sort key is a number taken from the key's SHA-256, so that
-a look-up is one GetItem; the whole hash is in the item too, and decides. ``id``, the sort key's
-name, is the table's; the key's own id is ``key_id``.
+All are in one partition, ``KEYS``. The sort key is a number taken from the API key's SHA-256, so
+that a look-up is one GetItem; the item has the whole hash too, which decides. The table calls its
+sort key ``id``; the API key's own id is ``key_id``.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 PARTITION = "KEYS"
 NUMBER_BYTES = 15
-"""120 bits: what fits into the 38 digits of DynamoDB's numbers."""
+"""120 bits: a DynamoDB number has 38 digits (AWS limit)."""
 
 
 class DynamoDBApiKeyStore:
-    """Keys in one DynamoDB table. Thread-safe."""
+    """API keys in one DynamoDB table. Thread-safe."""
 
     def __init__(self, client: DynamoDBClient, table: str) -> None:
         self._items = Items(client, table)
@@ -40,7 +40,7 @@ class DynamoDBApiKeyStore:
         return found if found is not None and found.matches(digest) else None
 
     def add(self, key: ApiKey) -> None:
-        """Store a new key. A repeated put whose first try applied finds itself there."""
+        """Store a new key. A repeated put whose first try applied finds itself."""
         try:
             self._items.insert(_row(key))
         except ConditionFailed as failure:
@@ -64,7 +64,7 @@ class DynamoDBApiKeyStore:
         raise KeyNotFound(f"There is no key {key_id[:30]!r}.")
 
     def _delete(self, key: ApiKey) -> None:
-        """Remove a key that was there; a repeated delete whose first try applied finds nothing."""
+        """Remove a key. A repeated delete whose first try applied finds nothing."""
         with suppress(ConditionFailed):
             self._items.delete(
                 _place(key.digest), "#digest = :digest", {":digest": text(key.digest.hex())}

@@ -1,9 +1,12 @@
-"""A tenant's id counter, which is its rate limit too: who must pass it anyway is counted there.
+"""A tenant's id counter, which also counts its rate of creates (GCRA, see ``domain.rate``).
 
-So the limit costs next to no write of its own: at 100 a second a lease takes ten ids at most, and
-a tenant that uses up its rate through several processes pays for a failed condition with almost
-every lease, about 0.2 writes a timer; a create that is refused costs one. The limit is as exact as
-ids are leased: a process may still hold a tenth of a second's worth that it has not used.
+Every create must get an id anyway, so the rate costs next to no write of its own. At 100 timers a
+second a block has at most ten ids: 0.1 counter writes a timer. A tenant that uses up its rate
+through several processes fails the condition of almost every second write, which is paid for all
+the same: about 0.2 writes a timer. A refused create costs one.
+
+The rate is as exact as blocks are small: a process may still hold a tenth of a second's worth of
+ids that it has not given.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from chalicelib.aws.dynamodb import rows
 from chalicelib.aws.dynamodb.failures import ConditionFailed
-from chalicelib.aws.dynamodb.ids import LARGEST_BLOCK
+from chalicelib.aws.dynamodb.id_blocks import MAX_BLOCK
 from chalicelib.aws.dynamodb.items import Items
 from chalicelib.aws.dynamodb.rows import number
 from chalicelib.domain.errors import RateLimited
@@ -24,23 +27,23 @@ from chalicelib.service.ports import Clock
 if TYPE_CHECKING:
     from chalicelib.aws.dynamodb.rows import Row
 
-LEASED_AT_ONCE = 0.1
-"""The part of a second's worth that one lease takes at most."""
+MAX_BLOCK_S = 0.1
+"""A block has at most the ids of this many seconds at the tenant's rate."""
 
 TRIES = 3
-"""How often a lease is tried that other processes overtake."""
+"""How often a reservation is tried while other processes change the counter in between."""
 
-_ALL_PAID = "attribute_not_exists(#paid_until) OR #paid_until <= :now OR #paid_until > :horizon"
-_ROOM_LEFT = "#paid_until BETWEEN :now AND :most"
+_IDLE = "attribute_not_exists(#paid_until) OR #paid_until <= :now OR #paid_until > :horizon"
+_WITHIN_BURST = "#paid_until BETWEEN :now AND :most"
 
 
 def last_id(counter: Row | None) -> int:
-    """Return the highest id leased so far, 0 if none was."""
+    """Return the highest id reserved so far, 0 if none was."""
     return int(counter["last_id"]["N"]) if counter and "last_id" in counter else 0
 
 
 class Counter:
-    """The counters of all tenants. Thread-safe."""
+    """The id counters of all tenants. Thread-safe."""
 
     def __init__(self, items: Items, clock: Clock, rate: Rate | None) -> None:
         self._items = items
@@ -48,25 +51,28 @@ class Counter:
         self._rate = rate
 
     @property
-    def largest_lease(self) -> int:
-        """How many ids one lease may take."""
+    def max_block(self) -> int:
+        """How many ids one reservation may take."""
         if self._rate is None:
-            return LARGEST_BLOCK
-        return max(1, min(LARGEST_BLOCK, int(self._rate.per_s * LEASED_AT_ONCE)))
+            return MAX_BLOCK
+        return max(1, min(MAX_BLOCK, int(self._rate.per_s * MAX_BLOCK_S)))
 
-    def lease(self, tenant: str, count: int) -> int:
-        """Raise a tenant's counter and return where it stands. A repeated raise leaves a gap.
+    def reserve(self, tenant: str, count: int) -> int:
+        """Add ``count`` to a tenant's counter and return its new value.
 
-        Raises ``RateLimited`` when the tenant sets timers faster than it may.
+        A repeated write whose first try applied leaves a gap in the ids. Raises ``RateLimited``
+        when the tenant sets timers faster than it may.
         """
         if self._rate is None:
             return self._add(tenant, count)
-        return self._lease_in_turn(tenant, count, self._rate)
+        return self._reserve_at_rate(tenant, count, self._rate)
 
-    def _lease_in_turn(self, tenant: str, count: int, rate: Rate) -> int:
-        """Pay for ``count`` ids: from now on if all before are paid for, else on top of those.
+    def _reserve_at_rate(self, tenant: str, count: int, rate: Rate) -> int:
+        """Reserve ids and move the tenant's theoretical arrival time in the same write.
 
-        ``paid_until`` is the moment of ``rate``, in epoch microseconds.
+        ``paid_until`` is that time, in epoch microseconds. GCRA moves it to max(TAT, now) + cost.
+        An update expression knows no maximum, so the two cases are two conditional writes: an
+        idle tenant pays from now on, a busy one on top of what it has paid.
         """
         now = self._clock()
         cost = {":cost": _microseconds(rate.cost_ms(count))}
@@ -81,11 +87,12 @@ class Counter:
         }
         for _ in range(TRIES):
             try:
-                return self._add(tenant, count, ":later", from_now, _ALL_PAID)
+                return self._add(tenant, count, ":later", from_now, _IDLE)
             except ConditionFailed as failure:
+                # Raises RateLimited unless the tenant has paid little enough for a burst.
                 rate.admit(_paid_until(failure.row), now, count)
             with contextlib.suppress(ConditionFailed):
-                return self._add(tenant, count, "#paid_until + :cost", on_top, _ROOM_LEFT)
+                return self._add(tenant, count, "#paid_until + :cost", on_top, _WITHIN_BURST)
         raise RateLimited(f"At most {rate.per_s:g} timers a second may be set.")
 
     def _add(
@@ -96,7 +103,7 @@ class Counter:
         values: Mapping[str, int] | None = None,
         condition: str | None = None,
     ) -> int:
-        """Raise the counter, and where it stands is what is returned."""
+        """Increment the counter and return its new value."""
         pay = f", #paid_until = {paid_until}" if paid_until else ""
         every = {":format": rows.FORMAT, ":count": count, **(values or {})}
         counter = self._items.update(
@@ -108,10 +115,10 @@ class Counter:
         return last_id(counter)
 
 
-def _microseconds(moment: float) -> int:
-    return int(moment * 1000)
+def _microseconds(epoch_ms: float) -> int:
+    return int(epoch_ms * 1000)
 
 
 def _paid_until(counter: Row | None) -> float:
-    """Return how far a tenant has paid, in epoch ms."""
+    """Return up to when a tenant has paid, in epoch ms."""
     return int(counter["paid_until"]["N"]) / 1000 if counter and "paid_until" in counter else 0.0

@@ -1,4 +1,4 @@
-"""What a sweep reads and marks: the due index, one shard at a time."""
+"""The due index as a sweep uses it: read one shard at a time, and mark the timers woken."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNWOKEN = "attribute_not_exists(#woken_at) OR #woken_at < :woken"
 
 
 class DynamoDBDueIndex:
-    """The sparse index of outstanding timers, as the sweeper sees it. Thread-safe."""
+    """The sparse index of outstanding timers. Thread-safe."""
 
     def __init__(self, client: DynamoDBClient, table: str) -> None:
         self._client = client
@@ -31,19 +31,19 @@ class DynamoDBDueIndex:
         self._calling = functools.partial(unavailable_on_error, table)
 
     def shards(self) -> Sequence[int]:
-        """Return the parts that can be looked through side by side."""
+        """Return the shards, which can be read side by side."""
         return range(rows.SHARDS)
 
     def find(self, shard: int, cutoffs: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
-        """Yield what one shard holds of ``cutoffs``, a page at a time, longest due first.
+        """Yield the wake-ups of one shard within ``cutoffs``, a page at a time, earliest first.
 
-        A page may be empty: what is marked already was read all the same.
+        A page may be empty: marked timers are filtered after they were read.
         """
         yield from self._pages(f"{ARMED}{shard}", cutoffs.overdue, cutoffs.woken)
         yield from self._pages(f"{UNARMED}{shard}", cutoffs.upcoming, cutoffs.woken)
 
     def mark(self, wakeup: Wakeup, cutoffs: SweepCutoffs, now: int) -> bool:
-        """Note that ``wakeup`` was sent; False if it is void, or noted since ``woken``."""
+        """Note that ``wakeup`` was sent; return False if it is void, or was noted already."""
         update = "SET #woken_at = :now"
         condition = f"#version = :version AND attribute_exists(#due_shard) AND ({_UNWOKEN})"
         try:
@@ -61,7 +61,7 @@ class DynamoDBDueIndex:
                     },
                 )
         except ConditionFailed as failure:
-            # A repeated mark, whose first try applied, finds its own.
+            # A repeated mark whose first try applied finds itself.
             return failure.row is not None and failure.row.get("woken_at") == number(now)
         return True
 

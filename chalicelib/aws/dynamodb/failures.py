@@ -1,4 +1,4 @@
-"""What a failed call to AWS means: a condition that did not hold, or a service that is away."""
+"""Failed DynamoDB calls: a condition that did not hold, or a service that cannot be reached."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from chalicelib.domain.errors import Unavailable
 if TYPE_CHECKING:
     from chalicelib.aws.dynamodb.rows import Row
 
-_OURS = ("ValidationException", "SerializationException")
-"""Requests that no repetition heals: errors of this code, not of the service."""
+_PROGRAMMING_ERRORS = ("ValidationException", "SerializationException")
+"""Errors in our request, not in the service: trying again cannot help."""
 
 
 class ConditionFailed(Exception):
@@ -29,7 +29,7 @@ class ConditionFailed(Exception):
 def unavailable_on_error(table: str) -> Iterator[None]:
     """Turn the failures of a DynamoDB call into ``ConditionFailed`` and ``Unavailable``.
 
-    The client has tried again by then, where that could help.
+    The client has already retried where that could help.
     """
     try:
         yield
@@ -38,7 +38,7 @@ def unavailable_on_error(table: str) -> Iterator[None]:
         code = response["Error"]["Code"]
         if code == "ConditionalCheckFailedException":
             raise ConditionFailed(response.get("Item")) from error
-        if code in _OURS:
+        if code in _PROGRAMMING_ERRORS:
             raise
         if code == "ResourceNotFoundException":
             raise Unavailable(f"There is no table {table} here: `make infra` makes it.") from error

@@ -1,6 +1,6 @@
-"""One DynamoDB table, spoken to in rows: conditional writes, reads, and queries page by page.
+"""One DynamoDB table: conditional writes, reads, and queries page by page.
 
-Every method raises ``Unavailable`` when the table cannot do it now.
+Every method raises ``Unavailable`` when the table cannot be reached or refuses the load.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BATCH = 25
 
 BATCH_TRIES = 6
 BATCH_PAUSE_S = 0.05
-"""The first pause before what a batch left undone is tried again; each next is twice as long."""
+"""The pause before unprocessed items are tried again; each next pause is twice as long."""
 
 
 class Items:
@@ -64,7 +64,7 @@ class Items:
     def update(self, key: Row, change: str, values: Row, *, condition: str | None = None) -> Row:
         """Change one item and return it as changed. Raises ``ConditionFailed``.
 
-        Without a ``condition``, an item that is not there is made.
+        Without a ``condition``, a missing item is created.
         """
         request: UpdateItemInputTypeDef = {
             "TableName": self._table,
@@ -96,7 +96,7 @@ class Items:
         return response["Attributes"]
 
     def delete_all(self, keys: Sequence[Row]) -> None:
-        """Remove items, whatever is in them. Some may be gone when this raises."""
+        """Remove items without a condition. Some may be gone when this raises."""
         for start in range(0, len(keys), BATCH):
             self._delete_batch(keys[start : start + BATCH])
 
@@ -112,10 +112,10 @@ class Items:
         limit: int | None = None,
         after: Row | None = None,
     ) -> tuple[list[Row], Row | None]:
-        """Return one page of a query, and the key after which it goes on.
+        """Return one page of a query, and the key after which the next page begins.
 
-        ``wanted`` filters what was read, ``only`` names the attributes to return. The table is
-        read as it is now; an index may be a moment behind.
+        ``wanted`` filters the rows read, ``only`` names the attributes to return. The table is
+        read consistently; an index may be a moment behind.
         """
         request: QueryInputTypeDef = {
             "TableName": self._table,

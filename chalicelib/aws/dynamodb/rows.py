@@ -1,48 +1,54 @@
-"""The rows of the table: keys, shards, and a timer to and from its item. Pure functions.
+"""The items of the table: primary keys, shards, and a timer to and from its item. Pure functions.
 
-A timer's item. SweepCutoffs are epoch milliseconds, UTC, unless said otherwise.
+A timer's item. Times are epoch milliseconds, UTC, unless said otherwise.
 
 ===============  ==================================================================================
-pk               ``T#<tenant>#<block>``: a partition per 256 ids, so that no tenant is a hot one
+pk               ``T#<tenant>#<id // 256>``: a partition per 256 ids, so that no tenant is hot
 id               the sort key
 f                the format of the item: 1. A reader takes what it knows from a newer one
-url              as it was given
+url              as the client gave it
 status           pending, fired, failed
 created_at       when it was accepted
 due_at           when it is due
 version          1, raised by every retry and reschedule
-attempts         recorded answers
+attempts         the number of recorded attempts
 next_attempt_at  while outstanding; sort key of the index ``due``
-due_shard        while outstanding; partition key of ``due``: ``a<n>`` armed, ``u<n>`` not
+due_shard        while outstanding; partition key of ``due``: ``a<n>`` armed, ``u<n>`` unarmed
 lease_until      while claimed
-max_attempts     only where the timer has a policy of its own
-timeout_s        likewise, in seconds
-on_failure_url   only where somebody is to be told of its failure
-log              once attempted: the record of the latest attempts, as ``record.encode`` writes it
-token            of the claim. Kept when the claim is settled, as its receipt: a settle that is
-                 repeated because its answer was lost knows itself by it
+max_attempts     only where the timer has this option
+timeout_s        only where the timer has this option; seconds
+on_failure_url   only where the timer has this option
+log              once attempted: the latest attempt records, as ``attempt_log.encode`` writes them
+token            of the claim. It stays when the claim is settled, as a receipt: a settlement that
+                 is repeated because its response was lost recognises itself by it
 settled_at       once settled
-expires_at       once settled: epoch **seconds**, when DynamoDB may drop the item (TTL)
+expires_at       once settled: epoch **seconds**, when DynamoDB may delete the item (TTL)
 failed_of        while failed: ``<tenant>#<n>``, partition key of the index ``failed``
 woken_at         when a sweep last sent a wake-up; void under another version
 ===============  ==================================================================================
 
-Two other kinds of item have ``id`` 0: ``C#<tenant>`` with ``last_id``, the highest id leased so
-far, and ``STORE`` with ``identity``. Where tenants are held to a rate, the counter also has
-``paid_until`` (``counter.py``); while a purge is cut off, ``purge_top``, ``purge_to`` and
-``purged_at``: from where, down to where and when it removed everything. Keys lie under ``KEYS``
-(``keys.py``).
+An outstanding timer is *armed* if its wake-up was registered before the row was written. The
+sweeper trusts the wake-up of an armed timer until it is overdue, and wakes unarmed ones itself.
+
+Three other kinds of item:
+
+- ``C#<tenant>`` with ``id`` 0 is the id counter. ``last_id`` is the highest id reserved so far.
+  Where tenants are held to a rate it also has ``paid_until`` (``counter.py``). While a purge is cut
+  off it has ``purge_top``, ``purge_to`` and ``purged_at``: the range it has emptied, and when.
+- ``STORE`` with ``id`` 0 has ``identity``, the store's random name.
+- ``KEYS`` is the partition of API keys (``api_keys.py``).
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from chalicelib.domain.attempt_log import decode, encode
-from chalicelib.domain.timer import Status, Timer, Wakeup
-from chalicelib.service.ports import Reschedule, Settlement
+from chalicelib.domain.claim import Reschedule, Settlement
+from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions, Lease, Status, Timer, Wakeup
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -50,14 +56,14 @@ if TYPE_CHECKING:
     Row: TypeAlias = dict[str, AttributeValueTypeDef]
 
 FORMAT = 1
-BLOCK = 256
-"""Ids per partition. Part of every key: it can never change."""
+IDS_PER_PARTITION = 256
+"""Part of every primary key: it can never change."""
 
 SHARDS = 64
-"""Partitions of the due index, each good for 1,000 writes a second. Part of every row."""
+"""Partitions of the due index, each good for 1,000 writes a second (AWS limit). In every row."""
 
 FAILED_SHARDS = 8
-"""Partitions of a tenant's failed timers: an outage fails them all at once. Part of every row."""
+"""Partitions of a tenant's failed timers: an outage fails them all at once. In every row."""
 
 DUE_INDEX = "due"
 FAILED_INDEX = "failed"
@@ -65,6 +71,7 @@ ARMED = "a"
 UNARMED = "u"
 
 _NAME = re.compile(r"#\w+")
+_OPTIONS = tuple(option.name for option in fields(DeliveryOptions))
 
 
 def text(value: str) -> AttributeValueTypeDef:
@@ -80,21 +87,20 @@ def number(value: int) -> AttributeValueTypeDef:
 def names(*expressions: str | None) -> dict[str, str]:
     """Return the attributes that expressions name, each written as ``#attribute``.
 
-    All are written so: which words DynamoDB reserves (``status``, ``token``, …) is not for a
-    reader to know.
+    All names are written so, because DynamoDB reserves some (``status``, ``token``, …).
     """
     found = _NAME.findall(" ".join(filter(None, expressions)))
     return {name: name[1:] for name in found}
 
 
-def first_of_block(timer_id: int) -> int:
+def first_of_partition(timer_id: int) -> int:
     """Return the lowest id that shares a partition with ``timer_id``."""
-    return timer_id - timer_id % BLOCK
+    return timer_id - timer_id % IDS_PER_PARTITION
 
 
 def partition(tenant: str, timer_id: int) -> str:
-    """Return a timer's partition. The block is digits only, so no two tenants share one."""
-    return f"T#{tenant}#{timer_id // BLOCK}"
+    """Return a timer's partition. It ends in digits only, so no two tenants share one."""
+    return f"T#{tenant}#{timer_id // IDS_PER_PARTITION}"
 
 
 def timer_key(tenant: str, timer_id: int) -> Row:
@@ -138,10 +144,9 @@ def store_row(identity: str) -> Row:
     return {**store_key(), "f": number(FORMAT), "identity": text(identity)}
 
 
-def new_row(timer: Timer) -> Row:
+def new_row(timer: Timer, *, armed: bool) -> Row:
     """Return the item of an outstanding timer that was never claimed."""
-    assert timer.next_attempt_at is not None
-    row = {
+    return {
         **timer_key(timer.tenant, timer.id),
         "f": number(FORMAT),
         "url": text(timer.url),
@@ -150,26 +155,19 @@ def new_row(timer: Timer) -> Row:
         "due_at": number(timer.due_at),
         "version": number(timer.version),
         "attempts": number(timer.attempts),
-        "next_attempt_at": number(timer.next_attempt_at),
-        "due_shard": text(due_shard(timer.tenant, timer.id, armed=timer.armed)),
+        "next_attempt_at": number(timer.wakeup().at),
+        "due_shard": text(due_shard(timer.tenant, timer.id, armed=armed)),
+        **_options_row(timer.options),
     }
-    if timer.max_attempts is not None:
-        row["max_attempts"] = number(timer.max_attempts)
-    if timer.timeout_s is not None:
-        row["timeout_s"] = number(timer.timeout_s)
-    if timer.on_failure_url is not None:
-        row["on_failure_url"] = text(timer.on_failure_url)
-    return row
 
 
 def same_timer(row: Row, written: Row) -> bool:
-    """Tell whether ``row`` is what became of ``written``: what never changes is the same."""
+    """Tell whether ``row`` began as ``written``: the attributes that never change are equal."""
     return all(row.get(name) == written[name] for name in ("url", "created_at", "due_at"))
 
 
 def timer_of(row: Row) -> Timer:
     """Return the timer of an item, of this format or, as far as it is known, a newer one."""
-    lease_until = _number(row, "lease_until")
     next_attempt_at = _number(row, "next_attempt_at")
     return Timer(
         tenant=_tenant(row),
@@ -181,15 +179,10 @@ def timer_of(row: Row) -> Timer:
         version=int(row["version"]["N"]),
         attempts=int(row["attempts"]["N"]),
         next_attempt_at=next_attempt_at,
-        lease_until=lease_until,
-        # Without a lease the token is only the receipt of a settled claim.
-        token=None if lease_until is None else row["token"]["S"],
+        lease=_lease(row),
         settled_at=_number(row, "settled_at"),
-        max_attempts=_number(row, "max_attempts"),
-        timeout_s=_number(row, "timeout_s"),
-        on_failure_url=_text(row, "on_failure_url"),
+        options=_options(row),
         log=decode(_text(row, "log")),
-        armed=not row.get("due_shard", text(ARMED))["S"].startswith(UNARMED),
     )
 
 
@@ -203,10 +196,10 @@ def wakeup_of(row: Row) -> Wakeup:
     )
 
 
-def settling(settlement: Settlement, retention_s: int) -> tuple[str, Row]:
+def settling(settlement: Settlement, retention_s: int, *, armed: bool) -> tuple[str, Row]:
     """Return the update that records a settlement, and its values.
 
-    A retry moves in the due index; what is settled leaves it, and expires ``retention_s`` later.
+    A retry moves in the due index. A settled timer leaves it, and expires ``retention_s`` later.
     """
     values = {
         ":status": text(settlement.status.value),
@@ -214,7 +207,7 @@ def settling(settlement: Settlement, retention_s: int) -> tuple[str, Row]:
         ":log": text(encode(settlement.log)),
     }
     if settlement.next_attempt_at is not None:
-        shard = due_shard(settlement.tenant, settlement.id, armed=settlement.armed)
+        shard = due_shard(settlement.tenant, settlement.id, armed=armed)
         values |= {":at": number(settlement.next_attempt_at), ":shard": text(shard)}
         return (
             "SET #status = :status, #next_attempt_at = :at, #due_shard = :shard, #log = :log "
@@ -235,7 +228,7 @@ def settling(settlement: Settlement, retention_s: int) -> tuple[str, Row]:
     ), values
 
 
-def rescheduling(change: Reschedule) -> tuple[str, str, Row]:
+def rescheduling(change: Reschedule, *, armed: bool) -> tuple[str, str, Row]:
     """Return the update that gives a timer another time, its condition, and their values."""
     update = (
         "SET #status = :pending, #next_attempt_at = :at, #due_at = :due_at, "
@@ -249,7 +242,7 @@ def rescheduling(change: Reschedule) -> tuple[str, str, Row]:
             ":pending": text(Status.PENDING.value),
             ":at": number(change.at),
             ":due_at": number(change.due_at),
-            ":shard": text(due_shard(change.tenant, change.id, armed=change.armed)),
+            ":shard": text(due_shard(change.tenant, change.id, armed=armed)),
             ":none": number(0),
             ":one": number(1),
             ":seen": text(change.status.value),
@@ -258,9 +251,35 @@ def rescheduling(change: Reschedule) -> tuple[str, str, Row]:
     )
 
 
-def receipt_of(row: Row | None, token: str) -> bool:
-    """Tell whether a row that ``token`` could not settle bears it: then it has done so before."""
+def was_settled_by(row: Row | None, token: str) -> bool:
+    """Tell whether a row bears ``token`` as the receipt of an earlier settlement."""
     return row is not None and row.get("token") == text(token)
+
+
+def _options_row(options: DeliveryOptions) -> Row:
+    """Return the attributes of options, those that are not set left out."""
+    attributes: Row = {}
+    for name in _OPTIONS:
+        value = getattr(options, name)
+        if value is not None:
+            attributes[name] = number(value) if isinstance(value, int) else text(value)
+    return attributes
+
+
+def _options(row: Row) -> DeliveryOptions:
+    given = {name: row[name] for name in _OPTIONS if name in row}
+    if not given:
+        return NO_OPTIONS
+    values: dict[str, Any] = {
+        name: int(value["N"]) if "N" in value else value["S"] for name, value in given.items()
+    }
+    return DeliveryOptions(**values)
+
+
+def _lease(row: Row) -> Lease | None:
+    """Return who holds the timer. Without ``lease_until`` the token is a receipt, no lease."""
+    until = _number(row, "lease_until")
+    return None if until is None else Lease(token=row["token"]["S"], until=until)
 
 
 def _tenant(row: Row) -> str:

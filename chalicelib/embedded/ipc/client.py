@@ -1,4 +1,4 @@
-"""The API's side of the engine: reads the file itself, sends writes to the process that owns it."""
+"""The API's side of the local socket: it reads the file itself and sends every write."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
+from chalicelib.domain.claim import Reschedule
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.timer import NewTimer, Status, Timer
 from chalicelib.embedded.database import open_reader
 from chalicelib.embedded.folder import DataFolder
-from chalicelib.embedded.ipc import messages as wire
+from chalicelib.embedded.ipc import messages
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.service.ports import Arm, Claim, Page, Reschedule, Settlement, TimerStore
+from chalicelib.service.ports import Page
 
 CONNECT_S = 5.0
-"""How long a request waits for a dispatcher that is starting, or being started again."""
+"""How long a request waits for a dispatcher that is starting, or is being restarted."""
 
-ANSWER_S = 10.0
+RESPONSE_S = 10.0
+"""How long a request waits for the dispatcher to respond."""
+
 _RETRY_S = 0.02
 
-Parts = list[bytes]
 
-
-class RemoteTimerStore(TimerStore):
-    """The store as the API's threads see it: each has its own reader and its own connection."""
+class RemoteTimerStore:
+    """A ``TimerStore`` for many threads, each with a reader and a connection of its own."""
 
     def __init__(
         self,
@@ -39,15 +40,12 @@ class RemoteTimerStore(TimerStore):
         self._folder = folder
         self._clock = clock
         self._sleep = sleep
+        # A reader that two threads share would serialise them, and so would a connection.
         self._thread = threading.local()
 
-    def identity(self) -> str:
-        """Return the random name this store was born with."""
-        return self._reader.identity()
-
-    def create(self, new: NewTimer, arm: Arm) -> Timer:
-        """Have ``new`` stored; ``arm`` is not asked, for who stores it also wakes it."""
-        return Timer.first(new, self._write("create", wire.fields(new)))
+    def create(self, new: NewTimer) -> Timer:
+        """Have ``new`` stored. Raises ``RateLimited``."""
+        return Timer.first(new, self._write("create", messages.from_new_timer(new)))
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""
@@ -59,45 +57,38 @@ class RemoteTimerStore(TimerStore):
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
         """Have one timer removed. Raises ``TimerNotFound`` and ``TimerInFlight``."""
-        fields = {"tenant": tenant, "timer_id": timer_id, "now": now}
-        return wire.read_timer(self._write("cancel", fields))
+        arguments = {"tenant": tenant, "timer_id": timer_id, "now": now}
+        return messages.read_timer(self._write("cancel", arguments))
 
     def purge(self, tenant: str, *, before: int | None, limit: int) -> int | None:
         """Have up to ``limit`` timers below ``before`` removed."""
-        fields = {"tenant": tenant, "before": before, "limit": limit}
-        lowest: int | None = self._write("purge", fields)
-        return lowest
-
-    def due(self, now: int, limit: int) -> NoReturn:
-        """Only the dispatcher looks for what is due, on the store itself."""
-        self._refuse()
-
-    def claim(self, claim: Claim) -> NoReturn:
-        """Only the dispatcher claims, on the store itself."""
-        self._refuse()
-
-    def settle(self, settlement: Settlement) -> NoReturn:
-        """Only the dispatcher settles, on the store itself."""
-        self._refuse()
+        arguments = {"tenant": tenant, "before": before, "limit": limit}
+        following: int | None = self._write("purge", arguments)
+        return following
 
     def reschedule(self, change: Reschedule) -> Timer:
-        """Have one timer made outstanding at another time."""
-        return wire.read_timer(self._write("reschedule", wire.fields(change)))
+        """Have one timer made outstanding at another time; see ``TimerStore.reschedule``."""
+        return messages.read_timer(self._write("reschedule", messages.from_reschedule(change)))
 
     def check(self) -> None:
         """Return if the store can be read and written; raise ``Unavailable`` otherwise."""
         self._write("check", {})
         self._reader.next_due_at()
 
-    @staticmethod
-    def _refuse() -> NoReturn:
-        raise NotImplementedError("this belongs to the dispatcher")
+    def close(self) -> None:
+        """Close the reader and the connection of the calling thread."""
+        self._disconnect()
+        reader: SQLiteTimerStore | None = getattr(self._thread, "reader", None)
+        if reader is not None:
+            reader.close()
+            self._thread.reader = None
 
     @property
     def _reader(self) -> SQLiteTimerStore:
         reader: SQLiteTimerStore | None = getattr(self._thread, "reader", None)
         if reader is None:
-            self._connection()  # once the dispatcher listens, the file is there and migrated
+            # Once the dispatcher listens, the file exists and is migrated.
+            self._connection()
             reader = SQLiteTimerStore(open_reader(str(self._folder.store)))
             self._thread.reader = reader
         return reader
@@ -113,47 +104,50 @@ class RemoteTimerStore(TimerStore):
         deadline = self._clock() + CONNECT_S
         while True:
             try:
-                return self._folder.connect(ANSWER_S)
+                return self._folder.connect(RESPONSE_S)
             except OSError as error:
                 if self._clock() >= deadline:
                     raise Unavailable("The dispatcher is not running.") from error
             self._sleep(_RETRY_S)
 
     def _write(self, method: str, arguments: dict[str, Any]) -> Any:
-        message = wire.request(method, arguments)
+        message = messages.request(method, arguments)
         try:
             line = self._exchange(message)
         except OSError as error:
-            self._hang_up()
+            self._disconnect()
+            # Not sent again: the write may have been committed.
             raise Unavailable(
                 "The dispatcher was lost before it answered: the request may have been carried out."
             ) from error
-        return wire.read_answer(line)
+        return messages.read_response(line)
 
     def _exchange(self, message: bytes) -> bytes:
-        """Send one request on a connection that is known to be open, and read its answer."""
+        """Send one request and return its response."""
         connection = self._connection()
-        if _hung_up(connection):
-            self._hang_up()
+        # A restarted dispatcher has closed its old connections. Find out before the request is
+        # sent: afterwards, a lost connection would leave the outcome unknown.
+        if _was_closed(connection):
+            self._disconnect()
             connection = self._connection()
         connection.sendall(message)
-        parts: Parts = []
+        parts: list[bytes] = []
         while not parts or not parts[-1].endswith(b"\n"):
             part = connection.recv(65536)
             if not part:
-                raise ConnectionResetError("the dispatcher hung up")
+                raise ConnectionResetError("the dispatcher closed the connection")
             parts.append(part)
         return b"".join(parts)
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         connection: socket.socket | None = getattr(self._thread, "connection", None)
         if connection is not None:
             connection.close()
             self._thread.connection = None
 
 
-def _hung_up(connection: socket.socket) -> bool:
-    """Tell whether the other side has closed an idle connection, which owes us nothing to read."""
+def _was_closed(connection: socket.socket) -> bool:
+    """Tell whether the other side has closed an idle connection, on which nothing is expected."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     return bool(poll.poll(0))

@@ -1,5 +1,7 @@
-"""What goes over the local socket: one JSON array a line, ``[method, arguments]`` there and back
-``[null, result]``, or ``[error code, detail]`` and where there is one the ``Retry-After``.
+"""The messages on the local socket: one JSON array a line.
+
+A request is ``[method, arguments]``. A response is ``[null, result]``, or ``[error code, detail]``
+with the seconds of ``Retry-After`` as a third element where the error has them.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from chalicelib.domain.attempt_log import decode, encode
+from chalicelib.domain.claim import Reschedule
 from chalicelib.domain.errors import (
     RateLimited,
     TimerChanged,
@@ -18,8 +21,7 @@ from chalicelib.domain.errors import (
     TimersError,
     Unavailable,
 )
-from chalicelib.domain.timer import NewTimer, Status, Timer
-from chalicelib.service.ports import Reschedule
+from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions, Lease, NewTimer, Status, Timer
 
 _ERRORS: Mapping[str, Callable[..., TimersError]] = {
     error.code: error
@@ -29,7 +31,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def request(method: str, arguments: dict[str, Any]) -> bytes:
-    """Return a request as it goes over the wire."""
+    """Return the line of a request."""
     return _encode([method, arguments]).encode() + b"\n"
 
 
@@ -40,33 +42,77 @@ def read_request(line: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def result(value: object) -> bytes:
-    """Return an answer: a timer, a number, or nothing."""
-    if isinstance(value, Timer):
-        value = fields(value) | {"log": encode(value.log)}
-    return _encode([None, value]).encode() + b"\n"
+    """Return the line of a successful response: a timer, a number, or nothing."""
+    return _encode([None, _from_timer(value) if isinstance(value, Timer) else value]).encode() + (
+        b"\n"
+    )
 
 
 def error(raised: TimersError) -> bytes:
-    """Return the answer to a request that was refused."""
+    """Return the line of a response that refuses a request."""
     retry_after = [raised.retry_after] if isinstance(raised, (RateLimited, Unavailable)) else []
     return _encode([raised.code, raised.detail, *retry_after]).encode() + b"\n"
 
 
-def read_answer(line: bytes) -> Any:
-    """Return the result in an answer; raise the error in it."""
+def read_response(line: bytes) -> Any:
+    """Return the result in a response; raise the error in it."""
     code, *values = json.loads(line)
     if code is not None:
         raise _ERRORS.get(code, Unavailable)(*values)
     return values[0]
 
 
+def from_new_timer(new: NewTimer) -> dict[str, Any]:
+    """Return a new timer as the arguments of a request."""
+    return _fields(new) | {"options": _from_options(new.options)}
+
+
+def read_new_timer(arguments: dict[str, Any]) -> NewTimer:
+    """Return the new timer in the arguments of a request."""
+    return NewTimer(**arguments | {"options": _read_options(arguments["options"])})
+
+
+def from_reschedule(change: Reschedule) -> dict[str, Any]:
+    """Return a reschedule as the arguments of a request."""
+    return _fields(change)
+
+
+def read_reschedule(arguments: dict[str, Any]) -> Reschedule:
+    """Return the reschedule in the arguments of a request."""
+    return Reschedule(**arguments | {"status": Status(arguments["status"])})
+
+
 def read_timer(value: dict[str, Any]) -> Timer:
     """Return the timer in a result."""
-    return Timer(**value | {"status": Status(value["status"]), "log": decode(value["log"])})
+    return Timer(
+        **value
+        | {
+            "status": Status(value["status"]),
+            "lease": value["lease"] and Lease(**value["lease"]),
+            "options": _read_options(value["options"]),
+            "log": decode(value["log"]),
+        }
+    )
 
 
-def fields(value: NewTimer | Reschedule | Timer) -> dict[str, Any]:
-    """Return the fields of ``value`` by name, as the arguments of a request."""
+def _from_timer(timer: Timer) -> dict[str, Any]:
+    return _fields(timer) | {
+        "lease": timer.lease and dataclasses.asdict(timer.lease),
+        "options": _from_options(timer.options),
+        "log": encode(timer.log),
+    }
+
+
+def _from_options(options: DeliveryOptions) -> dict[str, Any] | None:
+    return None if options == NO_OPTIONS else dataclasses.asdict(options)
+
+
+def _read_options(value: dict[str, Any] | None) -> DeliveryOptions:
+    return NO_OPTIONS if value is None else DeliveryOptions(**value)
+
+
+def _fields(value: NewTimer | Reschedule | Timer) -> dict[str, Any]:
+    """Return the fields by name. ``dataclasses.asdict`` would copy, at several times the cost."""
     return {name: getattr(value, name) for name in _FIELDS[type(value)]}
 
 

@@ -1,27 +1,27 @@
-"""The dispatcher's side of the local socket: carries out the writes of the API's processes."""
+"""The dispatcher's side of the local socket: it carries out the writes of the API's processes."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import socket
 from collections.abc import Callable
 from typing import Any, cast
 
 from chalicelib.domain.errors import TimersError
-from chalicelib.domain.timer import NewTimer, Status, Timer
-from chalicelib.embedded.ipc import messages as wire
+from chalicelib.domain.timer import Timer
+from chalicelib.embedded.ipc import messages
 from chalicelib.embedded.writer import Writer
-from chalicelib.service.ports import Reschedule
 
-log = logging.getLogger(__name__)
+_WAKING = {"create": "due_at", "reschedule": "at"}
+"""The methods that may make a timer due earlier, and the argument that says when."""
 
 
 class WriteServer:
-    """Answers requests by submitting them to the writer; each answer follows its commit."""
+    """Submits requests to the writer, and responds once each is committed."""
 
     def __init__(self, writer: Writer, on_due_at: Callable[[int], None]) -> None:
+        """``on_due_at`` learns of every new due time (epoch ms)."""
         self._writer = writer
         self._on_due_at = on_due_at
         self._server: asyncio.Server | None = None
@@ -36,37 +36,37 @@ class WriteServer:
         }
 
     async def start(self, listener: socket.socket) -> None:
-        """Begin to answer on ``listener``."""
+        """Accept connections on ``listener``."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(self._open_session, sock=listener)
 
     def stop(self) -> None:
-        """Stop listening and hang up; what was submitted is still written."""
+        """Close the listener and all connections. Requests already submitted are still written."""
         if self._server:
             self._server.close()
         for session in list(self._sessions):
-            session.hang_up()
+            session.close()
 
-    def handle(self, line: bytes, answer: Callable[[bytes], None]) -> None:
-        """Carry out one request, and ``answer`` it once that is committed."""
-        method, arguments = wire.read_request(line)
+    def handle(self, line: bytes, respond: Callable[[bytes], None]) -> None:
+        """Carry out one request, and ``respond`` once it is committed."""
+        method, arguments = messages.read_request(line)
 
         def done(result: object) -> None:
             if isinstance(result, TimersError):
-                answer(wire.error(result))
+                respond(messages.error(result))
                 return
-            answer(wire.result(result))
+            respond(messages.result(result))
             if method in _WAKING:
                 self._on_due_at(arguments[_WAKING[method]])
 
         operation = functools.partial(self._operations[method], **arguments)
         self._writer.carry_out(operation, done, durable=True)
 
-    def _create(self, **fields: Any) -> int:
-        return self._writer.store.create(NewTimer(**fields), _armed).id
+    def _create(self, **arguments: Any) -> int:
+        return self._writer.store.create(messages.read_new_timer(arguments)).id
 
-    def _reschedule(self, *, status: str, **fields: Any) -> Timer:
-        return self._writer.store.reschedule(Reschedule(status=Status(status), **fields))
+    def _reschedule(self, **arguments: Any) -> Timer:
+        return self._writer.store.reschedule(messages.read_reschedule(arguments))
 
     def _open_session(self) -> _Session:
         session = _Session(self, self._sessions)
@@ -74,17 +74,8 @@ class WriteServer:
         return session
 
 
-_WAKING = {"create": "due_at", "reschedule": "at"}
-"""Methods that may bring the next wake-up forward, and the argument that says to when."""
-
-
-def _armed(_timer: Timer) -> bool:
-    """The process that stores a timer here is the one that wakes it."""
-    return True
-
-
 class _Session(asyncio.Protocol):
-    """One connection: requests by the line, answers in the order they are ready."""
+    """One connection: a request a line, responses in the order in which they are ready."""
 
     def __init__(self, server: WriteServer, sessions: set[_Session]) -> None:
         self._server = server
@@ -102,12 +93,12 @@ class _Session(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *lines, self._partial = (self._partial + data).split(b"\n")
         for line in lines:
-            self._server.handle(line, self._answer)
+            self._server.handle(line, self._respond)
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         if self._transport:
             self._transport.close()
 
-    def _answer(self, line: bytes) -> None:
+    def _respond(self, line: bytes) -> None:
         if self._transport is not None:
             self._transport.write(line)

@@ -1,7 +1,7 @@
-"""A tenant's timers by id, one partition of 256 after the other, from the highest down.
+"""A tenant's timers by id: one partition of 256 ids after the other, from the highest down.
 
-How far up they go is what the tenant's id counter says. Ids have gaps, and whole partitions may
-be empty: a walk is bounded by the partitions it looks into, and says where to go on.
+The tenant's id counter says where to begin. Ids have gaps, and whole partitions may be empty. So
+one step reads a bounded number of partitions and says where the next one continues.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from chalicelib.aws.dynamodb import rows
 from chalicelib.aws.dynamodb.counter import last_id
-from chalicelib.aws.dynamodb.ids import LARGEST_BLOCK
+from chalicelib.aws.dynamodb.id_blocks import MAX_BLOCK
 from chalicelib.aws.dynamodb.items import Items
 from chalicelib.aws.dynamodb.rows import number, text
 from chalicelib.domain.timer import Status
@@ -21,19 +21,18 @@ from chalicelib.service.ports import Clock
 if TYPE_CHECKING:
     from chalicelib.aws.dynamodb.rows import Row
 
-BLOCKS_PER_STEP = 32
-"""Partitions that one step of a list or a purge looks into at most."""
+PARTITIONS_PER_STEP = 32
+"""Partitions that one step of a list or a purge reads at most."""
 
-PURGE_GOES_ON_MS = 5 * 60 * 1000
-"""How long a purge that ran out of time is remembered, so that the next call goes on."""
+PURGE_MEMORY_MS = 5 * 60 * 1000
+"""How long a purge that ran out of time is remembered, so that the next call continues it."""
+
+OPEN_IDS = 64 * MAX_BLOCK
+"""How far below the counter ids may still be unused: other processes hold blocks of them."""
 
 
-OPEN_IDS = 64 * LARGEST_BLOCK
-"""How far below the counter a process may still hold leased ids, and set timers under them."""
-
-
-class Blocks:
-    """Lists and removes the timers of whole partitions."""
+class Partitions:
+    """Lists and removes timers, partition by partition."""
 
     def __init__(self, items: Items, clock: Clock) -> None:
         self._items = items
@@ -42,16 +41,16 @@ class Blocks:
     def below(
         self, tenant: str, before: int | None, status: Status | None, limit: int
     ) -> tuple[list[Row], int | None]:
-        """Return up to ``limit`` rows with an id below ``before``, and the ``before`` to go on."""
+        """Return up to ``limit`` rows with an id below ``before``, and the next ``before``."""
         top = last_id(self._items.read(rows.counter_key(tenant))) + 1
         start = top if before is None else min(before, top)
         found, below = self._walk(
-            start, limit, lambda below, room: self._block(tenant, below, status, room)
+            start, limit, lambda below, room: self._partition(tenant, below, status, room)
         )
         return found, below if below > 1 else None
 
     def purge(self, tenant: str, before: int | None, limit: int) -> int | None:
-        """Remove up to ``limit`` timers below ``before``; return the ``before`` to go on."""
+        """Remove up to ``limit`` timers below ``before``; return the next ``before``."""
         counter = self._items.read(rows.counter_key(tenant))
         mark = _Mark.of(counter, self._clock())
         top = last_id(counter) + 1
@@ -59,7 +58,7 @@ class Blocks:
         if mark is not None and mark.covers(start):
             start = mark.to
         keys, below = self._walk(
-            start, limit, lambda below, room: self._block_keys(tenant, below, room)
+            start, limit, lambda below, room: self._partition_keys(tenant, below, room)
         )
         self._items.delete_all(keys)
         if below <= 1:
@@ -77,17 +76,17 @@ class Blocks:
         below: int, limit: int, look: Callable[[int, int], tuple[list[Row], int]]
     ) -> tuple[list[Row], int]:
         found: list[Row] = []
-        for _ in range(BLOCKS_PER_STEP):
+        for _ in range(PARTITIONS_PER_STEP):
             if below <= 1 or len(found) >= limit:
                 break
             part, below = look(below, limit - len(found))
             found += part
         return found, below
 
-    def _block(
+    def _partition(
         self, tenant: str, below: int, status: Status | None, limit: int
     ) -> tuple[list[Row], int]:
-        """Return rows of the partition under ``below``, and the id below which to go on."""
+        """Return rows of the partition under ``below``, and the next ``below``."""
         if status is None:
             return self._query(tenant, below, limit=limit)
         found, following = self._query(tenant, below, status=status)
@@ -95,7 +94,7 @@ class Blocks:
             return found[:limit], int(found[limit - 1]["id"]["N"])
         return found, following
 
-    def _block_keys(self, tenant: str, below: int, limit: int) -> tuple[list[Row], int]:
+    def _partition_keys(self, tenant: str, below: int, limit: int) -> tuple[list[Row], int]:
         return self._query(tenant, below, only="#pk, #id", limit=limit)
 
     def _query(
@@ -119,7 +118,7 @@ class Blocks:
             limit=limit,
         )
         if last is None:
-            return found, rows.first_of_block(below - 1)
+            return found, rows.first_of_partition(below - 1)
         return found, int(last["id"]["N"])
 
     def _set_mark(self, tenant: str, top: int, to: int) -> None:
@@ -135,24 +134,24 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """The ids that a purge has emptied so far: from ``to`` up to below ``top``.
+    """The progress of a purge: all timers from ``to`` up to below ``top`` are removed.
 
-    Without it, a purge that is cut off and called again would spend its time walking over what it
-    emptied before, and a large store could never be purged.
+    A purge that is cut off and called again would otherwise spend its time on partitions that it
+    has emptied before, and could never finish a large store.
     """
 
     top: int
     to: int
 
     def covers(self, below: int) -> bool:
-        """Tell whether nothing is left, and nothing will come, from ``below`` down to ``to``."""
+        """Tell whether no timer is left, and none can come, from ``below`` down to ``to``."""
         return self.to < below <= self.top - OPEN_IDS
 
     @classmethod
     def of(cls, counter: Row | None, now: float) -> _Mark | None:
-        """Read the mark from the id counter; one of long ago is void."""
+        """Read the mark from the id counter; an old one is void."""
         if counter is None or "purged_at" not in counter:
             return None
-        if now - int(counter["purged_at"]["N"]) > PURGE_GOES_ON_MS:
+        if now - int(counter["purged_at"]["N"]) > PURGE_MEMORY_MS:
             return None
         return cls(top=int(counter["purge_top"]["N"]), to=int(counter["purge_to"]["N"]))

@@ -1,0 +1,163 @@
+"""The timer store of the AWS engine: rows that are written together with their wake-up.
+
+Only here is it known whether a timer is *armed*, which means that its wake-up was registered
+before its row was written. The rules:
+
+- Register first, then put. The id is known, an orphan wake-up is harmless, and the put can say
+  whether the timer is armed, so that arming costs no write of its own.
+- Up to 2 s of delay, put first: the wake-up could overtake the write of its row.
+- If the write outlasted the delay, register again: the first wake-up may have come too early.
+- A wake-up that cannot be registered does not fail the request. The timer is left unarmed, and
+  the sweeper finds it before it is due.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from chalicelib.domain.claim import Claim, ClaimResult, Reschedule, Settlement
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
+from chalicelib.service.ports import Clock, Meter, Metric, Page, Wakeups, unmetered
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PUT_FIRST_MS = 2_000
+"""Up to this delay the row is put before its wake-up is registered."""
+
+
+class ArmableStore(Protocol):
+    """Rows of timers that say whether they are armed. ``DynamoDBTimerStore`` is one.
+
+    The methods that do not mention arming are those of ``TimerStore`` and ``ClaimStore``.
+    """
+
+    def identity(self) -> str:
+        """Return the random name of the store."""
+
+    def next_id(self, tenant: str) -> int:
+        """Return an id that was never given before."""
+
+    def put(self, timer: Timer, *, armed: bool) -> None:
+        """Store a new timer."""
+
+    def get(self, tenant: str, timer_id: int) -> Timer:
+        """Return one timer."""
+
+    def list(self, tenant: str, *, before: int | None, status: Status | None, limit: int) -> Page:
+        """Return one page of timers."""
+
+    def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
+        """Remove one timer."""
+
+    def purge(self, tenant: str, *, before: int | None, limit: int) -> int | None:
+        """Remove many timers."""
+
+    def claim(self, claim: Claim) -> ClaimResult:
+        """Take the lease on a timer."""
+
+    def settle(self, settlement: Settlement, *, armed: bool) -> bool:
+        """Record the outcome of an attempt."""
+
+    def reschedule(self, change: Reschedule, *, armed: bool) -> Timer:
+        """Make a timer outstanding at another time."""
+
+    def check(self) -> None:
+        """Return if the store can be reached."""
+
+
+class WakeupRegistry(Wakeups, Protocol):
+    """Wake-ups that can be taken back. ``AwsWakeups`` is one."""
+
+    def forget(self, wakeup: Wakeup) -> None:
+        """Drop a wake-up, best effort: one that comes all the same has no effect."""
+
+
+class WakingTimerStore:
+    """A ``TimerStore`` and ``ClaimStore`` that registers a wake-up with every outstanding row."""
+
+    def __init__(
+        self,
+        store: ArmableStore,
+        wakeups: WakeupRegistry,
+        clock: Clock,
+        meter: Meter = unmetered,
+    ) -> None:
+        self._store = store
+        self._wakeups = wakeups
+        self._clock = clock
+        self._meter = meter
+        # What concerns no wake-up goes straight to the rows.
+        self.identity = store.identity
+        self.get = store.get
+        self.list = store.list
+        self.purge = store.purge
+        self.claim = store.claim
+        self.check = store.check
+
+    def create(self, new: NewTimer) -> Timer:
+        """Give ``new`` an id and store it durably. Raises ``RateLimited``."""
+        timer = Timer.first(new, self._store.next_id(new.tenant))
+        self._write(timer.wakeup(), lambda armed: self._store.put(timer, armed=armed))
+        return timer
+
+    def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
+        """Remove one timer and return it as it was. Raises as ``TimerStore.cancel`` does."""
+        timer = self._store.cancel(tenant, timer_id, now)
+        if timer.next_attempt_at is not None:
+            self._wakeups.forget(timer.wakeup())
+        return timer
+
+    def reschedule(self, change: Reschedule) -> Timer:
+        """Make a timer outstanding at another time. Raises as ``TimerStore.reschedule`` does.
+
+        If the write fails, the wake-up already registered is harmless: its version does not
+        exist, or it is early and will be put back.
+        """
+        timer = self._write(
+            change.wakeup(), lambda armed: self._store.reschedule(change, armed=armed)
+        )
+        replaced = change.replaced()
+        if replaced is not None:
+            self._wakeups.forget(replaced)
+        return timer
+
+    def settle(self, settlement: Settlement) -> bool:
+        """Record the outcome of an attempt; return False if the token no longer holds the timer."""
+        retry = settlement.retry()
+        if retry is None:
+            return self._store.settle(settlement, armed=False)
+        try:
+            return self._write(retry, lambda armed: self._store.settle(settlement, armed=armed))
+        except Unavailable:
+            # The write may have applied, only its response was lost.
+            if self._clock() >= retry.at:
+                self._register(retry)
+            raise
+
+    def _write(self, wakeup: Wakeup, write: Callable[[bool], T]) -> T:
+        """Carry out ``write`` and register ``wakeup``, in the order that the module explains.
+
+        ``write`` is told whether the timer is armed.
+        """
+        put_first = wakeup.at - math.ceil(self._clock()) <= PUT_FIRST_MS
+        armed = not put_first and self._register(wakeup)
+        result = write(armed)
+        if put_first or self._clock() >= wakeup.at:
+            self._register(wakeup)
+        return result
+
+    def _register(self, wakeup: Wakeup) -> bool:
+        """Register a wake-up; return whether that was possible."""
+        try:
+            self._wakeups.wake_at(wakeup)
+        except Unavailable as error:
+            log.warning("timer %s is left to the sweeper: %s", wakeup.id, error.detail)
+            self._meter(Metric.UNARMED, 1)
+            return False
+        return True

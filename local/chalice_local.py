@@ -1,0 +1,81 @@
+"""Firing timers from within ``chalice local``, which itself only serves the REST routes.
+
+The rest of the offline server is a group of processes; here everything runs in the one that
+Chalice started. Without firing timers it would accept what it never carries out, so the server
+ends when firing ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from chalicelib.bootstrap import Service
+from chalicelib.domain.errors import StartupError
+from local.firing import firing_of
+
+log = logging.getLogger(__name__)
+
+
+def end_server() -> None:
+    """End this process as ``chalice local`` expects it."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def start(
+    service: Service,
+    arguments: Sequence[str] | None = None,
+    *,
+    fire: Callable[[], None] | None = None,
+    end: Callable[[], None] = end_server,
+) -> None:
+    """Fire timers in a thread, or say why that is impossible and ``end`` the server.
+
+    ``arguments`` is the command line of ``chalice local``. ``fire`` returns when firing ends.
+    """
+    firing = firing_of(service)
+
+    def check() -> None:
+        service.settings.require_loopback_without_keys(
+            listening_host(sys.argv if arguments is None else arguments)
+        )
+        # Before anything is served: no request may reach AWS either.
+        firing.check()
+
+    _or_end(check, end)
+    threading.Thread(
+        target=_fire_or_end, args=(fire or firing.fire, end), name="dispatcher", daemon=True
+    ).start()
+
+
+def listening_host(arguments: Sequence[str]) -> str:
+    """Return where ``chalice local`` is told to listen: its ``--host``, the last one given."""
+    words = iter(arguments)
+    host = "127.0.0.1"
+    for word in words:
+        if word == "--host":
+            host = next(words, host)
+        elif word.startswith("--host="):
+            host = word.partition("=")[2]
+    return host
+
+
+def _fire_or_end(fire: Callable[[], None], end: Callable[[], None]) -> None:
+    _or_end(fire, end)
+    end()
+
+
+def _or_end(work: Callable[[], None], end: Callable[[], None]) -> None:
+    """Do ``work``, or say why it cannot be done and end the server."""
+    try:
+        work()
+        return
+    except StartupError as error:
+        print(f"webhook-timers: {error.detail}", file=sys.stderr, flush=True)
+    except Exception:
+        log.exception("timers do not fire any more")
+    end()

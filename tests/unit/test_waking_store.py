@@ -1,0 +1,80 @@
+"""The order in which rows are written and their wake-ups registered."""
+
+from __future__ import annotations
+
+import pytest
+
+from chalicelib.aws.waking_store import PUT_FIRST_MS
+from chalicelib.service.timers import TimerRequest, Timers
+from tests.support.clock import START
+from tests.support.recording import RecordingRows, RecordingWakeups
+
+TENANT = "default"
+URL = "http://h/a"
+
+
+@pytest.mark.parametrize("delay_ms", [PUT_FIRST_MS + 1, 30_000, 10 * 365 * 86_400_000])
+def test_a_wakeup_is_registered_before_the_timer_is_stored(
+    timers: Timers, rows: RecordingRows, wakeups: RecordingWakeups, delay_ms: int
+) -> None:
+    timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=delay_ms))
+    assert rows.log == ["wake", "put"]
+    assert wakeups.registered == [timer.wakeup()]
+    assert rows.written[0].armed
+
+
+@pytest.mark.parametrize("delay_ms", [0, 1_000, PUT_FIRST_MS])
+def test_a_very_near_timer_is_stored_before_its_wakeup_is_registered(
+    timers: Timers, rows: RecordingRows, wakeups: RecordingWakeups, delay_ms: int
+) -> None:
+    timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=delay_ms))
+    assert rows.log == ["put", "wake"]
+    assert wakeups.registered == [timer.wakeup()]
+
+
+def test_a_timer_is_woken_again_when_storing_it_outlasted_its_delay(
+    timers: Timers, rows: RecordingRows, wakeups: RecordingWakeups
+) -> None:
+    rows.writing_takes_ms = 30_000
+    timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
+    assert rows.log == ["wake", "put", "wake"]
+    assert wakeups.registered == [timer.wakeup()] * 2
+
+
+@pytest.mark.parametrize("delay_ms", [0, PUT_FIRST_MS, 30_000])
+def test_a_wakeup_that_cannot_be_registered_leaves_the_timer_stored_and_unarmed(
+    timers: Timers, rows: RecordingRows, wakeups: RecordingWakeups, delay_ms: int
+) -> None:
+    wakeups.broken = True
+    timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=delay_ms))
+    assert timers.get(TENANT, timer.id).next_attempt_at == START + delay_ms
+    assert not rows.written[0].armed
+
+
+@pytest.mark.parametrize("delay_ms", [0, PUT_FIRST_MS])
+def test_a_wakeup_that_could_overtake_the_move_is_registered_after_it(
+    timers: Timers, rows: RecordingRows, delay_ms: int
+) -> None:
+    timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
+    rows.log.clear()
+    timers.move(TENANT, timer.id, delay_ms)
+    assert rows.log == ["put", "wake"]
+
+
+def test_a_move_whose_write_outlasts_its_delay_is_woken_again(
+    timers: Timers, rows: RecordingRows
+) -> None:
+    timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
+    rows.log.clear()
+    rows.writing_takes_ms = 5_000
+    timers.move(TENANT, timer.id, 5_000)
+    assert rows.log == ["wake", "put", "wake"]
+
+
+def test_a_move_whose_wakeup_cannot_be_registered_is_left_to_the_sweep(
+    timers: Timers, rows: RecordingRows, wakeups: RecordingWakeups
+) -> None:
+    wakeups.broken = True
+    timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
+    timers.move(TENANT, timer.id, 60_000)
+    assert rows.written[-1].armed is False
