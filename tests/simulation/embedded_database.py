@@ -35,7 +35,7 @@ class SimulatedDatabase(StoredSQLiteTimers):
         super().__init__(open_store(MEMORY))
         self.full = False
         self.uncommitted: list[Callable[[], None]] = []
-        """What the oracle is told once it is committed."""
+        """Reports to the oracle, to be made after the commit."""
         self.may_crash: Callable[[], None] = lambda: None
         """Called before and after each commit. Raises ``Killed`` if the process is killed there."""
 

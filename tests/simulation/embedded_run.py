@@ -92,13 +92,13 @@ class SimulatedRemoteStore(RemoteTimerStore):
                 responses.append(response)
                 time.after(0, task.resume)
 
-        self._connect().receive(line, finish)
+        self._reach_dispatcher().receive(line, finish)
         time.after(RESPONSE_TIMEOUT_MS, lambda: finish(None))
         if not responses:
             time.suspend()
         return responses[0]
 
-    def _connect(self) -> DispatcherProcess:
+    def _reach_dispatcher(self) -> DispatcherProcess:
         time = self._env.time
         deadline = time.now + CONNECT_TIMEOUT_MS
         while not self._dispatcher().alive:

@@ -235,9 +235,9 @@ class ObservedDueIndex:
     def shards(self) -> Sequence[int]:
         return self._due_index.shards()
 
-    def find(self, shard: int, moments: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
-        return self._due_index.find(shard, moments)
+    def find(self, shard: int, cutoffs: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
+        return self._due_index.find(shard, cutoffs)
 
-    def mark(self, wakeup: Wakeup, moments: SweepCutoffs, now: int) -> bool:
+    def mark(self, wakeup: Wakeup, cutoffs: SweepCutoffs, now: int) -> bool:
         sweep_marks_only_queued_wakeups(wakeup, queued=self._aws.was_queued(wakeup))
-        return self._due_index.mark(wakeup, moments, now)
+        return self._due_index.mark(wakeup, cutoffs, now)

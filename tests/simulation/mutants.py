@@ -75,7 +75,7 @@ MUTANTS = (
             "status=Status.FIRED)); settlement = self._carry_out(steps)"
         },
     ),
-    mutant("no sweep", Sweeper, "sweep", {"moments = self._moments()": "return Swept()"}),
+    mutant("no sweep", Sweeper, "sweep", {"cutoffs = self._cutoffs()": "return Swept()"}),
     Mutant(
         "an early wake-up sends",
         (
@@ -140,7 +140,7 @@ MUTANTS = (
         Sweeper,
         "_send",
         {
-            "taken = self._queue": "[self._missed.mark(each, moments, now) for each in page]; "
+            "taken = self._queue": "[self._due_index.mark(each, cutoffs, now) for each in page]; "
             "taken = self._queue"
         },
     ),

@@ -215,18 +215,18 @@ class _FaultyDueIndex:
     def shards(self) -> Sequence[int]:
         return (0,)
 
-    def find(self, shard: int, moments: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
+    def find(self, shard: int, cutoffs: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
         found = self._faults.call(
             "due_index.find",
-            lambda: self._store.due(moments.overdue, PAGE),
-            moments,
+            lambda: self._store.due(cutoffs.overdue, PAGE),
+            cutoffs,
             lost=_unavailable,
         )
-        yield [wakeup for wakeup in found if self._marks.get(wakeup, 0) < moments.woken]
+        yield [wakeup for wakeup in found if self._marks.get(wakeup, 0) < cutoffs.woken]
 
-    def mark(self, wakeup: Wakeup, moments: SweepCutoffs, now: int) -> bool:
+    def mark(self, wakeup: Wakeup, cutoffs: SweepCutoffs, now: int) -> bool:
         def mark() -> bool:
-            new = self._marks.get(wakeup, 0) < moments.woken
+            new = self._marks.get(wakeup, 0) < cutoffs.woken
             if new:
                 self._marks[wakeup] = now
             return new

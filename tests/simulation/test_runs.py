@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 
 from tests.simulation.__main__ import RUNS_PER_MUTANT, STORES, look_for
+from tests.simulation.invariants.final import no_error_is_unhandled
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.trace import shown
 
@@ -47,6 +48,9 @@ def test_no_run_violates_an_invariant_whatever_faults_are_injected(store: str) -
 def test_a_mutant_is_found(mutant: Mutant) -> None:
     found = look_for(mutant, FIRST_SEED, RUNS_PER_MUTANT)
     assert found is not None, f"{mutant.name} is not found in {RUNS_PER_MUTANT} runs"
+    assert found.violation is not None
+    # A mutant that no longer runs at all would be found too, and show nothing.
+    assert found.violation.invariant != no_error_is_unhandled.__name__, found.violation
 
 
 @pytest.mark.parametrize("store", STORES)

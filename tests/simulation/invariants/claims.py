@@ -13,7 +13,10 @@ from tests.simulation.promises import Lease, Promise
 
 
 def id_is_used_once(promise: Promise, first: Promise) -> None:
-    """No two timers of a tenant ever have the same id; ``first`` is the first that had it."""
+    """No two timers of a tenant ever have the same id.
+
+    ``first`` is the first timer that had the id of ``promise``.
+    """
     if first is not promise:
         raise InvariantViolation(id_is_used_once, promise, first)
 

@@ -38,7 +38,7 @@ def removed_timer_is_gone(promise: Promise, since: float) -> None:
 def moved_timer_is_due_as_requested(
     promise: Promise, timer: Timer, delay_ms: int, asked_at: float, now: float
 ) -> None:
-    """A moved timer is due the requested delay after a time between request and response."""
+    """A moved timer is due one requested delay after a time between request and response."""
     if not asked_at <= timer.due_at - delay_ms <= math.ceil(now):
         raise InvariantViolation(moved_timer_is_due_as_requested, promise, timer, delay_ms)
 
@@ -51,7 +51,10 @@ def list_is_newest_first_without_duplicates(timers: Sequence[Timer]) -> None:
 
 
 def tenants_see_only_their_own_timers(promise: Promise, timer: Timer | None) -> None:
-    """A list contains no timer of another tenant; ``timer`` is what was found of such a one."""
+    """A list contains no timer of another tenant.
+
+    ``timer`` is a listed timer of another tenant, None if there is none.
+    """
     if timer is not None:
         raise InvariantViolation(tenants_see_only_their_own_timers, promise)
 
