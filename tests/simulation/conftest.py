@@ -1,4 +1,4 @@
-"""Histories in silence."""
+"""Runs without log lines."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """What fails on purpose is not worth a line of log each."""
+def _no_logging() -> Iterator[None]:
+    """Disable logging: every injected fault would be logged."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)

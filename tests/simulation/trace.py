@@ -1,4 +1,4 @@
-"""What happened in a history, for people to read and for machines to compare."""
+"""The trace of a run, for people to read and for machines to compare."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tests.simulation.invariants.violation import InvariantViolation
 from tests.support.clock import START
 
-_MOMENT = re.compile(r"\b1[789]\d{11}(\.\d+)?\b")
+_EPOCH_MS = re.compile(r"\b1[789]\d{11}(\.\d+)?\b")
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened, at a moment (epoch ms), in a process or around them."""
+    """One thing that happened at a time (epoch ms), in a process or in the simulator."""
 
     at: float
     who: str
@@ -26,25 +27,26 @@ class Event:
 
     def __str__(self) -> str:
         about = " ".join(map(shown, self.about))
-        return f"{_since(self.at):>12}  {self.who:<10} {self.what:<26} {about}".rstrip()
+        return f"{_since_start(self.at):>12}  {self.who:<10} {self.what:<26} {about}".rstrip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What came of one history. ``broken``: the rule that it broke, if it broke one."""
+class RunResult:
+    """The result of one run: its trace, and the invariant that it violated, if any."""
 
     seed: int
-    broken: BaseException | None
+    violation: InvariantViolation | None
     trace: Sequence[Event]
-    counted: Counter[str]
+    counts: Counter[str]
+    """How many timers were requested, webhooks received, faults injected, and so on."""
 
     def digest(self) -> str:
-        """Return what two runs of one history have in common, and hardly two others."""
+        """Return a hash of the trace: equal for two runs of the same seed."""
         return hashlib.sha256("\n".join(map(str, self.trace)).encode()).hexdigest()[:16]
 
 
 def shown(value: object) -> str:
-    """Return a value in few words: moments from the start of the test on, no defaults."""
+    """Return a value as short text: times count from the start, default values are left out."""
     if dataclasses.is_dataclass(value) and type(value).__str__ is object.__str__:
         fields = [
             f"{field.name}={shown(getattr(value, field.name))}"
@@ -56,8 +58,8 @@ def shown(value: object) -> str:
         return str(value.value)
     if isinstance(value, (list, tuple)):
         return f"[{' '.join(map(shown, value))}]"
-    return _MOMENT.sub(lambda found: _since(float(found[0])), str(value))
+    return _EPOCH_MS.sub(lambda found: _since_start(float(found[0])), str(value))
 
 
-def _since(moment: float) -> str:
-    return f"+{(moment - START) / 1000:.4f}s"
+def _since_start(epoch_ms: float) -> str:
+    return f"+{(epoch_ms - START) / 1000:.4f}s"

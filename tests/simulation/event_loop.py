@@ -1,4 +1,4 @@
-"""An asyncio event loop in virtual time: its callbacks are events of the hub."""
+"""An asyncio event loop in virtual time: its callbacks are events of the run's queue."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context
 from typing import Any
 
-from tests.simulation.hub import Hub, Killed
+from tests.simulation.virtual_time import Killed, VirtualTime
 
 
-class HubLoop(asyncio.AbstractEventLoop):
-    """As much of an event loop as the dispatcher uses. A dead one runs nothing any more."""
+class VirtualTimeLoop(asyncio.AbstractEventLoop):
+    """The part of an event loop that the dispatcher uses. It runs nothing while not ``alive``."""
 
-    def __init__(self, hub: Hub, work_ms: Callable[[], float]) -> None:
-        """``work_ms`` is how long a thread takes for a piece of work."""
+    def __init__(self, time: VirtualTime, work_ms: Callable[[], float]) -> None:
+        """``work_ms`` draws how long a thread takes for a piece of work."""
         self.alive = True
-        self._hub = hub
+        self._time = time
         self._work_ms = work_ms
         self._tasks: list[asyncio.Task[Any]] = []
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Be the running loop for a while. Whoever dies meanwhile ends here."""
+        """Be the running loop within the block. If the process is killed there, leave the block."""
         asyncio._set_running_loop(self)
         try:
             with contextlib.suppress(Killed):
@@ -32,7 +32,7 @@ class HubLoop(asyncio.AbstractEventLoop):
             asyncio._set_running_loop(None)
 
     def time(self) -> float:
-        return self._hub.now / 1000
+        return self._time.now / 1000
 
     def get_debug(self) -> bool:
         return False
@@ -41,7 +41,7 @@ class HubLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
-        self._hub.after(0, lambda: self._run(handle))
+        self._time.after(0, lambda: self._run(handle))
         return handle
 
     def call_later(  # type: ignore[override]
@@ -61,7 +61,7 @@ class HubLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self._hub.at(when * 1000, lambda: self._run(handle))
+        self._time.at(when * 1000, lambda: self._run(handle))
         return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None: ...
@@ -80,13 +80,13 @@ class HubLoop(asyncio.AbstractEventLoop):
     def run_in_executor(  # type: ignore[override]
         self, executor: object, work: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
-        """Do the work a little later, at one moment."""
+        """Do the work a little later, at one instant."""
         future = self.create_future()
 
         def do() -> None:
             try:
                 result = work(*args)
-            except Exception as error:  # noqa: BLE001 - it goes to who waits for the work
+            except Exception as error:  # noqa: BLE001 - raised where the future is awaited
                 future.set_exception(error)
             else:
                 future.set_result(result)
@@ -96,8 +96,8 @@ class HubLoop(asyncio.AbstractEventLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None: ...
 
-    def bury(self) -> None:
-        """Let go of the tasks of a dead loop, without a word about their never having ended."""
+    def discard(self) -> None:
+        """Close the tasks of a dead loop, without asyncio's warning that they never ended."""
         for task in self._tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             with contextlib.suppress(BaseException):
@@ -105,11 +105,12 @@ class HubLoop(asyncio.AbstractEventLoop):
         self._tasks.clear()
 
     def _run(self, handle: asyncio.Handle) -> None:
+        # Handle._run would pass an exception to call_exception_handler; here it must reach the run.
         if self.alive and not handle.cancelled():
             with self.running():
                 handle._context.run(handle._callback, *handle._args)  # type: ignore[attr-defined]
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         error = None if task.cancelled() else task.exception()
-        if error is not None and self._hub.failure is None:
-            self._hub.failure = error
+        if error is not None and self._time.failure is None:
+            self._time.failure = error

@@ -1,6 +1,7 @@
-"""Bugs to plant: what the simulation must find, or its silence means nothing.
+"""Mutants: small faulty edits of the real code, which the simulation must find.
 
-Each is an edit of the real code, made in memory: where the code has moved on, planting fails.
+A simulation that finds no mutant would find no bug either. The edits are made in memory. A mutant
+whose text is no longer in the code raises ``LookupError``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from chalicelib.service.timers import Timers
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """In one function of ``owner``, a class or a module, one text becomes another."""
+    """Texts to replace in one function of ``owner``, a class or a module."""
 
     owner: Any
     function: str
@@ -34,37 +35,37 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
-class Bug:
-    """Something that somebody might get wrong."""
+class Mutant:
+    """One mistake that somebody might make."""
 
     name: str
     edits: tuple[Edit, ...]
     store: str = "sqlite"
-    """Which histories can show it."""
+    """Whose runs can find it."""
 
 
-def bug(
+def mutant(
     name: str, owner: Any, function: str, changes: Mapping[str, str], *, store: str = "sqlite"
-) -> Bug:
-    """Return a bug that is in one function."""
-    return Bug(name, (Edit(owner, function, changes),), store)
+) -> Mutant:
+    """Return a mutant with one edit."""
+    return Mutant(name, (Edit(owner, function, changes),), store)
 
 
-BUGS = (
-    bug(
+MUTANTS = (
+    mutant(
         "no lease",
         SQLiteTimerStore,
         "claim",
         {"AND (lease_until IS NULL OR lease_until <= ?) ": "AND ? > 0 "},
     ),
-    bug(
+    mutant(
         "no token check at settle",
         SQLiteTimerStore,
         "settle",
         {"AND token = ?": "AND ? IS NOT NULL"},
     ),
-    bug("no version check", SQLiteTimerStore, "claim", {"AND version = ? ": "AND ? > 0 "}),
-    bug(
+    mutant("no version check", SQLiteTimerStore, "claim", {"AND version = ? ": "AND ? > 0 "}),
+    mutant(
         "settle before send",
         Delivery,
         "_attempt",
@@ -74,8 +75,8 @@ BUGS = (
             "status=Status.FIRED)); settlement = self._carry_out(steps)"
         },
     ),
-    bug("no sweep", Sweeper, "sweep", {"moments = self._moments()": "return Swept()"}),
-    Bug(
+    mutant("no sweep", Sweeper, "sweep", {"cutoffs = self._cutoffs()": "return Swept()"}),
+    Mutant(
         "an early wake-up sends",
         (
             Edit(
@@ -96,14 +97,14 @@ BUGS = (
             ),
         ),
     ),
-    bug(
+    mutant(
         "a failed claim drops its wake-up",
         Delivery,
         "deliver",
         {"claimed.refusal is Refusal.LATER": "False"},
     ),
-    bug(
-        "acknowledged though not stored",
+    mutant(
+        "a timer is acknowledged but not stored",
         SQLiteTimerStore,
         "create",
         {
@@ -111,20 +112,20 @@ BUGS = (
             "        return timer"
         },
     ),
-    bug("a cancel ignores the lease", SQLiteTimerStore, "_free", {"timer.leased(now)": "False"}),
-    bug(
+    mutant("a cancel ignores the lease", SQLiteTimerStore, "_free", {"timer.leased(now)": "False"}),
+    mutant(
         "a retry keeps its version",
         SQLiteTimerStore,
         "settle",
         {"version = version + ?": "version = version + 0 * ?"},
     ),
-    bug(
+    mutant(
         "a settled timer stays in the due index",
         SQLiteTimerStore,
         "settle",
         {"settlement.next_attempt_at,": "settlement.next_attempt_at or 0,"},
     ),
-    bug(
+    mutant(
         "an id is used again",
         SQLiteTimerStore,
         "cancel",
@@ -134,86 +135,86 @@ BUGS = (
             "        return timer"
         },
     ),
-    bug(
-        "a sweep marks before it sends",
+    mutant(
+        "a sweep marks wake-ups before it queues them",
         Sweeper,
         "_send",
         {
-            "taken = self._queue": "[self._missed.mark(each, moments, now) for each in page]; "
+            "taken = self._queue": "[self._due_index.mark(each, cutoffs, now) for each in page]; "
             "taken = self._queue"
         },
     ),
-    bug(
-        "what is not recorded is forgotten",
+    mutant(
+        "an unrecorded outcome is not tried again",
         Delivery,
         "_attempt",
         {"self._waker.wake_at(replace(timer.wakeup(), at=timer.lease_until or 0))": "pass"},
     ),
-    bug(
-        "what cannot be delivered is not put back",
+    mutant(
+        "an undelivered wake-up is not put back",
         Delivery,
         "_deliver_or_put_back",
         {"self._waker.wake_at(replace(wakeup, at=again_at))": "pass"},
     ),
-    bug(
+    mutant(
         "a timer whose write outlasts its delay is not woken again",
         Timers,
         "set",
         {"self._clock() >= due_at": "False"},
     ),
-    bug(
+    mutant(
         "a retry whose write outlasts its delay is not woken again",
         Delivery,
         "_attempt",
         {"self._world.clock() >= retry.at": "False"},
     ),
-    bug(
-        "a halted sender sends",
+    mutant(
+        "a sender sends after its lease has ended",
         attempt,
         "_check_lease",
         {"timer.lease_until is not None": "False"},
     ),
-    bug(
+    mutant(
         "the time left is rounded down",
         Timer,
         "time_left",
         {"-(-(self.due_at - whole) // 1000)": "(self.due_at - whole) // 1000"},
     ),
-    bug(
-        "nobody is told of a final failure",
+    mutant(
+        "no failure notice is sent",
         delivery,
         "attempt",
         {"timer.on_failure_url is not None": "False"},
     ),
-    bug(
+    mutant(
         "a failure counts as delivered",
         retry,
         "succeeded",
         {"outcome.status in SUCCESS": "outcome.status is not None"},
     ),
-    bug(
-        "the dispatcher claims before the time",
+    mutant(
+        "the dispatcher claims timers early",
         Dispatcher,
         "_claim_due",
         {"now = int(self._clock())": "now = int(self._clock()) + 50"},
         store="embedded",
     ),
-    bug(
-        "the dispatcher claims what it is calling",
+    mutant(
+        "the dispatcher claims a timer it is calling for",
         Dispatcher,
         "_due",
         {"if (wakeup.tenant, wakeup.id) not in self._in_flight": ""},
         store="embedded",
     ),
-    bug(
-        "the dispatcher forgets results while the disk is full",
+    mutant(
+        "the dispatcher forgets outcomes while the disk is full",
         Dispatcher,
         "_persist",
         {"while failure is not None": "while False"},
         store="embedded",
     ),
-    bug(
-        "the writer acknowledges what it could not write",
+    mutant(
+        "the writer acknowledges failed writes",
         Writer,
         "_fail",
         {
@@ -226,12 +227,12 @@ BUGS = (
 
 
 @contextmanager
-def planted(bug: Bug) -> Iterator[None]:
-    """Have ``bug`` in the code for a while."""
-    with ExitStack() as repairs:
-        for edit in bug.edits:
+def applied(mutant: Mutant) -> Iterator[None]:
+    """Apply the edits of ``mutant`` to the loaded code, and undo them afterwards."""
+    with ExitStack() as undo:
+        for edit in mutant.edits:
             original = inspect.getattr_static(edit.owner, edit.function)
-            repairs.callback(setattr, edit.owner, edit.function, original)
+            undo.callback(setattr, edit.owner, edit.function, original)
             setattr(edit.owner, edit.function, _edited(original, edit))
         yield
 
@@ -242,7 +243,7 @@ def _edited(function: Any, edit: Edit) -> Any:
         if source.count(old) != 1:
             raise LookupError(f"{edit.function} does not have this once: {old}")
         source = source.replace(old, new)
-    file = f"<{edit.function} with a bug>"
+    file = f"<{edit.function} mutated>"
     flags = __future__.annotations.compiler_flag
     made: dict[str, Any] = {}
     exec(compile(textwrap.dedent(source), file, "exec", flags), function.__globals__, made)

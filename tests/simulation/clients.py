@@ -1,0 +1,229 @@
+"""The API's clients: the requests they make, and what they check in the responses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+
+from chalicelib.domain.errors import (
+    TimerChanged,
+    TimerExpired,
+    TimerInFlight,
+    TimerNotFailed,
+    TimerNotFound,
+    TimersError,
+    Unavailable,
+)
+from chalicelib.domain.timer import Timer, Wakeup
+from chalicelib.service.dead_letters import DeadLetters, FailedTimers
+from chalicelib.service.timers import TimerRequest, Timers
+from tests.simulation.environment import Environment
+from tests.simulation.fault_injector import APPLIED_LATE_MS
+from tests.simulation.invariants.responses import acknowledged_timer_exists
+from tests.simulation.processes import Process
+from tests.simulation.promises import Promise
+
+TENANTS = ("acme", "globex")
+MAX_DELAYS_MS = (0, 2_000, 5_000, 30_000, 120_000, 1_500_000)
+CLAIMED_SHARE = 0.5
+"""How often a client picks a timer that a sender holds, if there is one."""
+
+
+class Api(Protocol):
+    """A process that responds to requests, with the use cases of the API in it."""
+
+    process: Process
+    scheduling: Timers
+    dead_letters: DeadLetters
+
+    def check_wakeup(self, wakeup: Wakeup, since: float) -> None:
+        """Check that a timer just written has a wake-up to come."""
+
+
+A = TypeVar("A", bound=Api)
+
+
+class Clients(Generic[A]):
+    """All clients of the API, whichever of its processes responds."""
+
+    def __init__(
+        self, env: Environment, apis: Sequence[A], max_delays_ms: Sequence[int] = MAX_DELAYS_MS
+    ) -> None:
+        """``max_delays_ms``: a delay is drawn between 0 and one of these."""
+        self._env = env
+        self._time = env.time
+        self._rng = env.rng
+        self._oracle = env.oracle
+        self._apis = apis
+        self._max_delays_ms = max_delays_ms
+
+    def actions(self) -> Mapping[Callable[[], None], float]:
+        """Return the requests that clients make, each with its weight."""
+        return {
+            self._create: 40,
+            self._get: 15,
+            self._list: 6,
+            self._cancel: 12,
+            self._move: 8,
+            self._replay: 5,
+            self._replay_all: 2,
+            self._purge: 1,
+        }
+
+    def request(self, work: Callable[[A], None]) -> None:
+        """Make a request to one of the API's processes, if that is alive."""
+        api = self._rng.choice(self._apis)
+        if api.process.alive:
+            api.process.start(partial(self._respond, work, api))
+
+    def _respond(self, work: Callable[[A], None], api: A) -> None:
+        try:
+            work(api)
+        except Unavailable as error:
+            self._time.note("responds 503", error.detail)
+
+    def _create(self) -> None:
+        rng = self._rng
+        tenant = rng.choice(TENANTS)
+        request = TimerRequest(
+            url="",
+            delay_ms=self._delay_ms(),
+            max_attempts=rng.choice((None, None, 1, 2)),
+            timeout_s=rng.choice((None, None, 1, 5)),
+            on_failure_url=rng.choice((None, "wanted")),
+        )
+        self.request(lambda api: self._create_on(api, tenant, request))
+
+    def _delay_ms(self) -> int:
+        return int(self._rng.random() * self._rng.choice(self._max_delays_ms))
+
+    def _create_on(self, api: Api, tenant: str, request: TimerRequest) -> None:
+        promise = self._oracle.requested(tenant, request, api.process.clock())
+        self._time.note("POST /timers", tenant, promise.request)
+        timer = api.scheduling.set(tenant, promise.request)
+        self._oracle.acknowledged(promise, timer)
+        api.check_wakeup(timer.wakeup(), promise.requested_at)
+        self._time.note("responds 201", promise)
+
+    def pick(self) -> Promise | None:
+        """Draw an acknowledged timer, often one that is being delivered."""
+        known = [each for each in self._oracle.promises if each.acknowledged_at is not None]
+        claimed = [each for each in known if each.leases and not each.leases[-1].settled]
+        if claimed and self._rng.random() < CLAIMED_SHARE:
+            return self._rng.choice(claimed)
+        return self._rng.choice(known) if known else None
+
+    def _get(self) -> None:
+        promise = self.pick()
+        if promise is not None:
+            self.request(lambda api: self._get_on(api, promise))
+
+    def _get_on(self, api: Api, promise: Promise) -> None:
+        since = self._time.now
+        try:
+            timer = api.scheduling.get(promise.tenant, promise.id or 0)
+        except TimerNotFound:
+            timer = None
+        self._oracle.read(promise, timer, api.scheduling.now, since)
+
+    def _list(self) -> None:
+        tenant, limit = self._rng.choice(TENANTS), self._rng.randint(1, 5)
+        self.request(lambda api: self._list_on(api, tenant, limit))
+
+    def _list_on(self, api: Api, tenant: str, limit: int) -> None:
+        since = self._time.now
+        timers: list[Timer] = []
+        before: int | None = None
+        while True:
+            page = api.scheduling.list(tenant, before=before, status=None, limit=limit)
+            timers += page.timers
+            before = page.before
+            if before is None:
+                break
+        self._oracle.listed(tenant, timers, api.scheduling.now, since)
+
+    def _cancel(self) -> None:
+        promise = self.pick()
+        if promise is not None:
+            self.request(lambda api: self._cancel_on(api, promise))
+
+    def _cancel_on(self, api: Api, promise: Promise) -> None:
+        if promise.must_exist:
+            row = self._env.stored.row(promise.tenant, promise.id or 0)
+            acknowledged_timer_exists(promise, row)
+        removal = self._oracle.removal_requested([promise])
+        self._time.note("DELETE", promise)
+        try:
+            api.scheduling.cancel(promise.tenant, promise.id or 0)
+        except TimerInFlight:
+            removal.refused = True
+            self._time.note("responds 409", promise)
+            return
+        except TimerNotFound:
+            # It was removed before, or by this request: the client library has repeated it.
+            self._time.note("responds 404", promise)
+        removal.acknowledged_at = self._time.now
+        self._time.note("responds 204", promise)
+
+    def _move(self) -> None:
+        promise, delay_ms = self.pick(), self._delay_ms()
+        if promise is not None:
+            self.request(lambda api: self._move_on(api, promise, delay_ms))
+
+    def _move_on(self, api: Api, promise: Promise, delay_ms: int) -> None:
+        asked_at = api.process.clock()
+        since = self._time.now
+        self._time.note("PATCH", promise, delay_ms)
+        try:
+            timer = api.scheduling.move(promise.tenant, promise.id or 0, delay_ms)
+        except (TimerExpired, TimerChanged, TimerInFlight, TimerNotFound) as refusal:
+            self._refused(promise, refusal)
+            return
+        self._oracle.moved(promise, timer, delay_ms, asked_at, api.process.clock())
+        api.check_wakeup(timer.wakeup(), since)
+        self._time.note("responds 200", promise, timer.due_at)
+
+    def _replay(self) -> None:
+        promise = self.pick()
+        if promise is not None:
+            self.request(lambda api: self._replay_on(api, promise))
+
+    def _replay_on(self, api: Api, promise: Promise) -> None:
+        since = self._time.now
+        self._time.note("POST replay", promise)
+        try:
+            timer = api.dead_letters.replay(promise.tenant, promise.id or 0)
+        except (TimerNotFailed, TimerChanged, TimerInFlight, TimerNotFound) as refusal:
+            self._refused(promise, refusal)
+            return
+        api.check_wakeup(timer.wakeup(), since)
+        self._time.note("responds 202", promise)
+
+    def _replay_all(self) -> None:
+        tenant = self._rng.choice(TENANTS)
+        self.request(lambda api: self._replay_all_on(api, tenant))
+
+    def _replay_all_on(self, api: Api, tenant: str) -> None:
+        self._time.note("POST /timers/replay", tenant)
+        replayed = api.dead_letters.replay_all(tenant, FailedTimers(), per_s=100)
+        self._time.note("responds 200", replayed)
+
+    def _refused(self, promise: Promise, refusal: TimersError) -> None:
+        self._time.note("responds", refusal.code, promise)
+        if isinstance(refusal, TimerNotFound):
+            acknowledged_timer_exists(promise, None)
+
+    def _purge(self) -> None:
+        tenant = self._rng.choice(TENANTS)
+        self.request(lambda api: self._purge_on(api, tenant))
+
+    def _purge_on(self, api: Api, tenant: str) -> None:
+        removal = self._oracle.purge_requested(tenant)
+        self._time.note("DELETE /timers", tenant)
+        try:
+            api.scheduling.purge(tenant)
+            self._oracle.purge_acknowledged(tenant, removal)
+        finally:
+            self._time.after(APPLIED_LATE_MS, partial(self._oracle.purge_ended, tenant, removal))
+        self._time.note("responds 200", tenant)

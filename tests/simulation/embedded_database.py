@@ -1,0 +1,146 @@
+"""The embedded engine's database and writer: the disk may be full, and any commit may be the last.
+
+The real writer uses it through ``simulated_database``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from chalicelib.domain.timer import NewTimer, Timer
+from chalicelib.embedded import dispatcher as dispatcher_module
+from chalicelib.embedded import writer as writer_module
+from chalicelib.embedded.database import MEMORY, open_store
+from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.service.ports import Arm, Claim, Refused, Reschedule, Settlement
+from tests.simulation.environment import Environment
+from tests.simulation.oracle import Oracle
+from tests.simulation.sqlite_storage import StoredSQLiteTimers
+from tests.simulation.virtual_time import VirtualTime
+
+WRITES = {"BEGIN", "INSERT", "UPDATE", "DELETE", "COMMIT"}
+
+
+class SimulatedDatabase(StoredSQLiteTimers):
+    """One database in memory, which acts as the writer's connection."""
+
+    def __init__(self) -> None:
+        super().__init__(open_store(MEMORY))
+        self.full = False
+        self.uncommitted: list[Callable[[], None]] = []
+        """Reports to the oracle, to be made after the commit."""
+        self.may_crash: Callable[[], None] = lambda: None
+        """Called before and after each commit. Raises ``Killed`` if the process is killed there."""
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+    def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
+        """Execute a statement, like the method of a connection."""
+        word = statement.split(maxsplit=1)[0]
+        if self.full and word in WRITES:
+            raise sqlite3.OperationalError("database or disk is full")
+        if word == "COMMIT":
+            return self._commit()
+        if word == "ROLLBACK":
+            self.uncommitted.clear()
+        return self._connection.execute(statement, parameters)
+
+    def _commit(self) -> sqlite3.Cursor:
+        self.may_crash()
+        done = self._connection.execute("COMMIT")
+        committed, self.uncommitted = self.uncommitted, []
+        for tell_oracle in committed:
+            tell_oracle()
+        self.may_crash()
+        return done
+
+    def crash(self) -> None:
+        """Lose what is not committed."""
+        self.uncommitted.clear()
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Do nothing: the database outlives every writer that closes its connection."""
+
+
+class ObservedStore(SQLiteTimerStore):
+    """The writer's store. It tells the oracle of each effect once that is committed."""
+
+    def __init__(self, database: Any, time: VirtualTime, oracle: Oracle) -> None:
+        super().__init__(database)
+        self._database: SimulatedDatabase = database
+        self._time = time
+        self._oracle = oracle
+
+    def create(self, new: NewTimer, arm: Arm) -> Timer:
+        timer = super().create(new, arm)
+        self._wrote("create", timer, partial(self._oracle.stored, timer))
+        return timer
+
+    def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
+        timer = super().cancel(tenant, timer_id, now)
+        self._wrote("cancel", timer, partial(self._oracle.cancelled, tenant, timer_id, now))
+        return timer
+
+    def claim(self, claim: Claim) -> Timer | Refused:
+        result = super().claim(claim)
+        if isinstance(result, Timer):
+            self._wrote("claim", result, partial(self._oracle.claimed, claim, result))
+        return result
+
+    def settle(self, settlement: Settlement) -> bool:
+        granted = super().settle(settlement)
+        if granted:
+            self._wrote("settle", settlement, partial(self._oracle.settled, settlement))
+        return granted
+
+    def reschedule(self, change: Reschedule) -> Timer:
+        timer = super().reschedule(change)
+        self._wrote("reschedule", timer, partial(self._oracle.rescheduled, change))
+        return timer
+
+    def void_leases(self) -> int:
+        count = super().void_leases()
+        self._wrote("void_leases", count, self._oracle.leases_voided)
+        return count
+
+    def _wrote(self, what: str, result: object, tell_oracle: Callable[[], None]) -> None:
+        self._time.note(f"store.{what}", result, who="dispatcher")
+        self._database.uncommitted.append(tell_oracle)
+
+
+@contextmanager
+def simulated_database(database: SimulatedDatabase, env: Environment) -> Iterator[None]:
+    """Have the writer use ``database`` and a simulated stopwatch; number the claims' tokens."""
+    numbers = itertools.count(1)
+    spent_s = 0.0
+
+    def perf_counter() -> float:
+        nonlocal spent_s
+        spent_s += env.rng.random() * env.profile.commit_ms / 1000
+        return spent_s
+
+    def store(_connection: object, _rate: object) -> ObservedStore:
+        return ObservedStore(database, env.time, env.oracle)
+
+    with (
+        mock.patch.object(writer_module, "open_store", return_value=database),
+        mock.patch.object(writer_module, "SQLiteTimerStore", store),
+        mock.patch.object(writer_module, "time", SimpleNamespace(perf_counter=perf_counter)),
+        mock.patch.object(
+            dispatcher_module,
+            "secrets",
+            SimpleNamespace(token_hex=lambda _bytes: f"token-{next(numbers)}"),
+        ),
+    ):
+        yield

@@ -1,0 +1,234 @@
+"""The AWS engine's storage on SQLite, where each call to the store may fail.
+
+It stands in for DynamoDB because it is much faster. As on DynamoDB, taking a new
+timer's id, registering its wake-up and writing its row are three steps, and anything may happen
+between them.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
+
+from chalicelib.domain.errors import TimerNotFound, Unavailable
+from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
+from chalicelib.embedded.database import MEMORY, open_store
+from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.service.ports import (
+    Arm,
+    Claim,
+    DueIndex,
+    Page,
+    Refused,
+    Reschedule,
+    Settlement,
+    SweepCutoffs,
+    TimerStore,
+)
+from tests.simulation.fault_injector import FaultInjector
+from tests.simulation.invariants.claims import only_stale_wakeups_are_dropped
+from tests.simulation.oracle import Oracle
+from tests.simulation.processes import Process
+from tests.simulation.storage import NewStorage, Storage
+from tests.simulation.virtual_time import VirtualTime
+
+T = TypeVar("T")
+
+PAGE = 100
+
+
+class _ReservingStore(SQLiteTimerStore):
+    """A store that can take a timer's id before it writes the timer's row."""
+
+    reserved = 0
+
+    def reserve(self, tenant: str) -> int:
+        with self.transaction():
+            return super()._next_id(tenant)
+
+    def _next_id(self, tenant: str) -> int:
+        return self.reserved
+
+
+class StoredSQLiteTimers:
+    """The stored timers that one connection reads."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.reader = SQLiteTimerStore(connection)
+        self._connection = connection
+
+    def row(self, tenant: str, timer_id: int) -> Timer | None:
+        try:
+            return self.reader.get(tenant, timer_id)
+        except TimerNotFound:
+            return None
+
+    def rows(self) -> Sequence[Timer]:
+        keys = self._connection.execute("SELECT tenant, id FROM timers").fetchall()
+        return [self.reader.get(tenant, timer_id) for tenant, timer_id in keys]
+
+    def dispose(self) -> None:
+        """Close the connection at the end of the run."""
+        self._connection.close()
+
+
+class SQLiteStorage(StoredSQLiteTimers):
+    """One database in memory, and the marks that sweeps left."""
+
+    def __init__(self) -> None:
+        super().__init__(open_store(MEMORY))
+        self._marks: dict[Wakeup, int] = {}
+
+    def connect(
+        self, process: Process, time: VirtualTime, faults: FaultInjector, oracle: Oracle
+    ) -> tuple[TimerStore, DueIndex]:
+        store = _ReservingStore(self._connection)
+        return (
+            _FaultySQLiteStore(store, self, faults, oracle),
+            _FaultyDueIndex(store, self._marks, faults),
+        )
+
+
+@contextmanager
+def sqlite_storages() -> Iterator[NewStorage]:
+    """Yield a function that opens a new storage for each run."""
+
+    @contextmanager
+    def new(_rng: random.Random) -> Iterator[Storage]:
+        storage = SQLiteStorage()
+        try:
+            yield storage
+        finally:
+            storage.dispose()
+
+    yield new
+
+
+def _unavailable() -> Exception:
+    return Unavailable("The store is away.")
+
+
+class _FaultySQLiteStore:
+    """A ``TimerStore`` on SQLite whose calls take time and may fail."""
+
+    def __init__(
+        self, store: _ReservingStore, storage: SQLiteStorage, faults: FaultInjector, oracle: Oracle
+    ) -> None:
+        self._store = store
+        self._storage = storage
+        self._faults = faults
+        self._oracle = oracle
+
+    def identity(self) -> str:
+        return self._store.identity()
+
+    def create(self, new: NewTimer, arm: Arm) -> Timer:
+        """Arm between two transactions, so that the wake-up may come before its row is written."""
+        reserved = self._call("store.next_id", partial(self._store.reserve, new.tenant), new.url)
+        armed = arm(Timer.first(new, reserved))
+        return self._call("store.create", lambda: self._insert(new, reserved, armed), reserved)
+
+    def get(self, tenant: str, timer_id: int) -> Timer:
+        return self._call("store.get", partial(self._store.get, tenant, timer_id), tenant, timer_id)
+
+    def list(self, tenant: str, *, before: int | None, status: Status | None, limit: int) -> Page:
+        read = partial(self._store.list, tenant, before=before, status=status, limit=limit)
+        return self._call("store.list", read, tenant, before)
+
+    def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
+        return self._call(
+            "store.cancel", partial(self._cancel, tenant, timer_id, now), tenant, timer_id
+        )
+
+    def purge(self, tenant: str, *, before: int | None, limit: int) -> int | None:
+        purge = partial(self._store.purge, tenant, before=before, limit=limit)
+        return self._call("store.purge", purge, tenant, before)
+
+    def due(self, now: int, limit: int) -> Sequence[Wakeup]:
+        return self._call("store.due", partial(self._store.due, now, limit), now)
+
+    def claim(self, claim: Claim) -> Timer | Refused:
+        return self._call("store.claim", lambda: self._claim(claim), claim)
+
+    def settle(self, settlement: Settlement) -> bool:
+        return self._call("store.settle", lambda: self._settle(settlement), settlement)
+
+    def reschedule(self, change: Reschedule) -> Timer:
+        return self._call("store.reschedule", lambda: self._reschedule(change), change)
+
+    def check(self) -> None:
+        self._call("store.check", self._store.check)
+
+    def _call(self, name: str, work: Callable[[], T], *about: object) -> T:
+        return self._faults.call(name, work, *about, lost=_unavailable)
+
+    def _insert(self, new: NewTimer, reserved: int, armed: bool) -> Timer:  # noqa: FBT001
+        self._store.reserved = reserved
+        timer = self._store.create(new, lambda _timer: armed)
+        self._oracle.stored(timer)
+        return timer
+
+    def _claim(self, claim: Claim) -> Timer | Refused:
+        wakeup = claim.wakeup
+        before = self._storage.row(wakeup.tenant, wakeup.id)
+        result = self._store.claim(claim)
+        if isinstance(result, Timer):
+            self._oracle.claimed(claim, result)
+        else:
+            self._oracle.claim_refused(result)
+            only_stale_wakeups_are_dropped(claim, result, before)
+        return result
+
+    def _cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
+        timer = self._store.cancel(tenant, timer_id, now)
+        self._oracle.cancelled(tenant, timer_id, now)
+        return timer
+
+    def _reschedule(self, change: Reschedule) -> Timer:
+        timer = self._store.reschedule(change)
+        self._oracle.rescheduled(change)
+        return timer
+
+    def _settle(self, settlement: Settlement) -> bool:
+        granted = self._store.settle(settlement)
+        if granted:
+            self._oracle.settled(settlement)
+        else:
+            self._oracle.settle_refused()
+        return granted
+
+
+class _FaultyDueIndex:
+    """The ``DueIndex`` of a sweep. SQLite's own index has no marks: they are kept beside it."""
+
+    def __init__(
+        self, store: SQLiteTimerStore, marks: dict[Wakeup, int], faults: FaultInjector
+    ) -> None:
+        self._store = store
+        self._marks = marks
+        self._faults = faults
+
+    def shards(self) -> Sequence[int]:
+        return (0,)
+
+    def find(self, shard: int, cutoffs: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
+        found = self._faults.call(
+            "due_index.find",
+            lambda: self._store.due(cutoffs.overdue, PAGE),
+            cutoffs,
+            lost=_unavailable,
+        )
+        yield [wakeup for wakeup in found if self._marks.get(wakeup, 0) < cutoffs.woken]
+
+    def mark(self, wakeup: Wakeup, cutoffs: SweepCutoffs, now: int) -> bool:
+        def mark() -> bool:
+            new = self._marks.get(wakeup, 0) < cutoffs.woken
+            if new:
+                self._marks[wakeup] = now
+            return new
+
+        return self._faults.call("due_index.mark", mark, wakeup, lost=_unavailable)
