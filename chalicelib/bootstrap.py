@@ -98,7 +98,16 @@ class Service:
 def bootstrap(settings: Settings, *, clock: Clock = wall_clock) -> Service:
     """Return the service that ``settings`` describe. Nothing is opened or started yet."""
     telemetry = _telemetry(settings)
-    options = EngineOptions(
+    options = engine_options(settings, clock, telemetry)
+    choose = _aws_engine if settings.engine == AWS else _embedded_engine
+    return Service(settings, choose(settings, options), telemetry=telemetry, clock=clock)
+
+
+def engine_options(
+    settings: Settings, clock: Clock = wall_clock, telemetry: Telemetry | None = None
+) -> EngineOptions:
+    """Return what ``settings`` say to an engine, whichever it is."""
+    return EngineOptions(
         clock=clock,
         guard=settings.guard,
         lease_ms=settings.lease_ms,
@@ -108,10 +117,8 @@ def bootstrap(settings: Settings, *, clock: Clock = wall_clock) -> Service:
         # A stage keeps its signing secrets in SSM, unless its settings name some.
         signing_keys=settings.signing_keys or (None if settings.in_lambda else ()),
         rate=settings.rate,
-        meter=telemetry.meter,
+        meter=(telemetry or NoTelemetry()).meter,
     )
-    choose = _aws_engine if settings.engine == AWS else _embedded_engine
-    return Service(settings, choose(settings, options), telemetry=telemetry, clock=clock)
 
 
 @functools.lru_cache(maxsize=1)

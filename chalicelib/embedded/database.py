@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from chalicelib.domain.errors import StoreFileError, Unavailable
@@ -19,7 +19,7 @@ OLDEST_SQLITE = (3, 35)
 
 _WRITER_CACHE_KIB = 8_192
 _READER_CACHE_KIB = 256
-"""Small, as every thread of the API has its own; the system's page cache serves them all."""
+"""Small, because every thread of the API has its own; the system's page cache serves all."""
 
 MIGRATIONS = (
     # 1: timers. A claimed row moves in the due index to the moment its lease ends; a settled
@@ -58,7 +58,12 @@ MIGRATIONS = (
 )
 
 
-def open_store(path: str) -> sqlite3.Connection:
+def open_store(
+    path: str,
+    *,
+    migrations: Sequence[str] = MIGRATIONS,
+    busy_timeout_s: float = BUSY_TIMEOUT_S,
+) -> sqlite3.Connection:
     """Open the store for the one process that writes it; make or migrate it where needed.
 
     Raises ``StoreFileError`` when the file is damaged, foreign, or newer than this version.
@@ -67,15 +72,15 @@ def open_store(path: str) -> sqlite3.Connection:
         raise StoreFileError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed")
     try:
         with ExitStack() as undo:
-            connection = _connect(path, cache_kib=_WRITER_CACHE_KIB)
+            connection = _connect(path, busy_timeout_s, cache_kib=_WRITER_CACHE_KIB)
             undo.callback(connection.close)
-            _refuse_foreign(connection, path)
+            _refuse_foreign(connection, path, len(migrations))
             connection.execute("PRAGMA journal_mode=WAL")
-            # Checkpoints are the writer's to time: an automatic one would stall a commit.
+            # The writer decides when to checkpoint: an automatic one would stall a commit.
             connection.execute("PRAGMA wal_autocheckpoint=0")
             # On macOS only F_FULLFSYNC reaches the disk.
             connection.execute("PRAGMA fullfsync=1")
-            _migrate(connection)
+            _migrate(connection, migrations)
             undo.pop_all()
     except sqlite3.OperationalError as error:
         raise StoreFileError(f"the store {path} cannot be opened: {error}") from error
@@ -89,23 +94,23 @@ def open_store(path: str) -> sqlite3.Connection:
 def open_reader(path: str) -> sqlite3.Connection:
     """Open a store that another process writes. Raises ``Unavailable`` when there is none."""
     with unavailable_on_error():
-        connection = _connect(path, cache_kib=_READER_CACHE_KIB)
+        connection = _connect(path, BUSY_TIMEOUT_S, cache_kib=_READER_CACHE_KIB)
         connection.execute("PRAGMA query_only=1")
     return connection
 
 
 @contextmanager
 def unavailable_on_error() -> Iterator[None]:
-    """Raise ``Unavailable`` for whatever SQLite cannot do now: a full disk, a damaged page."""
+    """Raise ``Unavailable`` when SQLite fails: a full disk, a damaged page."""
     try:
         yield
     except sqlite3.Error as error:
         raise Unavailable(f"The store cannot do this now: {error}.") from error
 
 
-def _connect(path: str, *, cache_kib: int) -> sqlite3.Connection:
+def _connect(path: str, busy_timeout_s: float, *, cache_kib: int) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
     )
     try:
         connection.execute(f"PRAGMA cache_size=-{cache_kib}")
@@ -120,24 +125,24 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
     return int(value)
 
 
-def _refuse_foreign(connection: sqlite3.Connection, path: str) -> None:
+def _refuse_foreign(connection: sqlite3.Connection, path: str, newest: int) -> None:
     """Raise ``StoreFileError``, before anything is written, unless the file is ours or empty."""
     application_id = _pragma(connection, "application_id")
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application_id != APPLICATION_ID and (application_id or tables):
         raise StoreFileError(f"{path} is a SQLite file of another application")
     version = _pragma(connection, "user_version")
-    if version > len(MIGRATIONS):
+    if version > newest:
         raise StoreFileError(
             f"{path} was written by a newer version of Webhook Timers (format {version}, this one "
-            f"reads up to {len(MIGRATIONS)}); update, or name another folder with DATA_DIR=…"
+            f"reads up to {newest}); update, or name another folder with DATA_DIR=…"
         )
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
+def _migrate(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
     version = _pragma(connection, "user_version")
-    for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
-        # One transaction each, the version with it: a crash half way leaves the old format.
+    for number, migration in enumerate(migrations[version:], start=version + 1):
+        # One transaction each, with the version: a crash half way leaves the old format.
         connection.executescript(
             f"BEGIN IMMEDIATE; {migration} PRAGMA user_version={number}; "
             f"PRAGMA application_id={APPLICATION_ID}; COMMIT;"

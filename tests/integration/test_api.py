@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from chalice.test import Client, HTTPResponse
+from chalicelib.embedded.waker import ImpliedWaker
 
 from app import app
 from chalicelib import wiring
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.timer import DEFAULT_TENANT, Status, Timer
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.embedded.waker import ImpliedWaker
 from chalicelib.rest import http as rest
 from chalicelib.rest.schemas import rfc3339
 from chalicelib.service.ports import Claim

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chalicelib.embedded.waker import ImpliedWaker
 
 from chalicelib import wiring
 from chalicelib.domain.timer import DEFAULT_TENANT, Status, Timer
 from chalicelib.embedded.api_keys import SQLiteApiKeyStore
 from chalicelib.embedded.folder import DataFolder
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.embedded.waker import ImpliedWaker
 from chalicelib.service.api_keys import ApiKeys
 from chalicelib.service.ports import ApiKeyStore, TimerStore, Waker
 from local.gateway import Environ, Gateway, StartResponse

@@ -16,13 +16,13 @@ from tests.support.factories import TENANT, URL, change_of
 def test_a_delivered_near_timer_costs_put_send_claim_and_settle(
     cloud: Cloud, clock: HandClock
 ) -> None:
-    scheduling, delivery = cloud.scheduling(), cloud.delivery(HandSender(clock))
+    api, delivery = cloud.timers(), cloud.delivery(HandSender(clock))
     cloud.store.identity()
     for _ in range(2):
-        scheduling.set(TENANT, TimerRequest(url=URL, delay_ms=5_000))  # ids for one more are leased
+        api.set(TENANT, TimerRequest(url=URL, delay_ms=5_000))  # ids for one more are leased
     cloud.calls.clear()
 
-    timer = scheduling.set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
+    timer = api.set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
     assert cloud.operations() == ["SendMessage", "PutItem"]
     clock.now = timer.due_at
     delivery.deliver(timer.wakeup())
@@ -32,9 +32,9 @@ def test_a_delivered_near_timer_costs_put_send_claim_and_settle(
 def test_what_many_timers_cost_beside_themselves_is_next_to_nothing(
     cloud: Cloud, clock: HandClock
 ) -> None:
-    scheduling, sender = cloud.scheduling(), HandSender(clock)
+    api, sender = cloud.timers(), HandSender(clock)
     delivery = cloud.delivery(sender)
-    timers = [scheduling.set(TENANT, TimerRequest(url=URL, delay_ms=60_000)) for _ in range(200)]
+    timers = [api.set(TENANT, TimerRequest(url=URL, delay_ms=60_000)) for _ in range(200)]
     clock.now = timers[-1].due_at
     for timer in timers:
         delivery.deliver(timer.wakeup())
@@ -49,10 +49,10 @@ def test_what_many_timers_cost_beside_themselves_is_next_to_nothing(
 
 
 def test_a_far_timer_costs_a_schedule_and_one_message(cloud: Cloud, clock: HandClock) -> None:
-    scheduling, delivery = cloud.scheduling(), cloud.delivery(HandSender(clock))
+    api, delivery = cloud.timers(), cloud.delivery(HandSender(clock))
     cloud.store.identity()
     cloud.calls.clear()
-    timer = scheduling.set(TENANT, TimerRequest(url=URL, delay_ms=3_600_000))
+    timer = api.set(TENANT, TimerRequest(url=URL, delay_ms=3_600_000))
     (schedule,) = cloud.schedules()
     clock.now = timer.due_at - 5 * 60_000
     delivery.deliver(timer.wakeup())  # the schedule comes
@@ -72,7 +72,7 @@ def test_a_far_timer_costs_a_schedule_and_one_message(cloud: Cloud, clock: HandC
 def test_another_attempt_and_a_failure_cost_calls_of_their_own_kind(
     cloud: Cloud, clock: HandClock, status: int
 ) -> None:
-    timer = cloud.scheduling().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
+    timer = cloud.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
     delivery = cloud.delivery(HandSender(clock, Outcome(status=status)))
     cloud.store.identity()
     cloud.calls.clear()
@@ -96,15 +96,15 @@ def test_another_attempt_and_a_failure_cost_calls_of_their_own_kind(
 def test_a_wakeup_that_is_void_costs_one_failed_write_and_no_read(
     cloud: Cloud, clock: HandClock, gone: str
 ) -> None:
-    scheduling, delivery = cloud.scheduling(), cloud.delivery(HandSender(clock))
-    timer = scheduling.set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
+    api, delivery = cloud.timers(), cloud.delivery(HandSender(clock))
+    timer = api.set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
     wakeup = timer.wakeup()
     cloud.store.identity()  # read once a process
     clock.now = timer.due_at
     if gone == "settled":
         delivery.deliver(wakeup)
     elif gone == "cancelled":
-        scheduling.cancel(TENANT, timer.id)
+        api.cancel(TENANT, timer.id)
     else:
         cloud.store.reschedule(change_of(timer, at=int(clock.now), now=int(clock.now)))
     cloud.calls.clear()

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib.domain.errors import DataFolderError, StoreFileError, Unavailable
-from chalicelib.domain.timer import NewTimer
-from chalicelib.embedded import database
+from chalicelib.domain.timer import NO_OPTIONS, NewTimer
 from chalicelib.embedded.database import APPLICATION_ID, MIGRATIONS, open_reader, open_store
 from chalicelib.embedded.folder import DataFolder, make_private
 from chalicelib.embedded.store import SQLiteTimerStore
@@ -28,7 +27,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def create(connection: sqlite3.Connection) -> int:
-    return SQLiteTimerStore(connection).create(NEW, lambda _: True).id
+    return SQLiteTimerStore(connection).create(NEW).id
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> object:
@@ -85,12 +84,8 @@ def test_every_store_has_an_identity_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", range(1, len(MIGRATIONS) + 1))
-def test_a_store_of_any_older_version_is_migrated(
-    tmp_path: Path, version: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as older:
-        older.setattr(database, "MIGRATIONS", MIGRATIONS[:version])
-        open_store(str(tmp_path / "old")).close()
+def test_a_store_of_any_older_version_is_migrated(tmp_path: Path, version: int) -> None:
+    open_store(str(tmp_path / "old"), migrations=MIGRATIONS[:version]).close()
     with (
         closing(open_store(str(tmp_path / "old"))) as migrated,
         closing(open_store(str(tmp_path / "new"))) as fresh,
@@ -99,35 +94,27 @@ def test_a_store_of_any_older_version_is_migrated(
         assert pragma(migrated, "user_version") == len(MIGRATIONS)
 
 
-def test_a_timer_of_the_first_version_fires_under_this_one(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as older:
-        older.setattr(database, "MIGRATIONS", MIGRATIONS[:1])
-        with closing(open_store(str(file))) as connection:
-            connection.execute(
-                "INSERT INTO timers (tenant, id, url, status, created_at, due_at, version, "
-                "attempts, next_attempt_at) "
-                "VALUES ('default', 1, 'http://h', 'pending', 1, 2, 1, 0, 2)"
-            )
+def test_a_timer_of_the_first_version_fires_under_this_one(file: Path) -> None:
+    with closing(open_store(str(file), migrations=MIGRATIONS[:1])) as connection:
+        connection.execute(
+            "INSERT INTO timers (tenant, id, url, status, created_at, due_at, version, "
+            "attempts, next_attempt_at) "
+            "VALUES ('default', 1, 'http://h', 'pending', 1, 2, 1, 0, 2)"
+        )
     with closing(open_store(str(file))) as connection:
         store = SQLiteTimerStore(connection)
         timer = store.get("default", 1)
-        assert (timer.log, timer.max_attempts, timer.on_failure_url) == ((), None, None)
+        assert (timer.log, timer.options) == ((), NO_OPTIONS)
         assert settled(store, timer).log
 
 
-def test_a_migration_that_fails_leaves_the_old_version_whole(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_migration_that_fails_leaves_the_old_version_whole(file: Path) -> None:
     with closing(open_store(str(file))) as connection:
         create(connection)
         before = schema(connection)
-    with monkeypatch.context() as broken:
-        half = "CREATE TABLE half_way (x); CREATE TABLE timers (x);"
-        broken.setattr(database, "MIGRATIONS", (*MIGRATIONS, half))
-        with pytest.raises(StoreFileError, match="already exists"):
-            open_store(str(file))
+    half = "CREATE TABLE half_way (x); CREATE TABLE timers (x);"
+    with pytest.raises(StoreFileError, match="already exists"):
+        open_store(str(file), migrations=(*MIGRATIONS, half))
     with closing(open_store(str(file))) as connection:
         assert schema(connection) == before
         assert create(connection) == 2
@@ -182,14 +169,11 @@ def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
         open_store(str(tmp_path))
 
 
-def test_a_store_that_another_program_locks_is_refused(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.01)
+def test_a_store_that_another_program_locks_is_refused(file: Path) -> None:
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StoreFileError, match="locked"):
-            open_store(str(file))
+            open_store(str(file), busy_timeout_s=0.01)
 
 
 # Whether it can be written

@@ -8,62 +8,48 @@ from typing import Any
 
 import pytest
 
+from chalicelib.aws.waking_store import ArmableStore
 from chalicelib.domain.attempt_log import AttemptRecord
+from chalicelib.domain.claim import ClaimResult
 from chalicelib.domain.errors import TimerNotFound, Unavailable
-from chalicelib.domain.timer import Status, Timer, Wakeup
+from chalicelib.domain.timer import Status, Timer
 from chalicelib.domain.webhook import Outcome
-from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.service.delivery import PUT_BACK_MS, WAIT_MS, Delivery
-from chalicelib.service.ports import Metric, Refused, TimerStore
+from chalicelib.service.delivery import MAX_WAIT_MS, PUT_BACK_MS, Delivery
+from chalicelib.service.ports import Metric
+from tests.support.armable import ArmableSQLite, HandArmedStore, is_armed
 from tests.support.clock import START, HandClock
 from tests.support.cloud import OK, RETRY_DELAYS_S, Cloud, HandSender, Meters, delivery_of
 from tests.support.factories import (
     DUE,
     LEASE_MS,
     TENANT,
-    armed,
     change_of,
     claimed,
     set_timer,
     settled,
-    unarmed,
 )
+from tests.support.recording import RecordingWakeups
 
 REFUSED = Outcome(status=503)
 GONE = Outcome(status=410)
 DOWN = Unavailable("It is down.")
 
 
-class HandWaker:
-    """A waker that remembers what it was asked for, and may be broken."""
-
-    def __init__(self) -> None:
-        self.registered: list[Wakeup] = []
-        self.broken = False
-
-    def wake_at(self, wakeup: Wakeup) -> None:
-        if self.broken:
-            raise DOWN
-        self.registered.append(wakeup)
-
-    def forget(self, wakeup: Wakeup) -> None: ...
-
-
 class Failing:
-    """A store some of whose methods fail, after or before they have done their work."""
+    """Rows some of whose methods fail, after or before they have done their work."""
 
-    def __init__(self, store: TimerStore) -> None:
-        self._store = store
+    def __init__(self, rows: ArmableStore) -> None:
+        self._rows = rows
         self.before: set[str] = set()
         self.after: set[str] = set()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._store, name)
+        method = getattr(self._rows, name)
 
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
             if name in self.before:
                 raise DOWN
-            result = method(*arguments)
+            result = method(*arguments, **options)
             if name in self.after:
                 raise DOWN
             return result
@@ -72,19 +58,19 @@ class Failing:
 
 
 @pytest.fixture(params=["sqlite", "dynamodb"])
-def store(request: pytest.FixtureRequest) -> Iterator[TimerStore]:
+def store(request: pytest.FixtureRequest) -> Iterator[HandArmedStore]:
     if request.param == "sqlite":
-        in_memory = SQLiteTimerStore.in_memory()
-        yield in_memory
-        in_memory.close()
+        rows = ArmableSQLite()
+        yield HandArmedStore(rows)
+        rows.close()
     else:
         cloud: Cloud = request.getfixturevalue("cloud")
         yield cloud.store
 
 
 @pytest.fixture
-def waker() -> HandWaker:
-    return HandWaker()
+def wakeups() -> RecordingWakeups:
+    return RecordingWakeups()
 
 
 @pytest.fixture
@@ -93,19 +79,21 @@ def sender(clock: HandClock) -> HandSender:
 
 
 @pytest.fixture
-def delivery(store: TimerStore, waker: HandWaker, sender: HandSender, clock: HandClock) -> Delivery:
-    return delivery_of(store, waker, sender, clock)
+def delivery(
+    store: HandArmedStore, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
+) -> Delivery:
+    return delivery_of(store.rows, wakeups, sender, clock)
 
 
-def stored(store: TimerStore, timer: Timer) -> Timer:
+def stored(store: HandArmedStore, timer: Timer) -> Timer:
     return store.get(TENANT, timer.id)
 
 
 def failing(
-    store: TimerStore, waker: HandWaker, sender: HandSender, clock: HandClock
+    store: HandArmedStore, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
 ) -> tuple[Delivery, Failing]:
-    broken = Failing(store)
-    return delivery_of(broken, waker, sender, clock), broken
+    broken: Any = Failing(store.rows)
+    return delivery_of(broken, wakeups, sender, clock), broken
 
 
 def came_to(attempt: AttemptRecord | None) -> Outcome | None:
@@ -116,8 +104,8 @@ def came_to(attempt: AttemptRecord | None) -> Outcome | None:
 
 
 def test_a_timer_that_is_due_is_called_once_and_settled(
-    store: TimerStore,
-    waker: HandWaker,
+    store: HandArmedStore,
+    wakeups: RecordingWakeups,
     sender: HandSender,
     clock: HandClock,
     delivery: Delivery,
@@ -131,14 +119,14 @@ def test_a_timer_that_is_due_is_called_once_and_settled(
     (sent,) = sender.sent
     assert sent.call.url == f"{timer.url}/{timer.id}"
     assert stored(store, timer).status is Status.FIRED
-    assert waker.registered == []
+    assert wakeups.registered == []
 
 
 def test_a_wakeup_up_to_a_second_early_waits_out_the_rest(
-    store: TimerStore, sender: HandSender, clock: HandClock, delivery: Delivery
+    store: HandArmedStore, sender: HandSender, clock: HandClock, delivery: Delivery
 ) -> None:
     timer = set_timer(store)
-    clock.now = DUE - WAIT_MS
+    clock.now = DUE - MAX_WAIT_MS
 
     delivery.deliver(timer.wakeup())
 
@@ -146,25 +134,25 @@ def test_a_wakeup_up_to_a_second_early_waits_out_the_rest(
 
 
 def test_an_earlier_wakeup_is_registered_anew_and_sends_nothing(
-    store: TimerStore,
-    waker: HandWaker,
+    store: HandArmedStore,
+    wakeups: RecordingWakeups,
     sender: HandSender,
     clock: HandClock,
     delivery: Delivery,
 ) -> None:
     timer = set_timer(store)
-    clock.now = DUE - WAIT_MS - 0.5
+    clock.now = DUE - MAX_WAIT_MS - 0.5
 
     assert delivery.deliver(timer.wakeup()) is None
 
-    assert waker.registered == [timer.wakeup()]
+    assert wakeups.registered == [timer.wakeup()]
     assert sender.sent == []
     assert stored(store, timer) == timer
 
 
 def test_a_wakeup_that_claims_to_be_due_sends_nothing_early(
-    store: TimerStore,
-    waker: HandWaker,
+    store: HandArmedStore,
+    wakeups: RecordingWakeups,
     sender: HandSender,
     clock: HandClock,
     delivery: Delivery,
@@ -175,12 +163,12 @@ def test_a_wakeup_that_claims_to_be_due_sends_nothing_early(
     delivery.deliver(replace(timer.wakeup(), at=START))
 
     assert sender.sent == []
-    assert waker.registered == [timer.wakeup()]
+    assert wakeups.registered == [timer.wakeup()]
 
 
 def test_a_wakeup_of_an_old_version_does_nothing(
-    store: TimerStore,
-    waker: HandWaker,
+    store: HandArmedStore,
+    wakeups: RecordingWakeups,
     sender: HandSender,
     clock: HandClock,
     delivery: Delivery,
@@ -192,13 +180,13 @@ def test_a_wakeup_of_an_old_version_does_nothing(
     assert delivery.deliver(timer.wakeup()) is None
 
     assert sender.sent == []
-    assert waker.registered == []
+    assert wakeups.registered == []
 
 
 @pytest.mark.parametrize("end", ["cancelled", "fired", "failed", "never was"])
 def test_a_wakeup_of_a_timer_that_needs_none_does_nothing(
-    store: TimerStore,
-    waker: HandWaker,
+    store: HandArmedStore,
+    wakeups: RecordingWakeups,
     sender: HandSender,
     clock: HandClock,
     delivery: Delivery,
@@ -217,12 +205,12 @@ def test_a_wakeup_of_a_timer_that_needs_none_does_nothing(
     assert delivery.deliver(timer.wakeup()) is None
 
     assert sender.sent == []
-    assert waker.registered == []
+    assert wakeups.registered == []
 
 
 def test_a_timer_that_another_sender_holds_is_looked_at_when_its_lease_ends(
-    store: TimerStore,
-    waker: HandWaker,
+    store: HandArmedStore,
+    wakeups: RecordingWakeups,
     sender: HandSender,
     clock: HandClock,
     delivery: Delivery,
@@ -233,7 +221,7 @@ def test_a_timer_that_another_sender_holds_is_looked_at_when_its_lease_ends(
 
     assert delivery.deliver(timer.wakeup()) is None
 
-    (again,) = waker.registered
+    (again,) = wakeups.registered
     assert (again.id, again.version, again.at) == (timer.id, 1, DUE + LEASE_MS)
     assert sender.sent == []
     clock.now = again.at
@@ -241,10 +229,14 @@ def test_a_timer_that_another_sender_holds_is_looked_at_when_its_lease_ends(
 
 
 def test_a_timer_is_held_against_a_sender_whose_clock_is_5_s_ahead(
-    store: TimerStore, waker: HandWaker, clock: HandClock, sender: HandSender, delivery: Delivery
+    store: HandArmedStore,
+    wakeups: RecordingWakeups,
+    clock: HandClock,
+    sender: HandSender,
+    delivery: Delivery,
 ) -> None:
     ahead = HandClock()
-    hasty = delivery_of(store, waker, HandSender(ahead), ahead)
+    hasty = delivery_of(store.rows, wakeups, HandSender(ahead), ahead)
     timer = set_timer(store)
     claimed(store, timer, "another's")
     ahead.now = DUE + LEASE_MS - 1  # five seconds before that, by the clock of who holds it
@@ -257,19 +249,20 @@ def test_a_timer_is_held_against_a_sender_whose_clock_is_5_s_ahead(
 
 @pytest.mark.parametrize("outcome", [REFUSED, Outcome(error="timed out"), Outcome(status=302)])
 def test_a_failed_call_is_tried_again_under_a_new_version(
-    store: TimerStore, waker: HandWaker, clock: HandClock, outcome: Outcome
+    store: HandArmedStore, wakeups: RecordingWakeups, clock: HandClock, outcome: Outcome
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
-    delivery = delivery_of(store, waker, HandSender(clock, outcome, OK), clock)
+    delivery = delivery_of(store.rows, wakeups, HandSender(clock, outcome, OK), clock)
 
     assert came_to(delivery.deliver(timer.wakeup())) == outcome
 
     retry_at = DUE + int(RETRY_DELAYS_S[0] * 1000)
-    (following,) = waker.registered
+    (following,) = wakeups.registered
     assert (following.version, following.at) == (2, retry_at)
     waiting = stored(store, timer)
-    assert (waiting.status, waiting.version, waiting.armed) == (Status.PENDING, 2, True)
+    assert (waiting.status, waiting.version) == (Status.PENDING, 2)
+    assert is_armed(store.rows, waiting)
     assert waiting.next_attempt_at == retry_at
     clock.now = retry_at
     assert delivery.deliver(timer.wakeup()) is None
@@ -279,24 +272,24 @@ def test_a_failed_call_is_tried_again_under_a_new_version(
 
 @pytest.mark.parametrize(("outcome", "calls"), [(GONE, 1), (REFUSED, len(RETRY_DELAYS_S) + 1)])
 def test_a_timer_fails_when_its_receiver_is_gone_or_its_attempts_are_used_up(
-    store: TimerStore, waker: HandWaker, clock: HandClock, outcome: Outcome, calls: int
+    store: HandArmedStore, wakeups: RecordingWakeups, clock: HandClock, outcome: Outcome, calls: int
 ) -> None:
     timer = set_timer(store)
     sender = HandSender(clock, outcome)
-    delivery = delivery_of(store, waker, sender, clock)
-    wakeups = [timer.wakeup()]
-    for wakeup in wakeups:
+    delivery = delivery_of(store.rows, wakeups, sender, clock)
+    pending = [timer.wakeup()]
+    for wakeup in pending:
         clock.now = wakeup.at
         delivery.deliver(wakeup)
-        wakeups += waker.registered
-        waker.registered.clear()
+        pending += wakeups.registered
+        wakeups.registered.clear()
 
     assert len(sender.sent) == calls
     assert stored(store, timer).status is Status.FAILED
 
 
 def test_a_url_that_can_no_longer_be_called_fails_like_any_call(
-    store: TimerStore, sender: HandSender, clock: HandClock, delivery: Delivery
+    store: HandArmedStore, sender: HandSender, clock: HandClock, delivery: Delivery
 ) -> None:
     timer = set_timer(store, url="ftp://receiver.example")
     clock.now = DUE
@@ -310,16 +303,16 @@ def test_a_url_that_can_no_longer_be_called_fails_like_any_call(
 
 
 def test_a_retry_is_registered_before_the_row_says_that_there_is_one(
-    store: TimerStore, waker: HandWaker, clock: HandClock
+    store: HandArmedStore, wakeups: RecordingWakeups, clock: HandClock
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
-    delivery, broken = failing(store, waker, HandSender(clock, REFUSED), clock)
+    delivery, broken = failing(store, wakeups, HandSender(clock, REFUSED), clock)
     broken.before.add("settle")
 
     delivery.deliver(timer.wakeup())
 
-    assert [wakeup.version for wakeup in waker.registered] == [2, 1]
+    assert [wakeup.version for wakeup in wakeups.registered] == [2, 1]
     assert stored(store, timer).version == 1
 
 
@@ -333,24 +326,25 @@ def test_a_retry_that_cannot_be_registered_is_left_unarmed_to_the_sweeper(
     assert came_to(cloud.delivery(HandSender(clock, REFUSED)).deliver(timer.wakeup())) == REFUSED
 
     waiting = stored(cloud.store, timer)
-    assert (waiting.version, waiting.armed) == (2, False)
+    assert waiting.version == 2
+    assert not cloud.is_armed(waiting)
 
 
 def test_a_retry_whose_delay_its_write_outlasts_is_woken_again(
-    store: TimerStore, waker: HandWaker, clock: HandClock
+    store: HandArmedStore, wakeups: RecordingWakeups, clock: HandClock
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
 
     class Slow(Failing):
-        def settle(self, settlement: Any) -> bool:
+        def settle(self, settlement: Any, *, armed: bool) -> bool:
             clock.advance(RETRY_DELAYS_S[0] * 1000)
-            return self._store.settle(settlement)
+            return self._rows.settle(settlement, armed=armed)
 
-    slow: Any = Slow(store)
-    delivery_of(slow, waker, HandSender(clock, REFUSED), clock).deliver(timer.wakeup())
+    slow: Any = Slow(store.rows)
+    delivery_of(slow, wakeups, HandSender(clock, REFUSED), clock).deliver(timer.wakeup())
 
-    assert waker.registered == [stored(store, timer).wakeup()] * 2
+    assert wakeups.registered == [stored(store, timer).wakeup()] * 2
 
 
 # What cannot be written
@@ -359,8 +353,8 @@ def test_a_retry_whose_delay_its_write_outlasts_is_woken_again(
 @pytest.mark.parametrize("applied", [False, True])
 @pytest.mark.parametrize("outcome", [OK, REFUSED])
 def test_an_outcome_that_is_not_recorded_is_looked_after_when_the_lease_ends(
-    store: TimerStore,
-    waker: HandWaker,
+    store: HandArmedStore,
+    wakeups: RecordingWakeups,
     clock: HandClock,
     outcome: Outcome,
     *,
@@ -369,12 +363,12 @@ def test_an_outcome_that_is_not_recorded_is_looked_after_when_the_lease_ends(
     timer = set_timer(store)
     clock.now = DUE
     sender = HandSender(clock, outcome)
-    delivery, broken = failing(store, waker, sender, clock)
+    delivery, broken = failing(store, wakeups, sender, clock)
     (broken.after if applied else broken.before).add("settle")
 
     delivery.deliver(timer.wakeup())
 
-    last = waker.registered[-1]
+    last = wakeups.registered[-1]
     assert (last.version, last.at) == (1, DUE + LEASE_MS)
     broken.before.clear()
     broken.after.clear()
@@ -384,11 +378,11 @@ def test_an_outcome_that_is_not_recorded_is_looked_after_when_the_lease_ends(
 
 
 def test_a_claim_that_fails_is_the_callers_to_bring_again(
-    store: TimerStore, waker: HandWaker, sender: HandSender, clock: HandClock
+    store: HandArmedStore, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
-    delivery, broken = failing(store, waker, sender, clock)
+    delivery, broken = failing(store, wakeups, sender, clock)
     broken.before.add("claim")
 
     with pytest.raises(Unavailable):
@@ -397,7 +391,7 @@ def test_a_claim_that_fails_is_the_callers_to_bring_again(
 
 
 def test_a_sender_whose_lease_has_ended_settles_nothing(
-    store: TimerStore, waker: HandWaker, clock: HandClock
+    store: HandArmedStore, wakeups: RecordingWakeups, clock: HandClock
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
@@ -411,27 +405,27 @@ def test_a_sender_whose_lease_has_ended_settles_nothing(
             taken_over.append(claimed(store, timer, "another's", now=DUE + LEASE_MS))
             return outcome
 
-    delivery_of(store, waker, Meddling(clock), clock).deliver(timer.wakeup())
+    delivery_of(store.rows, wakeups, Meddling(clock), clock).deliver(timer.wakeup())
 
     assert stored(store, timer) == taken_over[0]
 
 
 def test_a_sender_that_comes_to_a_halt_after_its_claim_does_not_send(
-    store: TimerStore, waker: HandWaker, sender: HandSender, clock: HandClock
+    store: HandArmedStore, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
 
     class Halting(Failing):
-        def claim(self, claim: Any) -> Timer | Refused:
-            claimed = self._store.claim(claim)
+        def claim(self, claim: Any) -> ClaimResult:
+            claimed = self._rows.claim(claim)
             clock.advance(LEASE_MS)
             store.cancel(TENANT, timer.id, int(clock.now))
             return claimed
 
-    halting: Any = Halting(store)
+    halting: Any = Halting(store.rows)
     with pytest.raises(Unavailable):
-        delivery_of(halting, waker, sender, clock).deliver(timer.wakeup())
+        delivery_of(halting, wakeups, sender, clock).deliver(timer.wakeup())
 
     assert sender.sent == []
 
@@ -440,20 +434,20 @@ def test_a_sender_that_comes_to_a_halt_after_its_claim_does_not_send(
 
 
 def test_a_batch_is_delivered_each_on_its_own(
-    cloud: Cloud, waker: HandWaker, sender: HandSender, clock: HandClock
+    cloud: Cloud, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
 ) -> None:
     timers = [set_timer(cloud.store) for _ in range(4)]
     void = replace(timers[0].wakeup(), version=9)
     far = replace(timers[0].wakeup(), at=DUE + 60_000)
     clock.now = DUE
 
-    delivery = delivery_of(cloud.store, waker, sender, clock)
+    delivery = delivery_of(cloud.rows, wakeups, sender, clock)
     delivery.deliver_all([void, far, *(timer.wakeup() for timer in timers)])
 
     assert {sent.call.url for sent in sender.sent} == {
         f"{timer.url}/{timer.id}" for timer in timers
     }
-    assert waker.registered == [far]
+    assert wakeups.registered == [far]
 
 
 def test_a_batch_of_nothing_is_delivered(delivery: Delivery) -> None:
@@ -461,29 +455,29 @@ def test_a_batch_of_nothing_is_delivered(delivery: Delivery) -> None:
 
 
 def test_what_cannot_be_delivered_now_is_put_back_and_the_rest_is_not_touched(
-    cloud: Cloud, waker: HandWaker, sender: HandSender, clock: HandClock
+    cloud: Cloud, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
 ) -> None:
     timer = set_timer(cloud.store)
     far = replace(timer.wakeup(), id=2, at=DUE + 60_000)
     clock.now = DUE + 0.7
-    delivery, broken = failing(cloud.store, waker, sender, clock)
+    delivery, broken = failing(cloud.store, wakeups, sender, clock)
     broken.before.add("claim")
 
     delivery.deliver_all([timer.wakeup(), far])
 
-    assert sorted(waker.registered, key=lambda wakeup: wakeup.id) == [
+    assert sorted(wakeups.registered, key=lambda wakeup: wakeup.id) == [
         replace(timer.wakeup(), at=DUE + PUT_BACK_MS),
         far,
     ]
 
 
 def test_a_batch_fails_only_if_something_could_not_even_be_put_back(
-    cloud: Cloud, waker: HandWaker, sender: HandSender, clock: HandClock
+    cloud: Cloud, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
 ) -> None:
     timers = [set_timer(cloud.store) for _ in range(3)]
     clock.now = DUE
-    waker.broken = True
-    delivery = delivery_of(cloud.store, waker, sender, clock)
+    wakeups.broken = True
+    delivery = delivery_of(cloud.rows, wakeups, sender, clock)
     far = replace(timers[0].wakeup(), at=DUE + 60_000)
 
     delivery.deliver_all([timers[0].wakeup(), timers[1].wakeup()])
@@ -494,7 +488,7 @@ def test_a_batch_fails_only_if_something_could_not_even_be_put_back(
 
 
 def test_a_call_that_could_not_begin_is_no_attempt_and_is_made_when_the_lease_is_over(
-    cloud: Cloud, waker: HandWaker, sender: HandSender, clock: HandClock
+    cloud: Cloud, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
 ) -> None:
     class Exhausted(HandSender):
         def send(self, call: Any) -> Outcome:
@@ -502,19 +496,19 @@ def test_a_call_that_could_not_begin_is_no_attempt_and_is_made_when_the_lease_is
 
     timer = set_timer(cloud.store)
     clock.now = DUE
-    delivery_of(cloud.store, waker, Exhausted(clock), clock).deliver_all([timer.wakeup()])
+    delivery_of(cloud.rows, wakeups, Exhausted(clock), clock).deliver_all([timer.wakeup()])
 
-    assert waker.registered == [replace(timer.wakeup(), at=DUE + PUT_BACK_MS)]
+    assert wakeups.registered == [replace(timer.wakeup(), at=DUE + PUT_BACK_MS)]
     assert stored(cloud.store, timer).log == ()
     clock.now = DUE + LEASE_MS
-    assert came_to(delivery_of(cloud.store, waker, sender, clock).deliver(timer.wakeup())) == OK
+    assert came_to(delivery_of(cloud.rows, wakeups, sender, clock).deliver(timer.wakeup())) == OK
 
 
 # An operator's request
 
 
 def test_an_operator_delivers_what_is_due(
-    store: TimerStore, sender: HandSender, clock: HandClock, delivery: Delivery
+    store: HandArmedStore, sender: HandSender, clock: HandClock, delivery: Delivery
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
@@ -525,13 +519,13 @@ def test_an_operator_delivers_what_is_due(
 
 
 def test_an_operator_registers_the_wakeup_of_what_is_not_due(
-    store: TimerStore, waker: HandWaker, sender: HandSender, delivery: Delivery
+    store: HandArmedStore, wakeups: RecordingWakeups, sender: HandSender, delivery: Delivery
 ) -> None:
     timer = set_timer(store)
 
     assert delivery.wake_or_deliver(TENANT, timer.id) is None
 
-    assert waker.registered == [timer.wakeup()]
+    assert wakeups.registered == [timer.wakeup()]
     assert sender.sent == []
 
 
@@ -544,10 +538,10 @@ def test_an_operator_is_told_of_a_timer_that_is_not_there(delivery: Delivery) ->
 
 
 def test_lateness_and_outcomes_are_counted(
-    store: TimerStore, waker: HandWaker, clock: HandClock
+    store: HandArmedStore, wakeups: RecordingWakeups, clock: HandClock
 ) -> None:
     meters = Meters()
-    delivery = delivery_of(store, waker, HandSender(clock, OK, REFUSED, GONE), clock, meters)
+    delivery = delivery_of(store.rows, wakeups, HandSender(clock, OK, REFUSED, GONE), clock, meters)
     for _ in range(3):
         clock.now = START
         timer = set_timer(store)
@@ -558,11 +552,12 @@ def test_lateness_and_outcomes_are_counted(
     assert [meters.of(each) for each in (Metric.FIRED, Metric.RETRIED, Metric.FAILED)] == [[1]] * 3
 
 
-@pytest.mark.parametrize("arm", [armed, unarmed])
+@pytest.mark.parametrize("armed", [True, False])
 def test_whether_a_timer_is_armed_makes_no_difference_to_its_delivery(
-    store: TimerStore, clock: HandClock, delivery: Delivery, arm: Callable[[Timer], bool]
+    store: HandArmedStore, clock: HandClock, delivery: Delivery, *, armed: bool
 ) -> None:
-    timer = set_timer(store, arm=arm)
+    store.armed = armed
+    timer = set_timer(store)
     clock.now = DUE
 
     assert came_to(delivery.deliver(timer.wakeup())) == OK

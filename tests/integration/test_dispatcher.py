@@ -2,22 +2,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chalicelib.domain.claim import Claimed
 from chalicelib.domain.errors import TimerInFlight, TimerNotFound, Unavailable
 from chalicelib.domain.timer import NewTimer, Status, Timer
 from chalicelib.domain.webhook import Call, Outcome
-from chalicelib.embedded import dispatcher as dispatcher_module
 from chalicelib.embedded.dispatcher import CLAIM_BATCH, Dispatcher, DispatcherPolicy
+from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
-from chalicelib.service.ports import Claim
 from tests.support.clock import START, HandClock
+from tests.support.factories import claim_of
 from tests.support.loop import on_a_loop, until
 
 TENANT = "default"
@@ -26,11 +28,8 @@ DAY_MS = 86_400_000
 DELIVERED = Outcome(status=200)
 
 
-@pytest.fixture(autouse=True)
-def _short_naps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the dispatcher notice soon that the clock was moved by hand."""
-    monkeypatch.setattr(dispatcher_module, "MAX_SLEEP_S", 0.003)
-    monkeypatch.setattr(dispatcher_module, "WRITE_AGAIN_S", 0.003)
+NAP_S = 0.003
+"""How long the dispatcher sleeps at most, so that it notices soon that the clock was moved."""
 
 
 class HeldSender:
@@ -73,6 +72,11 @@ class Engine:
     clock: HandClock
     jobs: list[asyncio.Task[None]] = field(default_factory=list)
 
+    def sleep_long(self) -> None:
+        """Let the dispatcher sleep for an hour from its next sleep on, unless it is woken."""
+        policy = self.dispatcher._policy
+        self.dispatcher._policy = replace(policy, max_sleep_s=3_600.0)
+
     def start(self) -> None:
         self.jobs.append(asyncio.create_task(self.dispatcher.run()))
 
@@ -80,9 +84,7 @@ class Engine:
         """Set a timer as the API does, and tell the dispatcher."""
         due_at = int(self.clock.now) + delay_ms
         new = NewTimer(tenant=TENANT, url=url, created_at=int(self.clock.now), due_at=due_at)
-        timer = await self.writer.submit(
-            lambda: self.writer.store.create(new, lambda _: True), durable=True
-        )
+        timer = await self.writer.submit(lambda: self.writer.store.create(new), durable=True)
         self.dispatcher.wake_at(due_at)
         return timer.id
 
@@ -118,16 +120,26 @@ class Engine:
 
 
 @asynccontextmanager
-async def engine(path: str = ":memory:", **policy: Any) -> AsyncIterator[Engine]:
+async def engine(path: str | None = None, **policy: Any) -> AsyncIterator[Engine]:
     """Yield an engine whose dispatcher is yet to start."""
     wanted: dict[str, Any] = {
         "lease_ms": LEASE_MS,
         "retry_delays_s": (5, 60),
         "retention_days": 7.0,
         "max_in_flight": 1_000,
+        "max_sleep_s": NAP_S,
+        "write_again_s": NAP_S,
     }
-    writer, sender, clock = Writer(path), HeldSender(), HandClock()
-    dispatcher = Dispatcher(writer, sender, DispatcherPolicy(**wanted | policy), clock, lambda: 0.0)
+    store = SQLiteTimerStore.in_memory() if path is None else SQLiteTimerStore.open(path)
+    writer, sender, clock = Writer(store), HeldSender(), HandClock()
+    dispatcher = Dispatcher(
+        writer,
+        sender,
+        DispatcherPolicy(**wanted | policy),
+        clock,
+        random=lambda: 0.0,
+        token=lambda: secrets.token_hex(8),
+    )
     made = Engine(writer, dispatcher, sender, clock)
     try:
         yield made
@@ -142,7 +154,7 @@ async def engine(path: str = ":memory:", **policy: Any) -> AsyncIterator[Engine]
 
 
 @asynccontextmanager
-async def running(path: str = ":memory:", **policy: Any) -> AsyncIterator[Engine]:
+async def running(path: str | None = None, **policy: Any) -> AsyncIterator[Engine]:
     """Yield an engine at work."""
     async with engine(path, **policy) as made:
         made.start()
@@ -162,8 +174,7 @@ async def test_a_timer_fires_when_it_is_due() -> None:
         assert at_work.sender.urls == [f"http://h/a/{timer_id}?k=v"]
         assert (timer.status, timer.attempts) == (Status.FIRED, 1)
         assert timer.settled_at == at_work.clock.now
-        assert timer.token is None
-        assert timer.lease_until is None
+        assert timer.lease is None
 
 
 @on_a_loop
@@ -195,14 +206,12 @@ async def test_timers_fire_in_the_order_they_are_due() -> None:
 
 
 @on_a_loop
-async def test_more_timers_than_one_batch_fire_in_order_each_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_more_timers_than_one_batch_fire_in_order_each_once() -> None:
     async with running() as at_work:
         count = 3 * CLAIM_BATCH + 1
         await asyncio.gather(*(at_work.set(10_000 + number) for number in range(count)))
         at_work.clock.advance(60_000)
-        monkeypatch.setattr(dispatcher_module, "MAX_SLEEP_S", 3_600.0)
+        at_work.sleep_long()
         await until(lambda: len(at_work.sender.calls) >= count)
         assert at_work.sender.ids == list(range(1, count + 1))
 
@@ -218,24 +227,20 @@ async def test_a_timer_fires_once() -> None:
 
 
 @on_a_loop
-async def test_an_earlier_timer_wakes_the_dispatcher_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_an_earlier_timer_wakes_the_dispatcher_at_once() -> None:
     async with running() as at_work:
         await at_work.set(3_600_000)
-        monkeypatch.setattr(dispatcher_module, "MAX_SLEEP_S", 3_600.0)
+        at_work.sleep_long()
         await at_work.looked(2)
         await asyncio.sleep(0.02)  # asleep for an hour by now, whatever it was doing
         await at_work.settled(await at_work.set(0))
 
 
 @on_a_loop
-async def test_a_later_timer_does_not_disturb_the_dispatcher(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_later_timer_does_not_disturb_the_dispatcher() -> None:
     async with running() as at_work:
         await at_work.set(3_600_000)
-        monkeypatch.setattr(dispatcher_module, "MAX_SLEEP_S", 3_600.0)
+        at_work.sleep_long()
         await at_work.looked(2)
         await asyncio.sleep(0.02)
         looks = at_work.clock.looks
@@ -395,9 +400,9 @@ async def test_every_attempt_carries_the_same_id_and_its_own_time() -> None:
 
 
 @on_a_loop
-async def test_a_retry_wakes_the_dispatcher_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_retry_wakes_the_dispatcher_in_time() -> None:
     async with running(retry_delays_s=(0.01,)) as at_work:
-        monkeypatch.setattr(dispatcher_module, "MAX_SLEEP_S", 3_600.0)
+        at_work.sleep_long()
         at_work.sender.answers["http://h/1"] = Outcome(status=500)
         at_work.sender.hold()
         await at_work.set(0)
@@ -489,11 +494,8 @@ async def test_a_result_is_kept_until_it_can_be_written() -> None:
 
 
 @on_a_loop
-async def test_nothing_is_claimed_while_a_result_waits_to_be_written(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(dispatcher_module, "WRITE_AGAIN_S", 0.1)  # seldom in a claim's group
-    async with running() as at_work:
+async def test_nothing_is_claimed_while_a_result_waits_to_be_written() -> None:
+    async with running(write_again_s=0.1) as at_work:  # seldom in a claim's group
         await at_work.set(1_000)
         await at_work.set(2_000)
         make_room = at_work.fail_results()
@@ -533,7 +535,7 @@ async def test_no_more_than_the_limit_are_on_the_wire() -> None:
         await until(lambda: len(at_work.sender.calls) == 2)
         await at_work.looked()
         assert len(at_work.sender.calls) == 2
-        assert [at_work.get(number).token is None for number in range(1, 6)] == [
+        assert [at_work.get(number).lease is None for number in range(1, 6)] == [
             False,
             False,
             True,
@@ -543,13 +545,13 @@ async def test_no_more_than_the_limit_are_on_the_wire() -> None:
 
 
 @on_a_loop
-async def test_a_place_that_gets_free_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_place_that_gets_free_is_taken_at_once() -> None:
     async with running(max_in_flight=2) as at_work:
         at_work.sender.hold()
         for _ in range(7):
             await at_work.set(0)
         await until(lambda: len(at_work.sender.calls) == 2)
-        monkeypatch.setattr(dispatcher_module, "MAX_SLEEP_S", 3_600.0)
+        at_work.sleep_long()
         await asyncio.sleep(0.02)
         at_work.sender.let_go()
         await until(lambda: len(at_work.sender.calls) == 7)
@@ -576,10 +578,8 @@ async def test_the_leases_of_a_process_that_died_are_void_after_a_restart(tmp_pa
     path = str(tmp_path / "timers.db")
     async with engine(path) as dead:
         await dead.set(0)
-        claim = Claim(
-            wakeup=dead.get(1).wakeup(), token="dead", now=START, lease_until=START + LEASE_MS
-        )
-        assert isinstance(dead.writer.store.claim(claim), Timer)
+        claim = claim_of(dead.get(1).wakeup(), "dead", now=START)
+        assert isinstance(dead.writer.store.claim(claim), Claimed)
     async with running(path) as at_work:
         timer = await at_work.settled(1)
         assert (timer.status, timer.attempts) == (Status.FIRED, 1)
@@ -612,7 +612,7 @@ async def test_nothing_new_is_claimed_while_stopping() -> None:
         at_work.sender.let_go()
         await stopping
         assert at_work.sender.ids == [1]
-        assert at_work.get(2).token is None
+        assert at_work.get(2).lease is None
 
 
 @on_a_loop
@@ -646,7 +646,7 @@ async def test_a_timer_that_cannot_be_signed_now_is_called_once_its_lease_is_ove
 
     async with running(signing_keys=read_keys) as at_work:
         timer_id = await at_work.set(0)
-        await until(lambda: at_work.get(timer_id).lease_until is not None)
+        await until(lambda: at_work.get(timer_id).lease is not None)
         await at_work.looked()
         assert at_work.sender.calls == []
         keys.append(())

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ import pytest
 from chalice.app import Chalice
 from chalice.test import Client
 
-from chalicelib import wiring
 from chalicelib.aws import message
+from chalicelib.aws.names import Names
 from chalicelib.domain.timer import Status, Timer, Wakeup
-from chalicelib.functions import BATCH_SIZE, functions
-from chalicelib.service.ports import Metric
+from chalicelib.functions import BATCH_SIZE, create_functions
+from chalicelib.service.api_keys import ApiKeys
+from chalicelib.service.delivery import Delivery
+from chalicelib.service.ports import Metric, NoTelemetry, Telemetry
+from chalicelib.service.sweep import Sweeper
 from chalicelib.service.timers import TimerRequest
 from tests.support.clock import START, HandClock
 from tests.support.cloud import Cloud, HandSender, Meters
@@ -38,17 +42,37 @@ def meters() -> Meters:
     return Meters()
 
 
+@dataclass
+class HandUseCases:
+    """The use cases of the functions, put together by a test."""
+
+    delivery: Delivery
+    sweeper: Sweeper
+    telemetry: Telemetry
+
+    @property
+    def api_keys(self) -> ApiKeys:
+        raise AssertionError("no function here asks who calls")
+
+
+class MeteredTelemetry(NoTelemetry):
+    """Telemetry whose metrics a test reads."""
+
+    def __init__(self, meters: Meters) -> None:
+        self._meters = meters
+
+    def meter(self, metric: Metric, value: float) -> None:
+        self._meters(metric, value)
+
+
 @pytest.fixture
-def client(
-    cloud: Cloud, sender: HandSender, meters: Meters, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Client]:
+def client(cloud: Cloud, sender: HandSender, meters: Meters) -> Iterator[Client]:
     """Return a client of an app that has the functions, on the stage of the test."""
-    delivery, sweeper = cloud.delivery(sender, meters), cloud.sweeper()
-    monkeypatch.setattr(wiring, "delivery", lambda: delivery)
-    monkeypatch.setattr(wiring, "sweeper", lambda: sweeper)
-    monkeypatch.setattr(wiring, "meter", lambda: meters)
+    use_cases = HandUseCases(
+        cloud.delivery(sender, meters), cloud.sweeper(), MeteredTelemetry(meters)
+    )
     app = Chalice("timers", configure_logs=False)
-    app.register_blueprint(functions)
+    app.register_blueprint(create_functions(use_cases, Names("dev")).blueprint)
     with Client(app) as client:
         yield client
 
@@ -237,8 +261,8 @@ def test_the_sweeper_queues_what_was_missed(
 def test_from_the_request_to_the_webhook(
     client: Client, cloud: Cloud, clock: HandClock, sender: HandSender
 ) -> None:
-    near = cloud.scheduling().set(TENANT, TimerRequest(url="http://h", delay_ms=5_000))
-    far = cloud.scheduling().set(TENANT, TimerRequest(url="http://h", delay_ms=3_600_000))
+    near = cloud.timers().set(TENANT, TimerRequest(url="http://h", delay_ms=5_000))
+    far = cloud.timers().set(TENANT, TimerRequest(url="http://h", delay_ms=3_600_000))
     (schedule,) = cloud.schedules()
 
     clock.now = near.due_at

@@ -93,7 +93,7 @@ def test_timers_fire_at_most_one_sweep_late_if_no_wakeup_can_be_registered(
     cloud: Cloud, clock: HandClock, seconds: int, outcomes: tuple[Outcome, ...]
 ) -> None:
     cloud.fail("SendMessage", "CreateSchedule")  # the sweeper sends in batches
-    timer = cloud.scheduling().set(TENANT, TimerRequest(url=URL, delay_ms=seconds * 1000))
+    timer = cloud.timers().set(TENANT, TimerRequest(url=URL, delay_ms=seconds * 1000))
     life = Life(cloud, clock, *outcomes)
 
     life.until(START + LIFE_MS + seconds * 1000)
@@ -110,7 +110,7 @@ def test_a_far_timer_fires_on_time_if_no_schedule_can_be_made(
     cloud: Cloud, clock: HandClock
 ) -> None:
     cloud.fail("CreateSchedule")
-    timer = cloud.scheduling().set(TENANT, TimerRequest(url=URL, delay_ms=FAR_S * 1000))
+    timer = cloud.timers().set(TENANT, TimerRequest(url=URL, delay_ms=FAR_S * 1000))
     life = Life(cloud, clock)
 
     life.until(timer.due_at + SWEEP_MS)
@@ -157,7 +157,7 @@ def test_trouble_between_any_two_calls_of_a_delivery_costs_a_lease_and_a_sweep_a
     trouble: Callable[[Cloud, int], Callable[[str], None]],
     outcomes: tuple[Outcome, ...],
 ) -> None:
-    timer = cloud.scheduling().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
+    timer = cloud.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
     life = Life(cloud, clock, *outcomes)
     cloud.before_call = trouble(cloud, number)
 
@@ -181,10 +181,10 @@ def test_a_death_while_a_timer_is_set_loses_none_that_was_acknowledged(
     for _ in range(3):
         try:
             acknowledged.append(
-                cloud.scheduling().set(TENANT, TimerRequest(url=URL, delay_ms=seconds * 1000))
+                cloud.timers().set(TENANT, TimerRequest(url=URL, delay_ms=seconds * 1000))
             )
         except Died:
-            cloud.store = cloud.another_store()
+            cloud.begin_process()
     cloud.heal()
     life = Life(cloud, clock)
 
@@ -199,9 +199,7 @@ def test_a_death_while_a_timer_is_set_loses_none_that_was_acknowledged(
 def test_a_death_of_the_sweeper_costs_one_sweep(
     cloud: Cloud, clock: HandClock, number: int
 ) -> None:
-    timers = [
-        cloud.scheduling().set(TENANT, TimerRequest(url=URL, delay_ms=5_000)) for _ in range(3)
-    ]
+    timers = [cloud.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000)) for _ in range(3)]
     cloud.drain()
     clock.now = START + 10_000
     cloud.drain()  # every wake-up is lost
@@ -217,9 +215,7 @@ def test_a_death_of_the_sweeper_costs_one_sweep(
 
 
 def test_everything_away_for_two_minutes_loses_nothing(cloud: Cloud, clock: HandClock) -> None:
-    timers = [
-        cloud.scheduling().set(TENANT, TimerRequest(url=URL, delay_ms=5_000)) for _ in range(5)
-    ]
+    timers = [cloud.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000)) for _ in range(5)]
     life = Life(cloud, clock)
     cloud.fail()
     life.until(START + 2 * 60_000)

@@ -125,8 +125,8 @@ def fresh(cloud: Cloud) -> Callable[[], None]:
 
     def begin() -> None:
         cloud.calls.clear()
-        cloud.waker._found = None
-        cloud.store = cloud.another_store()
+        cloud.wakeups._found = None
+        cloud.begin_process()
 
     return begin
 
@@ -135,18 +135,17 @@ def test_the_api_may_do_what_it_does_and_nothing_else(
     cloud: Cloud, clock: HandClock, fresh: Callable[[], None]
 ) -> None:
     fresh()
-    scheduling = cloud.scheduling()
+    api = cloud.timers()
     near, far = (
-        scheduling.set(TENANT, TimerRequest(url=URL, delay_ms=delay))
-        for delay in (1_000, 5 * HOUR_MS)
+        api.set(TENANT, TimerRequest(url=URL, delay_ms=delay)) for delay in (1_000, 5 * HOUR_MS)
     )
-    scheduling.set(TENANT, TimerRequest(url=URL, delay_ms=60_000))
-    scheduling.get(TENANT, near.id)
+    api.set(TENANT, TimerRequest(url=URL, delay_ms=60_000))
+    api.get(TENANT, near.id)
     for status in (None, *type(near.status)):
-        scheduling.list(TENANT, before=None, status=status, limit=10)
-    scheduling.cancel(TENANT, far.id)
-    scheduling.purge(TENANT)
-    scheduling.check()
+        api.list(TENANT, before=None, status=status, limit=10)
+    api.cancel(TENANT, far.id)
+    api.purge(TENANT)
+    api.check()
 
     assert refused(cloud, "api_handler") == []
     assert unused(cloud, "api_handler") == set()
@@ -179,7 +178,7 @@ def test_who_delivers_may_do_what_it_does_and_nothing_else(
     cloud: Cloud, clock: HandClock, fresh: Callable[[], None], function: str
 ) -> None:
     timers = [
-        cloud.scheduling().set(TENANT, TimerRequest(url=URL, delay_ms=delay)) for delay in DELAYS_MS
+        cloud.timers().set(TENANT, TimerRequest(url=URL, delay_ms=delay)) for delay in DELAYS_MS
     ]
     fresh()
     hour = Outcome(status=503, retry_after=3_600.0)
@@ -198,7 +197,7 @@ def test_who_delivers_may_do_what_it_does_and_nothing_else(
 def test_the_sweeper_may_do_what_it_does_and_nothing_else(
     cloud: Cloud, clock: HandClock, fresh: Callable[[], None]
 ) -> None:
-    timer = cloud.scheduling().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
+    timer = cloud.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
     clock.now = timer.due_at
     cloud.drain()
     fresh()

@@ -15,7 +15,7 @@ import pytest
 from standardwebhooks import webhooks
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from chalicelib import wiring
+from chalicelib.bootstrap import engine_options
 from chalicelib.aws.sender import RequestsSender
 from chalicelib.domain.errors import InvalidSettings, Unavailable
 from chalicelib.domain.signing import read_secrets, write_secret
@@ -25,10 +25,10 @@ from chalicelib.embedded import dispatcher
 from chalicelib.embedded.sender import AiohttpSender
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
-from chalicelib.service.attempt import Policy
 from chalicelib.settings import load
 from infra.package import ROOT
 from tests.contract.wire import Receiver, Request
+from tests.support.armable import ArmableSQLite, HandArmedStore
 from tests.support.clock import START, HandClock
 from tests.support.cloud import Cloud, HandSender, delivery_of
 from tests.support.factories import LEASE_MS, new_timer, set_timer
@@ -69,12 +69,12 @@ def receiver() -> Iterator[Receiver]:
 
 def sent_by_aws(receiver: Receiver, keys: Sequence[bytes]) -> Request:
     """Return what the aws engine's delivery and sender put on the wire."""
-    store, sender = SQLiteTimerStore.in_memory(), RequestsSender(AMPLE_S, OPEN)
-    timer = set_timer(store, url=f"http://127.0.0.1:{receiver.port}/a", due_at=START)
-    made = delivery_of(store, NoWaker(), sender, HandClock(), signing_keys=lambda: keys)
+    rows, sender = ArmableSQLite(), RequestsSender(AMPLE_S, OPEN)
+    timer = set_timer(HandArmedStore(rows), url=f"http://127.0.0.1:{receiver.port}/a", due_at=START)
+    made = delivery_of(rows, NoWakeups(), sender, HandClock(), signing_keys=lambda: keys)
     made.deliver(timer.wakeup())
     sender.close()
-    store.close()
+    rows.close()
     return receiver.requests[-1]
 
 
@@ -84,9 +84,9 @@ def sent_by_embedded(receiver: Receiver, keys: Sequence[bytes]) -> Request:
     before = len(receiver.requests)
 
     async def run() -> None:
-        writer, sender = Writer(":memory:"), AiohttpSender(AMPLE_S, OPEN)
+        writer, sender = Writer(SQLiteTimerStore.in_memory()), AiohttpSender(AMPLE_S, OPEN)
         new = new_timer(url=f"http://127.0.0.1:{receiver.port}/a", due_at=START)
-        await writer.submit(lambda: writer.store.create(new, lambda _: True), durable=True)
+        await writer.submit(lambda: writer.store.create(new), durable=True)
         policy = dispatcher.DispatcherPolicy(
             lease_ms=LEASE_MS,
             retry_delays_s=(),
@@ -94,7 +94,9 @@ def sent_by_embedded(receiver: Receiver, keys: Sequence[bytes]) -> Request:
             max_in_flight=1,
             signing_keys=lambda: keys,
         )
-        at_work = dispatcher.Dispatcher(writer, sender, policy, HandClock(), lambda: 0.0)
+        at_work = dispatcher.Dispatcher(
+            writer, sender, policy, HandClock(), random=lambda: 0.0, token=lambda: "token"
+        )
         job = asyncio.create_task(at_work.run())
         await until(lambda: len(receiver.requests) > before)
         await at_work.stop(grace_s=AMPLE_S)
@@ -106,8 +108,8 @@ def sent_by_embedded(receiver: Receiver, keys: Sequence[bytes]) -> Request:
     return receiver.requests[-1]
 
 
-class NoWaker:
-    """A waker that is asked for nothing."""
+class NoWakeups:
+    """Wake-ups of which none is registered."""
 
     def wake_at(self, wakeup: Any) -> None:
         raise AssertionError(wakeup)
@@ -248,8 +250,8 @@ def assert_hidden(text: str, *secrets: str) -> None:
 
 def test_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch, cloud: Cloud) -> None:
     settings = load({"TIMERS_SIGNING_SECRETS": f"{NEW} {OLD}"})
-    keys = wiring._signing_keys(settings)
-    assert list(keys()) == [*read_secrets(f"{NEW} {OLD}")]
+    options = engine_options(settings)
+    assert options.signing_keys == read_secrets(f"{NEW} {OLD}")
     cloud.keep_secrets(f"{NEW} {OLD}")
     from_ssm = cloud.signing_secrets()
     from_ssm()
@@ -259,8 +261,8 @@ def test_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch, cloud: Cloud) -
             settings,
             keys,
             from_ssm,
-            Policy(lease_ms=1, retry_delays_s=(), signing_keys=keys),
-            Policy(lease_ms=1, retry_delays_s=(), signing_keys=from_ssm),
+            DeliveryPolicy(lease_ms=1, retry_delays_s=(), signing_keys=keys),
+            DeliveryPolicy(lease_ms=1, retry_delays_s=(), signing_keys=from_ssm),
             (call := prepare(timer, "store", START, keys())),
             call.headers,
         ),

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from chalicelib import wiring
+from chalicelib.aws.engine import AwsEngine
+from chalicelib.bootstrap import engine_options
 from chalicelib.aws.secrets import (
     ABSENT_MS,
     AGAIN_MS,
@@ -22,7 +23,7 @@ from chalicelib.aws.secrets import (
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.signing import PREFIX, write_secret
 from chalicelib.domain.timer import Status
-from chalicelib.service.delivery import PUT_BACK_MS, WAIT_MS
+from chalicelib.service.delivery import MAX_WAIT_MS, PUT_BACK_MS
 from chalicelib.settings import load
 from tests.support.clock import HandClock
 from tests.support.cloud import NAMES, Cloud, HandSender
@@ -383,7 +384,7 @@ def test_an_early_wakeup_asks_for_keys_within_its_wait_and_is_not_late_for_it(
 ) -> None:
     timer, sender = set_timer(cloud.store), HandSender(clock)
     deliver = deliverer(cloud, sender)
-    clock.now = DUE - WAIT_MS
+    clock.now = DUE - MAX_WAIT_MS
     cloud.before_call = lambda operation: clock.advance(300 if operation == "GetParameter" else 0)
 
     deliver([timer.wakeup()])
@@ -393,7 +394,7 @@ def test_an_early_wakeup_asks_for_keys_within_its_wait_and_is_not_late_for_it(
 
 def test_a_wakeup_that_is_much_too_early_needs_no_keys(cloud: Cloud, clock: HandClock) -> None:
     timer = set_timer(cloud.store)
-    clock.now = DUE - WAIT_MS - 1
+    clock.now = DUE - MAX_WAIT_MS - 1
     deliverer(cloud, HandSender(clock))([timer.wakeup()])
     assert cloud.operations().count("GetParameter") == 0
 
@@ -420,6 +421,8 @@ def test_only_a_lambda_asks_and_only_where_no_secret_is_set(
     environment: dict[str, str], *, asks: bool
 ) -> None:
     settings = load(environment)
-    keys = wiring._signing_keys(settings)
+    options = engine_options(settings)
+    assert options.signing_keys == (None if asks else settings.signing_keys)
+    keys = AwsEngine(NAMES, options, near_s=900)._signing_keys()
     assert isinstance(keys, SigningSecrets) is asks
     assert asks or keys() == settings.signing_keys

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from chalicelib.aws.dynamodb import rows
+from chalicelib.aws.dynamodb.due_index import DynamoDBDueIndex
 from chalicelib.aws.message import decode_all
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.timer import Timer, Wakeup
@@ -21,13 +22,11 @@ from tests.support.factories import (
     DUE,
     LEASE_MS,
     TENANT,
-    armed,
     change_of,
     claimed,
     new_timer,
     set_timer,
     settled,
-    unarmed,
 )
 
 GRACE_MS = LEASE_MS
@@ -43,7 +42,8 @@ def fill(cloud: Cloud, count: int, *, due_at: int = DUE, first: int = 1) -> list
     ]
     for start in range(0, count, 25):
         batch = [
-            {"PutRequest": {"Item": rows.new_row(timer)}} for timer in timers[start : start + 25]
+            {"PutRequest": {"Item": rows.new_row(timer, armed=True)}}
+            for timer in timers[start : start + 25]
         ]
         cloud.dynamodb.batch_write_item(RequestItems={NAMES.table: batch})  # type: ignore[dict-item]
     cloud.calls.clear()
@@ -82,7 +82,8 @@ def test_a_timer_that_needs_nothing_is_left_alone(cloud: Cloud, clock: HandClock
 def test_an_unarmed_timer_is_woken_for_its_exact_moment_before_it_is_due(
     cloud: Cloud, clock: HandClock
 ) -> None:
-    timer = set_timer(cloud.store, due_at=START + 10 * MINUTE_MS, arm=unarmed)
+    cloud.store.armed = False
+    timer = set_timer(cloud.store, due_at=START + 10 * MINUTE_MS)
     clock.now = timer.due_at - AHEAD_MS - 1
     assert swept(cloud) == []
 
@@ -109,8 +110,8 @@ def test_a_mark_is_void_once_the_timer_has_a_new_version(cloud: Cloud, clock: Ha
     timer = set_timer(cloud.store)
     clock.now = DUE + GRACE_MS
     assert swept(cloud) == [timer.id]
-    change = change_of(timer, at=DUE + MINUTE_MS, now=int(clock.now))
-    cloud.store.reschedule(replace(change, armed=False))
+    cloud.store.armed = False
+    cloud.store.reschedule(change_of(timer, at=DUE + MINUTE_MS, now=int(clock.now)))
     clock.now += MINUTE_MS
 
     assert swept(cloud) == [timer.id]
@@ -144,7 +145,7 @@ def test_what_a_backlog_explains_is_not_queued_again_and_the_rest_is(
     cloud: Cloud, clock: HandClock
 ) -> None:
     timer = set_timer(cloud.store)
-    cloud.waker.wake_at(replace(timer.wakeup(), at=0))  # waits to be received
+    cloud.wakeups.wake_at(replace(timer.wakeup(), at=0))  # waits to be received
     clock.now = DUE + GRACE_MS
     assert swept(cloud) == []
 
@@ -155,8 +156,9 @@ def test_what_a_backlog_explains_is_not_queued_again_and_the_rest_is(
 def test_a_backlog_does_not_hold_up_what_has_no_message_at_all(
     cloud: Cloud, clock: HandClock
 ) -> None:
-    timer = set_timer(cloud.store, arm=unarmed)
-    cloud.waker.wake_at(replace(timer.wakeup(), id=4_711, at=0))
+    cloud.store.armed = False
+    timer = set_timer(cloud.store)
+    cloud.wakeups.wake_at(replace(timer.wakeup(), id=4_711, at=0))
     clock.now = DUE
 
     assert swept(cloud) == [timer.id]
@@ -165,7 +167,7 @@ def test_a_backlog_does_not_hold_up_what_has_no_message_at_all(
 def test_messages_that_are_not_due_yet_are_no_backlog(cloud: Cloud, clock: HandClock) -> None:
     timer = set_timer(cloud.store)
     clock.now = DUE + GRACE_MS
-    cloud.waker.wake_at(replace(timer.wakeup(), id=4_711, at=DUE + 10 * MINUTE_MS))
+    cloud.wakeups.wake_at(replace(timer.wakeup(), id=4_711, at=DUE + 10 * MINUTE_MS))
 
     assert swept(cloud) == [timer.id]
 
@@ -242,12 +244,12 @@ class SlowIndex:
 def test_a_sweep_stops_in_time_and_the_next_goes_on(cloud: Cloud, clock: HandClock) -> None:
     wakeups = [Timer.first(new_timer(), timer_id).wakeup() for timer_id in range(1, 7)]
     index = SlowIndex(clock, wakeups)
-    sweeper = Sweeper(index, cloud.waker, clock, grace_ms=GRACE_MS, budget_ms=4_000)
+    sweeper = Sweeper(index, cloud.wakeups, clock, grace_ms=GRACE_MS, budget_ms=4_000)
 
     first = sweeper.sweep()
     assert (first.finished, first.sent) == (False, 3)
     assert clock.now <= START + 4_000
-    sweeper = Sweeper(index, cloud.waker, clock, grace_ms=GRACE_MS, budget_ms=7_000)
+    sweeper = Sweeper(index, cloud.wakeups, clock, grace_ms=GRACE_MS, budget_ms=7_000)
     second = sweeper.sweep()
     assert (second.finished, second.sent) == (True, 3)
     assert [wakeup for wakeup, _ in cloud.sent()] == wakeups
@@ -268,13 +270,19 @@ def test_a_sweep_that_fails_strands_nothing(cloud: Cloud, clock: HandClock, oper
 
 
 def test_what_the_queue_does_not_take_is_left_to_the_next_sweep(
-    cloud: Cloud, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+    cloud: Cloud, clock: HandClock
 ) -> None:
+    class FullQueue:
+        def backlog(self) -> int:
+            return 0
+
+        def wake_all(self, wakeups: Sequence[Wakeup]) -> Sequence[Wakeup]:
+            return []
+
     timer = set_timer(cloud.store)
     clock.now = DUE + GRACE_MS
-    with monkeypatch.context() as patch:
-        patch.setattr(cloud.waker, "wake_all", lambda _wakeups: [])
-        assert cloud.sweeper().sweep().sent == 0
+    index = DynamoDBDueIndex(cloud.dynamodb, NAMES.table)
+    assert Sweeper(index, FullQueue(), clock, grace_ms=GRACE_MS).sweep().sent == 0
 
     assert swept(cloud) == [timer.id]
 
@@ -295,7 +303,7 @@ def test_the_longest_overdue_is_reported(cloud: Cloud, clock: HandClock) -> None
 def test_a_timer_whose_sender_died_is_called_after_its_lease(
     cloud: Cloud, clock: HandClock
 ) -> None:
-    timer = set_timer(cloud.store, arm=armed)
+    timer = set_timer(cloud.store)
     claimed(cloud.store, timer, "the dead one's")
     clock.now = DUE + LEASE_MS
     sender = HandSender(clock)

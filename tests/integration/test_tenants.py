@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from chalice.app import Chalice
+from chalicelib.embedded.waker import ImpliedWaker
 
 from chalicelib import wiring
 from chalicelib.aws.dynamodb.api_keys import DynamoDBApiKeyStore
@@ -26,7 +27,6 @@ from chalicelib.domain.timer import Status, Timer
 from chalicelib.embedded.api_keys import SQLiteApiKeyStore
 from chalicelib.embedded.folder import DataFolder
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.embedded.waker import ImpliedWaker
 from chalicelib.service.api_keys import AUTHORIZER_CACHE_TTL_S, ApiKeys
 from chalicelib.service.ports import ApiKeyStore, TimerStore
 from local.gateway import Gateway

@@ -40,7 +40,7 @@ def moment_of(schedule: dict[str, str]) -> float:
 def test_a_near_wakeup_is_a_message_whose_delay_is_rounded_down(
     cloud: Cloud, delay_s: float, seconds: int
 ) -> None:
-    cloud.waker.wake_at(wakeup(delay_s))
+    cloud.wakeups.wake_at(wakeup(delay_s))
 
     assert cloud.sent() == [(wakeup(delay_s), seconds)]
     assert cloud.operations()[-1:] == ["SendMessage"]
@@ -53,7 +53,7 @@ def test_a_far_wakeup_is_a_schedule_that_comes_3_to_13_minutes_ahead(
 ) -> None:
     far = wakeup(delay_s)
 
-    cloud.waker.wake_at(far)
+    cloud.wakeups.wake_at(far)
 
     assert cloud.sent() == []
     (schedule,) = cloud.schedules()
@@ -65,7 +65,7 @@ def test_a_far_wakeup_is_a_schedule_that_comes_3_to_13_minutes_ahead(
 def test_a_schedule_fires_once_in_utc_and_then_removes_itself(cloud: Cloud) -> None:
     far = wakeup(3600)
 
-    cloud.waker.wake_at(far)
+    cloud.wakeups.wake_at(far)
 
     (schedule,) = cloud.schedules()
     assert schedule["GroupName"] == "timers-test"
@@ -84,7 +84,7 @@ def test_a_schedule_fires_once_in_utc_and_then_removes_itself(cloud: Cloud) -> N
 
 def test_schedules_for_one_moment_are_spread_over_minutes(cloud: Cloud) -> None:
     for timer_id in range(1, 201):
-        cloud.waker.wake_at(wakeup(3600, timer_id=timer_id))
+        cloud.wakeups.wake_at(wakeup(3600, timer_id=timer_id))
 
     moments = sorted(moment_of(call.parameters) for call in cloud.calls)
     assert moments[-1] - moments[0] > 9 * MINUTE_MS
@@ -93,7 +93,7 @@ def test_schedules_for_one_moment_are_spread_over_minutes(cloud: Cloud) -> None:
 
 @pytest.mark.parametrize("tenant", ["default", "a" * 255, "café/#\n"])
 def test_the_name_of_a_schedule_is_one_that_scheduler_takes(cloud: Cloud, tenant: str) -> None:
-    cloud.waker.wake_at(wakeup(3600, timer_id=2**62, version=2**31, tenant=tenant))
+    cloud.wakeups.wake_at(wakeup(3600, timer_id=2**62, version=2**31, tenant=tenant))
 
     (schedule,) = cloud.schedules()
     assert re.fullmatch(r"[0-9a-zA-Z-_.]{1,64}", schedule["Name"])
@@ -103,38 +103,38 @@ def test_every_timer_tenant_and_version_has_a_schedule_of_its_own(cloud: Cloud) 
     far = wakeup(3600)
     others = [replace(far, id=2), replace(far, version=2), replace(far, tenant="other")]
     for each in (far, *others):
-        cloud.waker.wake_at(each)
+        cloud.wakeups.wake_at(each)
 
     assert len(cloud.schedules()) == 4
 
 
 def test_a_schedule_that_is_there_already_counts_as_registered(cloud: Cloud) -> None:
-    cloud.waker.wake_at(wakeup(3600))
-    cloud.waker.wake_at(wakeup(3600))
+    cloud.wakeups.wake_at(wakeup(3600))
+    cloud.wakeups.wake_at(wakeup(3600))
 
     assert len(cloud.schedules()) == 1
 
 
 def test_a_forgotten_wakeup_leaves_no_schedule_but_that_of_another_version(cloud: Cloud) -> None:
-    cloud.waker.wake_at(wakeup(3600))
-    cloud.waker.wake_at(wakeup(3600, version=2))
+    cloud.wakeups.wake_at(wakeup(3600))
+    cloud.wakeups.wake_at(wakeup(3600, version=2))
 
-    cloud.waker.forget(wakeup(3600))
+    cloud.wakeups.forget(wakeup(3600))
 
     (schedule,) = cloud.schedules()
     assert f"-2-{wakeup(3600).at}" in schedule["Name"]
 
 
 def test_forgetting_is_best_effort(cloud: Cloud) -> None:
-    cloud.waker.forget(wakeup(3600))
+    cloud.wakeups.forget(wakeup(3600))
     cloud.fail()
-    cloud.waker.forget(wakeup(3600))
+    cloud.wakeups.forget(wakeup(3600))
 
 
 def test_forgetting_what_is_on_the_queue_costs_no_call(cloud: Cloud) -> None:
     cloud.calls.clear()
 
-    cloud.waker.forget(wakeup(100))
+    cloud.wakeups.forget(wakeup(100))
 
     assert cloud.operations() == []
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_registered_is_said_to_be_unavailable(
     cloud.before_call = refuse
 
     with pytest.raises(Unavailable):
-        cloud.waker.wake_at(wakeup(delay_s))
+        cloud.wakeups.wake_at(wakeup(delay_s))
 
 
 @pytest.mark.parametrize(
@@ -175,13 +175,13 @@ def test_a_stage_that_was_not_set_up_is_named_with_what_makes_it(
     cloud.before_call = miss
 
     with pytest.raises(Unavailable, match="make infra"):
-        cloud.waker.wake_at(wakeup(delay_s))
+        cloud.wakeups.wake_at(wakeup(delay_s))
 
 
 def test_a_queue_is_looked_up_once(cloud: Cloud) -> None:
     cloud.calls.clear()
     for _ in range(3):
-        cloud.waker.wake_at(wakeup(1))
+        cloud.wakeups.wake_at(wakeup(1))
 
     assert cloud.operations() == ["SendMessage"] * 3
 
@@ -190,14 +190,14 @@ def test_many_wakeups_go_ten_a_call_and_each_with_its_own_delay(cloud: Cloud) ->
     cloud.calls.clear()
     many = [wakeup(timer_id / 2, timer_id=timer_id) for timer_id in range(1, 26)]
 
-    assert cloud.waker.wake_all(many) == many
+    assert cloud.wakeups.wake_all(many) == many
 
     assert cloud.sent() == [(each, each.id // 2) for each in many]
     assert cloud.operations() == ["SendMessageBatch"] * 3
 
 
 def test_no_message_is_delayed_for_longer_than_a_queue_can(cloud: Cloud) -> None:
-    cloud.waker.wake_all([wakeup(5_000)])
+    cloud.wakeups.wake_all([wakeup(5_000)])
 
     assert cloud.sent() == [(wakeup(5_000), 900)]
 
@@ -205,14 +205,14 @@ def test_no_message_is_delayed_for_longer_than_a_queue_can(cloud: Cloud) -> None
 def test_no_wakeups_cost_no_call(cloud: Cloud) -> None:
     cloud.calls.clear()
 
-    assert cloud.waker.wake_all([]) == []
+    assert cloud.wakeups.wake_all([]) == []
     assert cloud.operations() == []
 
 
 def test_a_lowered_near_limit_sends_what_is_beyond_it_to_scheduler(clock: HandClock) -> None:
     with cloud_on_moto(clock, near_s=5) as cloud:
-        cloud.waker.wake_at(wakeup(5))
-        cloud.waker.wake_at(wakeup(8, timer_id=2))
+        cloud.wakeups.wake_at(wakeup(5))
+        cloud.wakeups.wake_at(wakeup(8, timer_id=2))
 
         assert [delay for _, delay in cloud.sent()] == [5]
         (schedule,) = cloud.schedules()
@@ -220,12 +220,12 @@ def test_a_lowered_near_limit_sends_what_is_beyond_it_to_scheduler(clock: HandCl
 
 
 def test_the_backlog_is_what_waits_to_be_received(cloud: Cloud) -> None:
-    cloud.waker.wake_all([wakeup(0, timer_id=timer_id) for timer_id in range(1, 6)])
-    cloud.waker.wake_at(wakeup(60))
-    assert cloud.waker.backlog() == 5
+    cloud.wakeups.wake_all([wakeup(0, timer_id=timer_id) for timer_id in range(1, 6)])
+    cloud.wakeups.wake_at(wakeup(60))
+    assert cloud.wakeups.backlog() == 5
 
     cloud.receive(most=3)
-    assert cloud.waker.backlog() == 2
+    assert cloud.wakeups.backlog() == 2
 
 
 # Messages
@@ -272,7 +272,7 @@ def test_what_is_no_wakeup_is_not_read_as_one(text: str) -> None:
 
 
 def test_what_is_there_is_left_as_it_is(cloud: Cloud) -> None:
-    timer = cloud.scheduling().set("default", TimerRequest(url="http://h", delay_ms=5_000))
+    timer = cloud.timers().set("default", TimerRequest(url="http://h", delay_ms=5_000))
     for _ in range(2):
         create_missing(cloud.dynamodb, cloud.sqs, cloud.scheduler, NAMES, visibility_s=VISIBILITY_S)
 
@@ -281,7 +281,7 @@ def test_what_is_there_is_left_as_it_is(cloud: Cloud) -> None:
 
 
 def test_a_message_received_in_vain_ends_as_a_dead_letter(cloud: Cloud, clock: HandClock) -> None:
-    cloud.waker.wake_at(wakeup(0))
+    cloud.wakeups.wake_at(wakeup(0))
 
     for _ in range(5):
         assert len(cloud.receive()) == 1

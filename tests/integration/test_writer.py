@@ -11,7 +11,6 @@ import pytest
 
 from chalicelib.domain.errors import TimerNotFound, Unavailable
 from chalicelib.domain.timer import NewTimer, Timer
-from chalicelib.embedded import writer as writer_module
 from chalicelib.embedded.database import open_store
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
@@ -22,8 +21,8 @@ NEW = NewTimer(tenant=TENANT, url="http://h/" + "a" * 400, created_at=0, due_at=
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Writer]:
-    writer = Writer(str(folder / "timers.db"))
+async def opened(folder: Path, **options: Any) -> AsyncIterator[Writer]:
+    writer = Writer(SQLiteTimerStore.open(str(folder / "timers.db")), **options)
     try:
         yield writer
     finally:
@@ -31,7 +30,7 @@ async def opened(folder: Path) -> AsyncIterator[Writer]:
 
 
 def create(writer: Writer, *, durable: bool = True) -> asyncio.Future[Timer]:
-    return writer.submit(lambda: writer.store.create(NEW, lambda _: True), durable=durable)
+    return writer.submit(lambda: writer.store.create(NEW), durable=durable)
 
 
 def cancel(writer: Writer, timer_id: int) -> asyncio.Future[Timer]:
@@ -268,12 +267,10 @@ async def test_a_short_log_is_left_alone(tmp_path: Path) -> None:
 
 @on_a_loop
 async def test_a_long_log_is_moved_into_the_file_and_used_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(writer_module, "LOG_BYTES", 0)
-    monkeypatch.setattr(writer_module, "CHECKPOINT_WRITES", 100)
     lengths = []
-    async with opened(tmp_path) as writer:
+    async with opened(tmp_path, log_bytes=0, checkpoint_writes=100) as writer:
         for _ in range(10):
             await asyncio.gather(*(create(writer) for _ in range(100)))
             lengths.append((tmp_path / "timers.db-wal").stat().st_size)
@@ -283,11 +280,8 @@ async def test_a_long_log_is_moved_into_the_file_and_used_again(
 
 
 @on_a_loop
-async def test_writes_go_on_while_the_log_is_moved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer_module, "CHECKPOINT_WRITES", 1)
-    async with opened(tmp_path) as writer:
+async def test_writes_go_on_while_the_log_is_moved(tmp_path: Path) -> None:
+    async with opened(tmp_path, checkpoint_writes=1) as writer:
         await create(writer)
         moved = asyncio.ensure_future(writer.checkpoint())
         written = [create(writer) for _ in range(10)]
@@ -300,11 +294,8 @@ async def test_writes_go_on_while_the_log_is_moved(
 
 
 @on_a_loop
-async def test_a_log_that_a_reader_still_needs_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer_module, "CHECKPOINT_WRITES", 1)
-    async with opened(tmp_path) as writer:
+async def test_a_log_that_a_reader_still_needs_is_kept(tmp_path: Path) -> None:
+    async with opened(tmp_path, checkpoint_writes=1) as writer:
         writer.store._connection.execute("PRAGMA busy_timeout=10")
         await create(writer)
         reader = sqlite3.connect(tmp_path / "timers.db", isolation_level=None)
@@ -320,7 +311,7 @@ async def test_a_log_that_a_reader_still_needs_is_kept(
 
 @on_a_loop
 async def test_a_store_in_memory_has_no_log_to_move() -> None:
-    writer = Writer(":memory:")
+    writer = Writer(SQLiteTimerStore.in_memory())
     await create(writer)
     await writer.checkpoint()
     assert ids(writer.store) == [1]

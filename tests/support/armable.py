@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from chalicelib.aws.dynamodb.rows import ARMED, timer_key
+from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
 from chalicelib.aws.waking_store import ArmableStore
 from chalicelib.domain.claim import Reschedule, Settlement
 from chalicelib.domain.timer import NewTimer, Timer
@@ -38,6 +40,16 @@ class ArmableSQLite:
 
     def close(self) -> None:
         self.sqlite.close()
+
+
+def is_armed(rows: ArmableStore, timer: Timer) -> bool:
+    """Tell what the row of a timer says."""
+    if isinstance(rows, ArmableSQLite):
+        return rows.armed[timer.tenant, timer.id]
+    assert isinstance(rows, DynamoDBTimerStore)
+    row = rows._items.read(timer_key(timer.tenant, timer.id))
+    assert row
+    return row["due_shard"]["S"].startswith(ARMED)
 
 
 class HandArmedStore:

@@ -28,15 +28,17 @@ from chalicelib.aws.emulator import create_missing
 from chalicelib.aws.message import decode_all
 from chalicelib.aws.names import Names
 from chalicelib.aws.secrets import SigningSecrets
-from chalicelib.aws.wakeups import AwsWaker
-from chalicelib.domain.timer import Wakeup
+from chalicelib.aws.wakeups import AwsWakeups
+from chalicelib.aws.waking_store import ArmableStore, WakeupRegistry, WakingTimerStore
+from chalicelib.domain.timer import Timer, Wakeup
 from chalicelib.domain.webhook import Call, Outcome
-from chalicelib.service.attempt import Policy
+from chalicelib.service.attempt import DeliveryPolicy
 from chalicelib.service.delivery import Delivery, Effects
-from chalicelib.service.ports import Metric, Sender, TimerStore, Waker, unmetered
+from chalicelib.service.ports import Meter, Metric, Sender, unmetered
 from chalicelib.service.sweep import Sweeper
 from chalicelib.service.timers import Timers
 from chalicelib.settings import MAX_NEAR_S
+from tests.support.armable import HandArmedStore, is_armed
 from tests.support.clock import HandClock
 from tests.support.factories import LEASE_MS
 
@@ -97,8 +99,8 @@ class Meters:
 
 
 def delivery_of(
-    store: TimerStore,
-    waker: Waker,
+    rows: ArmableStore,
+    wakeups: WakeupRegistry,
     sender: Sender,
     clock: HandClock,
     meter: Callable[[Metric, float], None] = unmetered,
@@ -108,10 +110,10 @@ def delivery_of(
     """Return a delivery whose sleep moves the clock, and whose tokens are 1, 2, 3."""
     tokens = iter(range(1, 1_000_000))
     return Delivery(
-        store,
-        waker,
+        WakingTimerStore(rows, wakeups, clock, meter),
+        wakeups,
         sender,
-        Policy(lease_ms=LEASE_MS, retry_delays_s=RETRY_DELAYS_S, signing_keys=signing_keys),
+        DeliveryPolicy(lease_ms=LEASE_MS, retry_delays_s=RETRY_DELAYS_S, signing_keys=signing_keys),
         Effects(
             clock=clock,
             sleep=lambda seconds: clock.advance(seconds * 1000),
@@ -134,28 +136,40 @@ class Cloud:
         self.before_call: Callable[[str], object] = lambda _operation: None
         self.watched = True
         self.near_s = near_s
-        self.waker = self.another_waker()
+        self.wakeups = self.another_wakeups()
         for client in (self.dynamodb, self.sqs, self.scheduler, self.ssm):
             client.meta.events.register("provide-client-params", self._on_call)
-        self.store = self.another_store()
+        self.begin_process()
 
     def close(self) -> None:
         """Leave the clients, which are kept for the next stage, as they were."""
         for client in (self.dynamodb, self.sqs, self.scheduler, self.ssm):
             client.meta.events.unregister("provide-client-params", self._on_call)
 
-    def another_store(self) -> DynamoDBTimerStore:
-        """Return a store as a new process has it."""
-        return DynamoDBTimerStore(self.dynamodb, NAMES.table, self.clock, sleep=lambda _s: None)
+    def begin_process(self) -> None:
+        """Have the store as a new process has it."""
+        self.rows = DynamoDBTimerStore(
+            self.dynamodb, NAMES.table, self.clock, sleep=lambda _s: None
+        )
+        self.store = HandArmedStore(self.rows)
 
-    def another_waker(self) -> AwsWaker:
-        """Return a waker as a process has it that has found its queue."""
-        waker = AwsWaker(self.sqs, lambda: self.scheduler, NAMES, self.clock, near_s=self.near_s)
-        waker.backlog()
-        return waker
+    def another_wakeups(self) -> AwsWakeups:
+        """Return the wake-ups as a process has them that has found its queue."""
+        wakeups = AwsWakeups(
+            self.sqs, lambda: self.scheduler, NAMES, self.clock, near_s=self.near_s
+        )
+        wakeups.backlog()
+        return wakeups
 
-    def scheduling(self) -> Timers:
-        return Timers(self.store, self.waker, self.clock)
+    def waking_store(self, meter: Meter = unmetered) -> WakingTimerStore:
+        """Return the store of the engine, which registers a wake-up for every row."""
+        return WakingTimerStore(self.rows, self.wakeups, self.clock, meter)
+
+    def timers(self) -> Timers:
+        return Timers(self.waking_store(), self.clock)
+
+    def is_armed(self, timer: Timer) -> bool:
+        return is_armed(self.rows, timer)
 
     def signing_secrets(self) -> SigningSecrets:
         """Return the secrets of the stage as a process has them that has not asked yet."""
@@ -175,8 +189,8 @@ class Cloud:
         signing_keys: Callable[[], Sequence[bytes]] = tuple,
     ) -> Delivery:
         return delivery_of(
-            self.store,
-            self.waker,
+            self.rows,
+            self.wakeups,
             sender,
             self.clock,
             meter or unmetered,
@@ -185,7 +199,7 @@ class Cloud:
 
     def sweeper(self, grace_ms: int = LEASE_MS, **options: Any) -> Sweeper:
         index = DynamoDBDueIndex(self.dynamodb, NAMES.table)
-        return Sweeper(index, self.waker, self.clock, grace_ms=grace_ms, **options)
+        return Sweeper(index, self.wakeups, self.clock, grace_ms=grace_ms, **options)
 
     def receive(self, most: int = 10) -> list[Any]:
         """Return the messages that are visible now, and hide them."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from chalicelib.aws.dynamodb.ids import IdLeases
 
 from chalicelib.aws.dynamodb.counter import Counter
+from chalicelib.aws.dynamodb.id_blocks import IdBlocks
 from chalicelib.aws.dynamodb.items import Items
 from chalicelib.domain.errors import RateLimited
 from chalicelib.domain.rate import Rate
@@ -37,7 +37,7 @@ def leased(counter: Counter, count: int) -> int:
     given = 0
     for _ in range(1_000):
         try:
-            counter.lease("acme", count)
+            counter.reserve("acme", count)
         except RateLimited:
             return given
         given += count
@@ -55,7 +55,7 @@ def test_all_processes_share_one_limit(items: Items) -> None:
 def test_ids_are_never_leased_twice(items: Items) -> None:
     clock = HandClock()
     counter = Counter(items, clock, Rate(100))
-    ends = [counter.lease("acme", 10) for _ in range(10)]
+    ends = [counter.reserve("acme", 10) for _ in range(10)]
     assert ends == [10 * number for number in range(1, 11)]
 
 
@@ -72,7 +72,7 @@ def test_a_tenant_that_uses_up_its_rate_costs_a_fifth_of_a_write_a_timer(
     monkeypatch.setattr(items, "update", counted)
     clock = HandClock()
     counters = [Counter(items, clock, Rate(100)) for _ in range(processes)]
-    ids = [IdLeases(counter.lease, clock, counter.largest_lease) for counter in counters]
+    ids = [IdBlocks(counter.reserve, clock, counter.max_block) for counter in counters]
     timers = 1_000
     for number in range(timers):
         ids[number % processes].next("acme")
@@ -86,4 +86,4 @@ def test_a_lease_takes_at_most_a_tenth_of_a_seconds_worth(
     items: Items, per_s: float | None, largest: int
 ) -> None:
     rate = None if per_s is None else Rate(per_s)
-    assert Counter(items, HandClock(), rate).largest_lease == largest
+    assert Counter(items, HandClock(), rate).max_block == largest

@@ -18,19 +18,21 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from chalicelib.aws.dynamodb import blocks, items, rows
+from chalicelib.aws.dynamodb import items, partitions, rows
+from chalicelib.aws.dynamodb.due_index import DynamoDBDueIndex
 from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
 from chalicelib.aws.table import table_definition
+from chalicelib.domain.claim import Claimed
 from chalicelib.domain.errors import TimerChanged, TimerNotFound, Unavailable
-from chalicelib.domain.timer import Status, Timer
-from chalicelib.service.ports import TimerStore
+from chalicelib.domain.timer import Lease, Status, Timer
+from chalicelib.service.ports import SweepCutoffs
+from tests.support.armable import HandArmedStore, is_armed
 from tests.support.clock import START, HandClock
 from tests.support.dynamodb import TABLE, Meddler, dynamodb_on_moto, empty_table
 from tests.support.factories import (
     DUE,
     LEASE_MS,
     TENANT,
-    armed,
     change_of,
     claim_of,
     claimed,
@@ -38,7 +40,6 @@ from tests.support.factories import (
     set_timer,
     settled,
     settlement_of,
-    unarmed,
 )
 
 if TYPE_CHECKING:
@@ -74,16 +75,23 @@ def sleeps() -> list[float]:
 
 
 @pytest.fixture
-def store(client: Meddler, clock: HandClock, sleeps: list[float]) -> DynamoDBTimerStore:
+def store(client: Meddler, clock: HandClock, sleeps: list[float]) -> HandArmedStore:
     return another_store(client, clock, sleeps)
 
 
 def another_store(
-    client: Meddler, clock: HandClock, sleeps: list[float] | None = None
-) -> DynamoDBTimerStore:
+    client: Meddler, clock: HandClock, sleeps: list[float] | None = None, **steps: int
+) -> HandArmedStore:
     pauses = [] if sleeps is None else sleeps
-    return DynamoDBTimerStore(
-        cast("DynamoDBClient", client), TABLE, clock, retention_days=2, sleep=pauses.append
+    return HandArmedStore(
+        DynamoDBTimerStore(
+            cast("DynamoDBClient", client),
+            TABLE,
+            clock,
+            retention_days=2,
+            sleep=pauses.append,
+            **steps,
+        )
     )
 
 
@@ -93,7 +101,7 @@ def row_of(client: Meddler, timer: Timer) -> Row:
 
 
 def write_row(client: Meddler, timer: Timer, **changes: Any) -> None:
-    row = {**rows.new_row(timer), **changes}
+    row = {**rows.new_row(timer, armed=True), **changes}
     client.client.put_item(TableName=TABLE, Item=row)
 
 
@@ -105,7 +113,7 @@ def set_counter(client: Meddler, last_id: int) -> None:
 # Writes that are made twice because the answer of the first was lost
 
 
-def test_a_repeated_put_sets_one_timer(store: DynamoDBTimerStore, client: Meddler) -> None:
+def test_a_repeated_put_sets_one_timer(store: HandArmedStore, client: Meddler) -> None:
     client.repeat("put_item")
 
     timer = set_timer(store)
@@ -115,7 +123,7 @@ def test_a_repeated_put_sets_one_timer(store: DynamoDBTimerStore, client: Meddle
 
 
 def test_a_repeated_put_knows_a_timer_that_fired_meanwhile(
-    store: DynamoDBTimerStore, client: Meddler, clock: HandClock
+    store: HandArmedStore, client: Meddler, clock: HandClock
 ) -> None:
     timer = Timer.first(new_timer(), 1)
     client.repeat("put_item", lambda: settled(another_store(client, clock), timer))
@@ -124,7 +132,7 @@ def test_a_repeated_put_knows_a_timer_that_fired_meanwhile(
     assert store.get(TENANT, timer.id).status is Status.FIRED
 
 
-def test_a_put_never_overwrites_another_timer(store: DynamoDBTimerStore, client: Meddler) -> None:
+def test_a_put_never_overwrites_another_timer(store: HandArmedStore, client: Meddler) -> None:
     other = Timer.first(new_timer(url="https://another.example"), 1)
     write_row(client, other)
 
@@ -133,13 +141,14 @@ def test_a_put_never_overwrites_another_timer(store: DynamoDBTimerStore, client:
     assert store.get(TENANT, 1) == other
 
 
-def test_a_repeated_claim_holds_the_timer(store: DynamoDBTimerStore, client: Meddler) -> None:
+def test_a_repeated_claim_holds_the_timer(store: HandArmedStore, client: Meddler) -> None:
     timer = set_timer(store)
     client.repeat("update_item")
 
     result = store.claim(claim_of(timer.wakeup(), "mine"))
 
-    assert result == replace(timer, token="mine", lease_until=DUE + LEASE_MS)
+    lease = Lease(token="mine", until=DUE + LEASE_MS)
+    assert result == Claimed(replace(timer, lease=lease), lease)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +156,7 @@ def test_a_repeated_claim_holds_the_timer(store: DynamoDBTimerStore, client: Med
     [(Status.FIRED, None), (Status.FAILED, None), (Status.PENDING, DUE + 5_000)],
 )
 def test_a_repeated_settle_is_one_that_worked(
-    store: DynamoDBTimerStore, client: Meddler, status: Status, retry_at: int | None
+    store: HandArmedStore, client: Meddler, status: Status, retry_at: int | None
 ) -> None:
     timer = claimed(store, set_timer(store))
     client.repeat("update_item")
@@ -159,9 +168,7 @@ def test_a_repeated_settle_is_one_that_worked(
     assert recorded.version == (1 if retry_at is None else 2)
 
 
-def test_a_token_that_was_taken_over_is_no_receipt(
-    store: DynamoDBTimerStore, client: Meddler
-) -> None:
+def test_a_token_that_was_taken_over_is_no_receipt(store: HandArmedStore, client: Meddler) -> None:
     timer = claimed(store, set_timer(store), "first")
     claimed(store, timer, "second", now=DUE + LEASE_MS)
     assert store.settle(settlement_of(timer, "second"))
@@ -171,7 +178,7 @@ def test_a_token_that_was_taken_over_is_no_receipt(
 
 
 def test_a_repeated_raise_of_the_counter_leaves_a_gap(
-    store: DynamoDBTimerStore, client: Meddler
+    store: HandArmedStore, client: Meddler
 ) -> None:
     first = set_timer(store).id
     client.repeat("update_item")
@@ -180,7 +187,7 @@ def test_a_repeated_raise_of_the_counter_leaves_a_gap(
     assert len({set_timer(store).id for _ in range(20)}) == 20
 
 
-def test_a_repeated_delete_finds_the_timer_gone(store: DynamoDBTimerStore, client: Meddler) -> None:
+def test_a_repeated_delete_finds_the_timer_gone(store: HandArmedStore, client: Meddler) -> None:
     timer = set_timer(store)
     client.repeat("delete_item")
 
@@ -191,7 +198,7 @@ def test_a_repeated_delete_finds_the_timer_gone(store: DynamoDBTimerStore, clien
 
 
 def test_a_store_is_named_once_however_many_processes_ask(
-    store: DynamoDBTimerStore, client: Meddler, clock: HandClock
+    store: HandArmedStore, client: Meddler, clock: HandClock
 ) -> None:
     other = another_store(client, clock)
     client.repeat("put_item")
@@ -206,7 +213,7 @@ def test_a_store_is_named_once_however_many_processes_ask(
 
 
 def test_two_processes_that_name_a_store_at_once_agree(
-    store: DynamoDBTimerStore, client: Meddler, clock: HandClock
+    store: HandArmedStore, client: Meddler, clock: HandClock
 ) -> None:
     other = another_store(client, clock)
     named: list[str] = []
@@ -228,7 +235,7 @@ def refused(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "no"}}, "Operation")
 
 
-CALLS: list[Callable[[TimerStore], object]] = [
+CALLS: list[Callable[[HandArmedStore], object]] = [
     lambda store: store.identity(),
     lambda store: store.check(),
     set_timer,
@@ -237,14 +244,13 @@ CALLS: list[Callable[[TimerStore], object]] = [
     lambda store: store.list(TENANT, before=None, status=Status.FAILED, limit=1),
     lambda store: store.cancel(TENANT, 1, START),
     lambda store: store.purge(TENANT, before=None, limit=1),
-    lambda store: store.due(START, 1),
     lambda store: store.claim(claim_of(Timer.first(new_timer(), 1).wakeup())),
     lambda store: store.settle(settlement_of(Timer.first(new_timer(), 1))),
     lambda store: store.reschedule(change_of(Timer.first(new_timer(), 1))),
 ]
 
 
-def broken_store(error: Exception) -> DynamoDBTimerStore:
+def broken_store(error: Exception) -> HandArmedStore:
     class Broken:
         def __getattr__(self, name: str) -> Callable[..., Any]:
             def call(**_request: Any) -> Any:
@@ -252,7 +258,7 @@ def broken_store(error: Exception) -> DynamoDBTimerStore:
 
             return call
 
-    return DynamoDBTimerStore(cast("DynamoDBClient", Broken()), TABLE, HandClock())
+    return HandArmedStore(DynamoDBTimerStore(cast("DynamoDBClient", Broken()), TABLE, HandClock()))
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -272,7 +278,7 @@ def broken_store(error: Exception) -> DynamoDBTimerStore:
     ids=lambda error: type(error).__name__,
 )
 def test_a_store_that_cannot_do_it_now_says_so(
-    error: Exception, call: Callable[[TimerStore], object]
+    error: Exception, call: Callable[[HandArmedStore], object]
 ) -> None:
     with pytest.raises(Unavailable) as raised:
         call(broken_store(error))
@@ -281,9 +287,9 @@ def test_a_store_that_cannot_do_it_now_says_so(
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_missing_table_is_reported_with_what_makes_it(
-    dynamodb: DynamoDBClient, call: Callable[[TimerStore], object]
+    dynamodb: DynamoDBClient, call: Callable[[HandArmedStore], object]
 ) -> None:
-    store = DynamoDBTimerStore(dynamodb, "timers-nowhere", HandClock())
+    store = HandArmedStore(DynamoDBTimerStore(dynamodb, "timers-nowhere", HandClock()))
 
     with pytest.raises(Unavailable, match=r"timers-nowhere.*`make infra`"):
         call(store)
@@ -331,7 +337,7 @@ def units(before: Row | None, after: Row | None) -> int:
 
 
 def test_a_delivered_timer_costs_five_write_units_and_no_read(
-    store: DynamoDBTimerStore, client: Meddler
+    store: HandArmedStore, client: Meddler
 ) -> None:
     set_timer(store)
     set_timer(store)
@@ -350,7 +356,7 @@ def test_a_delivered_timer_costs_five_write_units_and_no_read(
 
 
 def test_ten_attempts_and_their_record_stay_within_one_unit(
-    store: DynamoDBTimerStore, client: Meddler
+    store: HandArmedStore, client: Meddler
 ) -> None:
     timer = set_timer(store, url=URL_OF_500)
     for attempt in range(10):
@@ -369,7 +375,7 @@ def test_ten_attempts_and_their_record_stay_within_one_unit(
 
 
 def test_a_retry_costs_three_write_units_and_a_failure_three(
-    store: DynamoDBTimerStore, client: Meddler
+    store: HandArmedStore, client: Meddler
 ) -> None:
     timer = claimed(store, set_timer(store, url=URL_OF_500))
     before = row_of(client, timer)
@@ -384,7 +390,7 @@ def test_a_retry_costs_three_write_units_and_a_failure_three(
     assert units(leased, row_of(client, timer)) == 3
 
 
-def test_a_replay_costs_three_write_units(store: DynamoDBTimerStore, client: Meddler) -> None:
+def test_a_replay_costs_three_write_units(store: HandArmedStore, client: Meddler) -> None:
     timer = claimed(store, set_timer(store, url=URL_OF_500))
     store.settle(settlement_of(timer, status=Status.FAILED))
     before = row_of(client, timer)
@@ -394,7 +400,7 @@ def test_a_replay_costs_three_write_units(store: DynamoDBTimerStore, client: Med
 
 
 def test_a_row_with_a_url_of_500_characters_is_one_unit_in_every_state(
-    store: DynamoDBTimerStore, client: Meddler
+    store: HandArmedStore, client: Meddler
 ) -> None:
     assert len(URL_OF_500) == 500
     set_counter(client, 10**12)
@@ -409,7 +415,7 @@ def test_a_row_with_a_url_of_500_characters_is_one_unit_in_every_state(
 
 
 def test_a_claim_changes_nothing_that_an_index_carries(
-    store: DynamoDBTimerStore, client: Meddler
+    store: HandArmedStore, client: Meddler
 ) -> None:
     timer = set_timer(store)
     before = row_of(client, timer)
@@ -425,7 +431,7 @@ def test_a_claim_changes_nothing_that_an_index_carries(
 
 
 def test_a_busy_service_writes_the_counter_once_per_block(
-    store: DynamoDBTimerStore, client: Meddler
+    store: HandArmedStore, client: Meddler
 ) -> None:
     for _ in range(127):
         set_timer(store)
@@ -436,50 +442,50 @@ def test_a_busy_service_writes_the_counter_once_per_block(
 # Shards and what a row carries
 
 
-def test_the_shard_says_whether_a_timer_is_armed(
-    store: DynamoDBTimerStore, client: Meddler
-) -> None:
-    one, other = set_timer(store, arm=armed), set_timer(store, arm=unarmed)
+def test_the_shard_says_whether_a_timer_is_armed(store: HandArmedStore, client: Meddler) -> None:
+    one = set_timer(store)
+    store.armed = False
+    other = set_timer(store)
 
     assert row_of(client, one)["due_shard"]["S"][0] == rows.ARMED
     assert row_of(client, other)["due_shard"]["S"][0] == rows.UNARMED
-    assert (store.get(TENANT, one.id).armed, store.get(TENANT, other.id).armed) == (True, False)
+    assert (is_armed(store.rows, one), is_armed(store.rows, other)) == (True, False)
 
 
 @pytest.mark.parametrize("status", [Status.FIRED, Status.FAILED])
 def test_a_settled_timer_keeps_nothing_of_the_due_index(
-    store: DynamoDBTimerStore, client: Meddler, status: Status
+    store: HandArmedStore, client: Meddler, status: Status
 ) -> None:
     timer = settled(store, set_timer(store), status)
 
     assert not {"due_shard", "next_attempt_at", "lease_until"} & row_of(client, timer).keys()
 
 
-@pytest.mark.parametrize("is_armed", [True, False])
-def test_a_retry_is_armed_or_not_anew(
-    store: DynamoDBTimerStore, client: Meddler, *, is_armed: bool
-) -> None:
-    timer = claimed(store, set_timer(store, arm=unarmed if is_armed else armed))
+@pytest.mark.parametrize("armed", [True, False])
+def test_a_retry_is_armed_or_not_anew(store: HandArmedStore, *, armed: bool) -> None:
+    store.armed = not armed
+    timer = claimed(store, set_timer(store))
 
-    store.settle(settlement_of(timer, retry_at=DUE + 5_000, armed=is_armed))
+    store.armed = armed
+    store.settle(settlement_of(timer, retry_at=DUE + 5_000))
 
-    assert store.get(TENANT, timer.id).armed is is_armed
+    assert is_armed(store.rows, timer) is armed
 
 
-@pytest.mark.parametrize("is_armed", [True, False])
-def test_a_rescheduled_timer_is_armed_or_not_anew(
-    store: DynamoDBTimerStore, *, is_armed: bool
-) -> None:
-    timer = set_timer(store, arm=unarmed if is_armed else armed)
+@pytest.mark.parametrize("armed", [True, False])
+def test_a_rescheduled_timer_is_armed_or_not_anew(store: HandArmedStore, *, armed: bool) -> None:
+    store.armed = not armed
+    timer = set_timer(store)
 
-    moved = store.reschedule(replace(change_of(timer), armed=is_armed))
+    store.armed = armed
+    moved = store.reschedule(change_of(timer))
 
-    assert moved.armed is is_armed
+    assert is_armed(store.rows, moved) is armed
     assert store.get(TENANT, timer.id) == moved
 
 
 def test_a_reschedule_whose_answer_was_lost_finds_its_own_first_try(
-    store: DynamoDBTimerStore,
+    store: HandArmedStore,
 ) -> None:
     timer = set_timer(store)
     change = change_of(timer)
@@ -502,7 +508,7 @@ def test_the_key_and_the_shard_of_a_timer_never_change() -> None:
 
 
 def test_a_settled_timer_expires_after_its_retention(
-    store: DynamoDBTimerStore, client: Meddler
+    store: HandArmedStore, client: Meddler
 ) -> None:
     timer = claimed(store, set_timer(store))
     assert "expires_at" not in row_of(client, timer)
@@ -513,7 +519,7 @@ def test_a_settled_timer_expires_after_its_retention(
 
 
 def test_a_timer_that_is_set_going_again_does_not_expire(
-    store: DynamoDBTimerStore, client: Meddler
+    store: HandArmedStore, client: Meddler
 ) -> None:
     timer = settled(store, set_timer(store), Status.FAILED)
 
@@ -542,7 +548,7 @@ def mark(client: Meddler, timer: Timer) -> None:
     ids=["settled", "retried"],
 )
 def test_the_mark_of_a_sweep_does_not_outlive_its_version(
-    store: DynamoDBTimerStore, client: Meddler, change: Callable[[TimerStore, Timer], object]
+    store: HandArmedStore, client: Meddler, change: Callable[[HandArmedStore, Timer], object]
 ) -> None:
     timer = claimed(store, set_timer(store))
     mark(client, timer)
@@ -553,7 +559,7 @@ def test_the_mark_of_a_sweep_does_not_outlive_its_version(
 
 
 def test_the_mark_of_a_sweep_does_not_outlive_a_reschedule(
-    store: DynamoDBTimerStore, client: Meddler
+    store: HandArmedStore, client: Meddler
 ) -> None:
     timer = set_timer(store)
     mark(client, timer)
@@ -563,7 +569,7 @@ def test_the_mark_of_a_sweep_does_not_outlive_a_reschedule(
     assert "woken_at" not in row_of(client, timer)
 
 
-def test_every_row_carries_its_format(store: DynamoDBTimerStore, client: Meddler) -> None:
+def test_every_row_carries_its_format(store: HandArmedStore, client: Meddler) -> None:
     set_timer(store)
     store.identity()
 
@@ -573,7 +579,7 @@ def test_every_row_carries_its_format(store: DynamoDBTimerStore, client: Meddler
 
 
 def test_a_row_of_a_newer_format_is_read_as_far_as_it_is_known(
-    store: DynamoDBTimerStore, client: Meddler
+    store: HandArmedStore, client: Meddler
 ) -> None:
     timer = Timer.first(new_timer(), 1)
     set_counter(client, 1)
@@ -602,7 +608,7 @@ def test_the_table_drops_expired_rows_by_itself(client: Meddler) -> None:
 # Walking over what is stored
 
 
-def test_timers_are_read_as_they_are_now(store: DynamoDBTimerStore, client: Meddler) -> None:
+def test_timers_are_read_as_they_are_now(store: HandArmedStore, client: Meddler) -> None:
     reads: list[bool] = []
 
     def note(real: Callable[..., Any], request: Any) -> Any:
@@ -625,38 +631,44 @@ def small_pages(real: Callable[..., Any], request: Any) -> Any:
 
 
 def test_what_fills_more_than_one_page_is_found_whole(
-    store: DynamoDBTimerStore, client: Meddler, monkeypatch: pytest.MonkeyPatch
+    store: HandArmedStore, client: Meddler
 ) -> None:
-    monkeypatch.setattr(rows, "due_shards", lambda: ["a0"])
-    monkeypatch.setattr(rows, "due_shard", lambda *_key, **_armed: "a0")
-    for number in range(3):
-        set_timer(store, due_at=DUE - number)
+    shard = rows.due_shard(TENANT, 1, armed=True)
+    ids = [each for each in range(1, 256) if rows.due_shard(TENANT, each, armed=True) == shard][:3]
+    assert len(ids) == 3
+    for timer_id in ids:
+        write_row(client, Timer.first(new_timer(due_at=DUE - timer_id), timer_id))
+    set_counter(client, max(ids))
     client.around["query"] = small_pages
+    highest_first = sorted(ids, reverse=True)
 
     page = store.list(TENANT, before=None, status=None, limit=3)
     filtered = store.list(TENANT, before=None, status=Status.PENDING, limit=3)
-    assert [timer.id for timer in page.timers] == [3, 2, 1]
-    assert [timer.id for timer in filtered.timers] == [3, 2, 1]
-    assert [wakeup.id for wakeup in store.due(DUE, 10)] == [3, 2, 1]
-    assert [wakeup.id for wakeup in store.due(DUE, 2)] == [3, 2]
+    assert [timer.id for timer in page.timers] == highest_first
+    assert [timer.id for timer in filtered.timers] == highest_first
+    index = DynamoDBDueIndex(cast("DynamoDBClient", client), TABLE)
+    cutoffs = SweepCutoffs(overdue=DUE, upcoming=DUE, woken=DUE)
+    pages = list(index.find(int(shard[1:]), cutoffs))
+    assert [wakeup.id for page in pages for wakeup in page] == highest_first
+    assert max(len(page) for page in pages) == 1
 
 
 def test_a_page_of_a_list_ends_after_so_many_empty_partitions(
-    store: DynamoDBTimerStore, client: Meddler
+    store: HandArmedStore, client: Meddler
 ) -> None:
     write_row(client, Timer.first(new_timer(), 1))
-    set_counter(client, 256 * blocks.BLOCKS_PER_STEP)
+    set_counter(client, 256 * partitions.PARTITIONS_PER_STEP)
 
     first = store.list(TENANT, before=None, status=None, limit=10)
     second = store.list(TENANT, before=first.before, status=None, limit=10)
 
     assert (list(first.timers), first.before) == ([], 256)
     assert ([timer.id for timer in second.timers], second.before) == ([1], None)
-    assert client.calls.count("query") == blocks.BLOCKS_PER_STEP + 1
+    assert client.calls.count("query") == partitions.PARTITIONS_PER_STEP + 1
 
 
 def test_a_purge_sends_what_was_left_undone_again_and_pauses_longer_each_time(
-    store: DynamoDBTimerStore, client: Meddler, sleeps: list[float]
+    store: HandArmedStore, client: Meddler, sleeps: list[float]
 ) -> None:
     for _ in range(60):
         set_timer(store)
@@ -675,7 +687,7 @@ def test_a_purge_sends_what_was_left_undone_again_and_pauses_longer_each_time(
 
 
 def test_a_purge_of_a_table_that_stays_busy_gives_up(
-    store: DynamoDBTimerStore, client: Meddler, sleeps: list[float]
+    store: HandArmedStore, client: Meddler, sleeps: list[float]
 ) -> None:
     set_timer(store)
     client.around["batch_write_item"] = lambda _real, request: {
@@ -688,19 +700,15 @@ def test_a_purge_of_a_table_that_stays_busy_gives_up(
 
 
 @pytest.fixture
-def large_store(
-    store: DynamoDBTimerStore, client: Meddler, monkeypatch: pytest.MonkeyPatch
-) -> DynamoDBTimerStore:
+def large_store(client: Meddler, clock: HandClock, sleeps: list[float]) -> HandArmedStore:
     """Return a store of 20,000 ids, with few timers, in which a purge takes small steps."""
-    monkeypatch.setattr(blocks, "BLOCKS_PER_STEP", 2)
-    monkeypatch.setattr(blocks, "OPEN_IDS", 1_000)
     set_counter(client, 20_000)
     for timer_id in (1, 2, 300, 18_500):
         write_row(client, Timer.first(new_timer(), timer_id))
-    return store
+    return another_store(client, clock, sleeps, partitions_per_step=2, open_ids=1_000)
 
 
-def purge_steps(store: DynamoDBTimerStore, most: int) -> int | None:
+def purge_steps(store: HandArmedStore, most: int) -> int | None:
     """Purge from the top for as long as ``most`` steps take; return where that ended."""
     before = store.purge(TENANT, before=None, limit=100)
     for _ in range(most - 1):
@@ -711,7 +719,7 @@ def purge_steps(store: DynamoDBTimerStore, most: int) -> int | None:
 
 
 def test_a_purge_that_is_cut_off_goes_on_where_it_ended(
-    large_store: DynamoDBTimerStore, client: Meddler
+    large_store: HandArmedStore, client: Meddler
 ) -> None:
     steps = 30
     reached = purge_steps(large_store, steps)
@@ -728,7 +736,7 @@ def test_a_purge_that_is_cut_off_goes_on_where_it_ended(
     assert client.client.scan(TableName=TABLE, Select="COUNT")["Count"] == 1
 
 
-def test_each_purge_that_is_cut_off_comes_further(large_store: DynamoDBTimerStore) -> None:
+def test_each_purge_that_is_cut_off_comes_further(large_store: HandArmedStore) -> None:
     ends = []
     while (end := purge_steps(large_store, 12)) is not None:
         ends.append(end)
@@ -739,11 +747,11 @@ def test_each_purge_that_is_cut_off_comes_further(large_store: DynamoDBTimerStor
 
 
 def test_a_purge_of_long_ago_is_not_gone_on_with(
-    large_store: DynamoDBTimerStore, client: Meddler, clock: HandClock
+    large_store: HandArmedStore, client: Meddler, clock: HandClock
 ) -> None:
     purge_steps(large_store, 30)
     write_row(client, Timer.first(new_timer(), 15_000))
-    clock.advance(blocks.PURGE_GOES_ON_MS + 1)
+    clock.advance(partitions.PURGE_MEMORY_MS + 1)
 
     assert purge_steps(large_store, 100) is None
 

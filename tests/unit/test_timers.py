@@ -63,7 +63,7 @@ def test_a_timer_whose_webhook_is_on_the_wire_is_not_cancelled(
     timers: Timers, rows: RecordingRows, wakeups: RecordingWakeups, clock: HandClock
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=1_000))
-    claimed(rows, timer)
+    claimed(rows.sqlite, timer)
     clock.advance(1_500)
     with pytest.raises(TimerInFlight):
         timers.cancel(TENANT, timer.id)
@@ -75,7 +75,7 @@ def test_a_timer_whose_sender_died_can_be_cancelled_once_its_lease_is_over(
     timers: Timers, rows: RecordingRows, clock: HandClock
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=1_000))
-    clock.now = lease_end(claimed(rows, timer))
+    clock.now = lease_end(claimed(rows.sqlite, timer))
     timers.cancel(TENANT, timer.id)
     with pytest.raises(TimerNotFound):
         timers.get(TENANT, timer.id)
@@ -159,7 +159,7 @@ def test_a_timer_whose_time_has_come_is_not_moved(
     with pytest.raises(TimerExpired):
         timers.move(TENANT, timer.id, 60_000)
 
-    claimed(rows, timer)
+    claimed(rows.sqlite, timer)
     clock.now = START
     with pytest.raises(TimerExpired):
         timers.move(TENANT, timer.id, 60_000)

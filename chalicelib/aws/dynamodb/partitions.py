@@ -34,9 +34,19 @@ OPEN_IDS = 64 * MAX_BLOCK
 class Partitions:
     """Lists and removes timers, partition by partition."""
 
-    def __init__(self, items: Items, clock: Clock) -> None:
+    def __init__(
+        self,
+        items: Items,
+        clock: Clock,
+        *,
+        per_step: int = PARTITIONS_PER_STEP,
+        open_ids: int = OPEN_IDS,
+    ) -> None:
+        """``per_step`` is how many partitions one step reads; see also the constants."""
         self._items = items
         self._clock = clock
+        self._per_step = per_step
+        self._open_ids = open_ids
 
     def below(
         self, tenant: str, before: int | None, status: Status | None, limit: int
@@ -55,7 +65,7 @@ class Partitions:
         mark = _Mark.of(counter, self._clock())
         top = last_id(counter) + 1
         start = top if before is None else min(before, top)
-        if mark is not None and mark.covers(start):
+        if mark is not None and mark.covers(start, self._open_ids):
             start = mark.to
         keys, below = self._walk(
             start, limit, lambda below, room: self._partition_keys(tenant, below, room)
@@ -71,12 +81,11 @@ class Partitions:
             self._set_mark(tenant, top, below)
         return below
 
-    @staticmethod
     def _walk(
-        below: int, limit: int, look: Callable[[int, int], tuple[list[Row], int]]
+        self, below: int, limit: int, look: Callable[[int, int], tuple[list[Row], int]]
     ) -> tuple[list[Row], int]:
         found: list[Row] = []
-        for _ in range(PARTITIONS_PER_STEP):
+        for _ in range(self._per_step):
             if below <= 1 or len(found) >= limit:
                 break
             part, below = look(below, limit - len(found))
@@ -143,9 +152,9 @@ class _Mark:
     top: int
     to: int
 
-    def covers(self, below: int) -> bool:
+    def covers(self, below: int, open_ids: int) -> bool:
         """Tell whether no timer is left, and none can come, from ``below`` down to ``to``."""
-        return self.to < below <= self.top - OPEN_IDS
+        return self.to < below <= self.top - open_ids
 
     @classmethod
     def of(cls, counter: Row | None, now: float) -> _Mark | None:

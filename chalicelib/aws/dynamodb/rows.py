@@ -124,11 +124,6 @@ def due_shard(tenant: str, timer_id: int, *, armed: bool) -> str:
     return f"{ARMED if armed else UNARMED}{shard}"
 
 
-def due_shards() -> list[str]:
-    """Return every partition of the due index."""
-    return [f"{kind}{shard}" for kind in (ARMED, UNARMED) for shard in range(SHARDS)]
-
-
 def failed_partition(tenant: str, timer_id: int) -> str:
     """Return the partition of the index of failed timers that a timer is in while failed."""
     return f"{tenant}#{timer_id % FAILED_SHARDS}"

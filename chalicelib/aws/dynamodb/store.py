@@ -21,7 +21,7 @@ from chalicelib.aws.dynamodb.failed_index import FailedIndex
 from chalicelib.aws.dynamodb.failures import ConditionFailed
 from chalicelib.aws.dynamodb.id_blocks import IdBlocks
 from chalicelib.aws.dynamodb.items import Items
-from chalicelib.aws.dynamodb.partitions import Partitions
+from chalicelib.aws.dynamodb.partitions import OPEN_IDS, PARTITIONS_PER_STEP, Partitions
 from chalicelib.aws.dynamodb.rows import number, text
 from chalicelib.domain.claim import (
     Claim,
@@ -56,10 +56,15 @@ class DynamoDBTimerStore:
         *,
         retention_days: float = 7.0,
         rate: Rate | None = None,
+        partitions_per_step: int = PARTITIONS_PER_STEP,
+        open_ids: int = OPEN_IDS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        """``rate`` limits the creates of each tenant; for the rest see ``Partitions``."""
         self._items = Items(client, table, sleep)
-        self._partitions = Partitions(self._items, clock)
+        self._partitions = Partitions(
+            self._items, clock, per_step=partitions_per_step, open_ids=open_ids
+        )
         self._failed = FailedIndex(self._items)
         counter = Counter(self._items, clock, rate)
         self._ids = IdBlocks(counter.reserve, clock, counter.max_block)

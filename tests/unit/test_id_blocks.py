@@ -3,8 +3,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from chalicelib.aws.dynamodb.ids import BUSY_MS, LARGEST_BLOCK, IdLeases, next_size
 
+from chalicelib.aws.dynamodb.id_blocks import BUSY_MS, MAX_BLOCK, IdBlocks, next_size
 from chalicelib.domain.errors import Unavailable
 from tests.support.clock import HandClock
 
@@ -33,12 +33,12 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def ids(counter: Counter, clock: HandClock) -> IdLeases:
-    return IdLeases(counter.lease, clock)
+def ids(counter: Counter, clock: HandClock) -> IdBlocks:
+    return IdBlocks(counter.lease, clock)
 
 
 def test_a_quiet_service_counts_1_2_3_and_leases_no_more_than_it_uses(
-    ids: IdLeases, counter: Counter, clock: HandClock
+    ids: IdBlocks, counter: Counter, clock: HandClock
 ) -> None:
     given = []
     for _ in range(5):
@@ -49,16 +49,16 @@ def test_a_quiet_service_counts_1_2_3_and_leases_no_more_than_it_uses(
     assert counter.blocks == [1, 1, 1, 1, 1]
 
 
-def test_blocks_double_under_load_up_to_the_largest(ids: IdLeases, counter: Counter) -> None:
+def test_blocks_double_under_load_up_to_the_largest(ids: IdBlocks, counter: Counter) -> None:
     given = [ids.next("a") for _ in range(5_000)]
 
     assert given == list(range(1, 5_001))
     assert counter.blocks[:11] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024]
-    assert set(counter.blocks[11:]) == {LARGEST_BLOCK}
+    assert set(counter.blocks[11:]) == {MAX_BLOCK}
 
 
 def test_blocks_shrink_when_the_load_is_over(
-    ids: IdLeases, counter: Counter, clock: HandClock
+    ids: IdBlocks, counter: Counter, clock: HandClock
 ) -> None:
     for _ in range(7):
         ids.next("a")
@@ -77,7 +77,7 @@ def test_blocks_shrink_when_the_load_is_over(
         (4, BUSY_MS, 8),
         (4, BUSY_MS + 0.5, 2),
         (1, BUSY_MS + 1, 1),
-        (LARGEST_BLOCK, 1, LARGEST_BLOCK),
+        (MAX_BLOCK, 1, MAX_BLOCK),
         (8, -5_000, 4),
     ],
 )
@@ -87,12 +87,12 @@ def test_the_next_block_depends_on_how_fast_the_last_was_used_up(
     assert next_size(size, 1_000_000.0, 1_000_000.0 + age_ms) == expected
 
 
-def test_each_tenant_counts_for_itself(ids: IdLeases) -> None:
+def test_each_tenant_counts_for_itself(ids: IdBlocks) -> None:
     assert [ids.next("a"), ids.next("b"), ids.next("a"), ids.next("b")] == [1, 1, 2, 2]
 
 
 def test_threads_and_processes_are_never_given_the_same_id(counter: Counter) -> None:
-    processes = [IdLeases(counter.lease, HandClock()) for _ in range(2)]
+    processes = [IdBlocks(counter.lease, HandClock()) for _ in range(2)]
     with ThreadPoolExecutor(8) as threads:
         given = list(threads.map(lambda n: processes[n % 2].next("a"), range(2_000)))
 
@@ -109,7 +109,7 @@ def test_a_lease_that_fails_uses_up_nothing(clock: HandClock) -> None:
             raise Unavailable("down")
         return counter.lease(tenant, count)
 
-    ids = IdLeases(lease, clock)
+    ids = IdBlocks(lease, clock)
     with pytest.raises(Unavailable):
         ids.next("a")
     down = False
