@@ -238,20 +238,17 @@ def _aws_waker() -> AwsWaker:
 
 def serve_emulator(stopped: threading.Event) -> None:
     """Fire the timers of the emulator until ``stopped``. Raises ``StartupError``."""
-    from chalicelib.aws import clients, message, pump
-    from chalicelib.aws.emulator import create_missing
+    from chalicelib.aws import clients, message
+    from infra.resources import create_missing
+    from local.emulator.pump import Pump
 
     use_emulator()
     deliver_all = delivery().deliver_all
-    pump.Pump(
+    Pump(
         clients.sqs(),
         names().queue,
         prepare=lambda: create_missing(
-            clients.dynamodb(),
-            clients.sqs(),
-            clients.scheduler(),
-            names(),
-            visibility_s=math.ceil(settings().lease_ms / 1000),
+            clients.dynamodb(), clients.sqs(), clients.scheduler(), settings().stage
         ),
         deliver=lambda bodies: deliver_all(message.decode_all(bodies, meter())),
         sweep=_sweeper(EMULATED_GRACE_MS).sweep,
@@ -263,12 +260,9 @@ def use_emulator() -> None:
 
     Raises ``InvalidSettings`` where none is named: a run on this machine never touches AWS.
     """
-    from chalicelib.aws.emulator import ENVIRONMENT, check_address
+    from local.emulator import environment
 
-    check_address(settings().emulator)
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    os.environ.pop("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", None)
+    environment.use_emulator(settings().emulator)
 
 
 def wall_clock() -> float:

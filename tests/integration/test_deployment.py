@@ -24,11 +24,11 @@ from chalicelib.domain.timer import DEFAULT_TENANT
 from chalicelib.functions import BATCH_SIZE
 from infra import __main__ as command
 from infra.account import Account
+from infra.chalice_record import FUNCTIONS
 from infra.deploy import Deployment, Way
 from infra.errors import DeployError
-from infra.keys import callers
+from infra.keys import api_keys_of
 from infra.package import ROOT, run_chalice
-from infra.record import FUNCTIONS
 from tests.support.templates import REGION, config, policy
 
 URL = "https://api.example/dev"
@@ -307,7 +307,7 @@ def test_a_new_stage_gets_a_first_key_and_a_line_that_works_with_it(
     (line,) = [line for line in text.splitlines() if "curl" in line]
     (header,) = re.findall(r"Authorization: (Bearer wt_[\w-]+)'", line)
     assert f"{URL}/timers" in line
-    assert callers(dev.account, "dev").tenant_of(header) == DEFAULT_TENANT
+    assert api_keys_of(dev.account, "dev").tenant_of(header) == DEFAULT_TENANT
 
 
 def test_keys_that_are_there_are_not_shown_again_and_none_is_made(
@@ -319,7 +319,7 @@ def test_keys_that_are_there_are_not_shown_again_and_none_is_made(
     assert "wt_" not in text
     assert 'Authorization: Bearer $KEY"' in text
     assert "make key STAGE=dev TENANT=default" in text
-    assert len(callers(dev.account, "dev").list()) == 1
+    assert len(api_keys_of(dev.account, "dev").list()) == 1
 
 
 def test_a_stage_without_keys_needs_its_configuration_to_say_so_and_is_warned_of(
@@ -336,7 +336,7 @@ def test_a_stage_without_keys_needs_its_configuration_to_say_so_and_is_warned_of
     text = told(dev, capsys)
     assert "WARNING: dev asks for no key" in text
     assert "Authorization" not in text
-    assert callers(dev.account, "dev").list() == []
+    assert api_keys_of(dev.account, "dev").list() == []
 
 
 def test_a_key_that_cannot_be_made_is_one_line_that_says_how_to_go_on(
