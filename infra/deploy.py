@@ -11,6 +11,7 @@ import enum
 import hashlib
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class Deployment:
     """One stage in one account. Every step may be repeated.
 
     ``root`` is the checkout to deploy. ``poll_s`` is the time between two looks at a stack that is
-    changing.
+    changing. ``run_chalice`` runs a command of Chalice on a region and a checkout.
     """
 
     account: Account
@@ -51,6 +52,7 @@ class Deployment:
     say: Say
     root: Path = ROOT
     poll_s: float = 2.0
+    run_chalice: Callable[[list[str], str, Path], None] = run_chalice
 
     def __post_init__(self) -> None:
         require_stage(self.stage, self.root)
@@ -96,7 +98,7 @@ class Deployment:
 
     def deploy(self) -> str:
         """Deploy with ``chalice deploy``; return the API's URL."""
-        self._refuse(Way.PACKAGE)
+        self._refuse_after(Way.PACKAGE)
         self.make_resources()
         self._run_chalice("deploy")
         apis = [item for item in self._made_by_chalice() if item["name"] == "rest_api"]
@@ -104,7 +106,7 @@ class Deployment:
 
     def release(self, folder: Path) -> str:
         """Package into ``folder`` and deploy that with CloudFormation; return the API's URL."""
-        self._refuse(Way.CHALICE)
+        self._refuse_after(Way.CHALICE)
         self.make_resources()
         package(self.stage, folder, self.root, for_this_machine=bool(self.account.emulator))
         return self.deploy_package(folder / "sam.json", folder / "deployment.zip")
@@ -114,7 +116,7 @@ class Deployment:
 
         It needs the resources stack.
         """
-        self._refuse(Way.CHALICE)
+        self._refuse_after(Way.CHALICE)
         document: dict[str, Any] = json.loads(template.read_text(encoding="utf-8"))
         code_uri = {"Bucket": self.bucket, "Key": self._upload(code)}
         for resource in document["Resources"].values():
@@ -156,7 +158,8 @@ class Deployment:
             found = [item["rest_api_id"] for item in made if item["name"] == "rest_api"]
         return self._url(found[0]) if found and found[0] else None
 
-    def _refuse(self, other: Way) -> None:
+    def _refuse_after(self, other: Way) -> None:
+        """Raise ``DeployError`` if the stage was deployed the ``other`` way."""
         if self.way() is other:
             raise DeployError(
                 f"{self.stage} was deployed with `{other.value}`, and a stage is deployed in one "
@@ -221,7 +224,7 @@ class Deployment:
         """Run a command of Chalice, with a record of what AWS says is deployed."""
         path = self.root / ".chalice" / "deployed" / f"{self.stage}.json"
         chalice_record.write(path, self._made_by_chalice())
-        run_chalice([command, "--stage", self.stage], self.account.region, self.root)
+        self.run_chalice([command, "--stage", self.stage], self.account.region, self.root)
 
 
 def fingerprint(code: Path) -> str:

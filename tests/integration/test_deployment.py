@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,11 @@ def lines() -> list[str]:
     return []
 
 
-@pytest.fixture
-def dev(aws: None, lines: list[str], tmp_path: Path) -> Deployment:
-    return Deployment(Account.current(), "dev", lines.append, checkout(tmp_path / "one"), 0)
-
-
 class Chalice:
     """Chalice in this process, with a small package and an API that moto takes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.broken = False
-        monkeypatch.setattr("infra.deploy.run_chalice", self.run)
         monkeypatch.setattr(LambdaDeploymentPackager, "create_deployment_package", _small_package)
         monkeypatch.setattr(TypedAWSClient, "import_rest_api", lambda _, **api: self._import(**api))
         monkeypatch.setattr(TypedAWSClient, "update_api_from_swagger", lambda *_, **__: None)
@@ -83,6 +78,18 @@ class Chalice:
 @pytest.fixture
 def chalice(monkeypatch: pytest.MonkeyPatch) -> Chalice:
     return Chalice(monkeypatch)
+
+
+@pytest.fixture
+def dev(aws: None, lines: list[str], tmp_path: Path, chalice: Chalice) -> Deployment:
+    return Deployment(
+        Account.current(),
+        "dev",
+        lines.append,
+        checkout(tmp_path / "one"),
+        poll_s=0,
+        run_chalice=chalice.run,
+    )
 
 
 def checkout(folder: Path) -> Path:
@@ -189,7 +196,7 @@ def test_deploying_again_changes_nothing_even_from_another_checkout(
 ) -> None:
     url, made = dev.deploy(), left()
     assert dev.deploy() == url
-    elsewhere = Deployment(dev.account, "dev", dev.say, checkout(tmp_path / "two"), 0)
+    elsewhere = replace(dev, root=checkout(tmp_path / "two"))
     assert elsewhere.deploy() == url
     assert left() == made
 
