@@ -131,6 +131,7 @@ def fixed() -> dict[str, float]:
         for resource in resources_template()["Resources"].values()
     )
     sweeps = MINUTES / MILLION
+    # Lambda keeps five pollers on an idle queue; each receives for 20 s, three times a minute.
     polls = 5 * 3 * MINUTES / MILLION
     return {
         f"sweeper: {SWEEP_QUERIES} queries a minute": (
