@@ -20,7 +20,7 @@ from bench.lateness import await_arrivals, lateness
 from bench.server import free_port, running
 from bench.sink import Sink
 from chalicelib.domain.errors import StartupError
-from local.emulator import Emulator
+from local.emulator.ministack import Emulator
 
 COUNT = 1_000
 WINDOW_S = 10

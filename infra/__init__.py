@@ -1,1 +1,1 @@
-"""What Chalice does not make, and the commands that bring a stage up and take it down."""
+"""The AWS resources that Chalice does not make, and the commands that deploy and remove a stage."""

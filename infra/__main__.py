@@ -1,4 +1,4 @@
-"""``python -m infra`` brings a stage up on AWS and takes it down; make calls it."""
+"""``python -m infra`` brings a stage up on AWS and takes it down. The targets of make call it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from chalicelib.domain.timer import DEFAULT_TENANT
 from infra.account import Account
 from infra.deploy import Deployment
 from infra.errors import DeployError
+from infra.key_commands import new_key_text
 from infra.keys import first_key
 from infra.package import ROOT, is_open, package
-from infra.signing import new_secret
-from local.keys import shown
+from infra.signing_secrets import new_secret
 
 ACTIONS = ("infra", "deploy", "package", "release", "destroy")
 
 
 def main() -> int:
-    """Do what the command line asks for; return 1, with one line, when it cannot be done."""
+    """Run the action that the arguments name; return 1, after one line, if it fails."""
     parser = argparse.ArgumentParser(prog="python -m infra", description=__doc__)
     parser.add_argument("action", choices=[*ACTIONS, "secret"])
     parser.add_argument("stage", nargs="?", help="a stage of .chalice/config.json: dev, prod")
-    parser.add_argument("--alarm-topic", help="ARN of the SNS topic that hears of alarms")
+    parser.add_argument("--alarm-topic", help="ARN of the SNS topic that receives the alarms")
     parser.add_argument("--finish", action="store_true", help="secret: drop the old one")
     arguments = parser.parse_args()
     stage: str | None = arguments.stage
@@ -33,22 +33,23 @@ def main() -> int:
         parser.error("name a stage (STAGE=dev)")
     try:
         if stage is None:
-            _new_secret()
+            _print_new_secret()
         elif arguments.action == "secret":
-            _rotate(stage, finish=arguments.finish)
+            _rotate_secret(stage, finish=arguments.finish)
         else:
             _run(arguments.action, stage, arguments.alarm_topic)
     except DeployError as error:
         return _failed(str(error))
     except TimersError as error:
-        return _failed(f"{error.detail} Everything else is done: make key STAGE={stage} goes on.")
+        # Only the first key of a new stage raises this, which is issued last.
+        return _failed(f"{error.detail} Everything else is done: make key STAGE={stage} continues.")
     except (BotoCoreError, ClientError) as error:
         return _failed(f"AWS refuses: {error}")
     return 0
 
 
-def _new_secret() -> None:
-    """Print a secret for the offline server, alone on the standard output."""
+def _print_new_secret() -> None:
+    """Print a signing secret for the offline server: the only text on the standard output."""
     _say(new_secret())
     _note(
         "Keep it in a file that only you can read, for the server and for the receivers:\n"
@@ -58,8 +59,11 @@ def _new_secret() -> None:
     )
 
 
-def _rotate(stage: str, *, finish: bool) -> None:
-    """Put a new secret into a stage, or drop the old one; print only the secret itself."""
+def _rotate_secret(stage: str, *, finish: bool) -> None:
+    """Add a new signing secret to a stage, or drop the old one.
+
+    The new secret is the only text on the standard output.
+    """
     account = Account.current()
     _note(f"AWS account {account.id}, {account.region}, stage {stage}")
     parameter = Deployment(account, stage, _note).secrets
@@ -68,7 +72,7 @@ def _rotate(stage: str, *, finish: bool) -> None:
         return
     parameter.rotate(show=_say)
     _note(
-        "Give it to the receivers after those five minutes; when all have it:\n"
+        "Give it to the receivers after those five minutes. When all have it:\n"
         f"  make secret STAGE={stage} FINISH=1"
     )
 
@@ -95,19 +99,19 @@ def _run(action: str, stage: str, alarm_topic: str | None) -> None:
 
 
 def _show(deployment: Deployment, url: str) -> None:
-    """Tell how to call what was deployed; a stage without a key gets its first one."""
+    """Print how to call a deployed stage, with a new key if it has none."""
     _say(f"\nThe API answers at {url}\n")
     if deployment.is_open:
         _say(f"{_warning(deployment.stage)}\n\n{_curl(url)}")
         return
     issued = first_key(deployment.account, deployment.stage)
     if issued is not None:
-        _say(shown(issued, url))
+        _say(new_key_text(issued, url))
         return
     _say(
-        f"It has keys already, which cannot be shown again. With one of them in KEY:\n"
+        f"It has API keys already, which cannot be shown again. With one of them in KEY:\n"
         f"""  {_curl(url, ' -H "Authorization: Bearer $KEY"')}\n"""
-        f"Another is made by `make key STAGE={deployment.stage} TENANT={DEFAULT_TENANT}`."
+        f"Make another with: make key STAGE={deployment.stage} TENANT={DEFAULT_TENANT}"
     )
 
 
@@ -120,8 +124,8 @@ def _curl(url: str, header: str = "") -> str:
 
 def _warning(stage: str) -> str:
     return (
-        f"WARNING: {stage} asks for no key (TIMERS_AUTH=none in .chalice/config.json): whoever "
-        "knows its URL can set timers, and see and remove everybody's."
+        f"WARNING: {stage} asks for no key (TIMERS_AUTH=none in .chalice/config.json). Whoever "
+        "knows its URL can set timers, and read and delete those of everybody else."
     )
 
 
@@ -130,7 +134,7 @@ def _say(line: str) -> None:
 
 
 def _note(line: str) -> None:
-    """Print what is not for a file that the output goes to."""
+    """Print to the standard error, so that it stays out of a file that holds the output."""
     print(line, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The AWS account that a command works in: who, where, and clients for it."""
+"""The AWS account and region that a command works in, and clients for them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _CONFIG = Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 4})
 
-_WRONG_CREDENTIALS = {
+_WRONG_CREDENTIALS_CODES = {
     "ExpiredToken",
     "InvalidClientTokenId",
     "SignatureDoesNotMatch",
@@ -38,7 +38,7 @@ _WRONG_CREDENTIALS = {
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account and a region, reached with whatever credentials boto3 finds."""
+    """An account and a region, reached with the credentials that boto3 finds."""
 
     session: boto3.Session
     id: str
@@ -46,11 +46,13 @@ class Account:
 
     @classmethod
     def current(cls) -> Account:
-        """Ask AWS who we are. Raises ``DeployError`` without credentials or a region."""
+        """Ask AWS whose credentials these are. Raises ``DeployError`` without any, or a region."""
         try:
             session = boto3.Session()
         except ProfileNotFound as error:
-            raise DeployError(f"{error}: AWS_PROFILE names none of ~/.aws/config.") from error
+            raise DeployError(
+                f"{error}: AWS_PROFILE must name a profile of ~/.aws/config."
+            ) from error
         if session.region_name is None:
             raise DeployError(
                 "No AWS region: set AWS_DEFAULT_REGION (for example eu-central-1), or a region "
@@ -66,9 +68,9 @@ class Account:
             ) from error
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            if code in _WRONG_CREDENTIALS:
-                raise DeployError(f"AWS does not take these credentials ({code}).") from error
-            raise DeployError(f"AWS does not say who we are: {error}") from error
+            if code in _WRONG_CREDENTIALS_CODES:
+                raise DeployError(f"AWS does not accept these credentials ({code}).") from error
+            raise DeployError(f"AWS does not tell whose credentials these are: {error}") from error
         except BotoCoreError as error:
             raise DeployError(f"AWS cannot be reached in {session.region_name}: {error}") from error
         return cls(session=session, id=account_id, region=session.region_name)
@@ -91,6 +93,6 @@ class Account:
 
     @property
     def emulator(self) -> str | None:
-        """Return where the emulator is that ``AWS_ENDPOINT_URL`` names; None on AWS itself."""
+        """Return the URL of the emulator that ``AWS_ENDPOINT_URL`` names; None on AWS itself."""
         endpoint = self.client("cloudformation").meta.endpoint_url.rstrip("/")
         return None if "amazonaws.com" in endpoint else endpoint

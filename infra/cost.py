@@ -1,5 +1,6 @@
-"""What a million timers cost at list prices: ``python -m infra.cost`` prints the tables of the
-guide. Counts are what the tests count; times on AWS are assumptions, marked as such.
+"""The cost of a million timers at list prices: ``python -m infra.cost`` prints it for docs/cost.md.
+
+Numbers of calls come from tests, which count them. Durations on AWS are assumptions, marked below.
 """
 
 from __future__ import annotations
@@ -7,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chalicelib.service.ports import Metric
-from infra.package import resources_template
+from infra.resources import resources_template
 
 MILLION = 1_000_000
 MINUTES = 43_800
-"""Minutes of a month."""
+"""Minutes in a month of 365 / 12 days."""
 
 # us-east-1, US dollars: per million requests or units, per GB-second on arm64, per month.
 API_REQUEST = 3.50
@@ -27,29 +28,37 @@ METRIC = 0.30
 METRICS = len(Metric)
 SWEEP_QUERIES = 128
 QUERY_UNITS = 0.5
-"""An eventually consistent read of up to 4 KB: what is not missed is not read."""
+"""Read units of one query: eventually consistent, and up to 4 KB. Usually it finds nothing."""
 
-# Assumed, as nothing was run on AWS: seconds a function takes.
+# Assumptions, as nothing was run on AWS: the seconds that each part of a function takes.
 API_S = 0.05
 AUTHORIZER_S = 0.02
-ANSWER_S = 0.2
+RESPONSE_S = 0.2
+"""How long a receiver takes to respond."""
 WAIT_S = 0.5
-"""A delay is rounded down to the second, so a single message waits half a second on average."""
+"""How long a delivery waits out the rest: delays are rounded down to whole seconds."""
 BATCH_WAIT_S = 1.0
+"""The same for a batch, which waits for the last of its messages."""
 BUSY_LEASE = 0.2
-"""Writes of the counter for a timer, where tenants are held to 100 a second: leases of ten ids, and
-as many failed conditions while several processes lease for a tenant that uses up its rate."""
-BUSY_ASKED = 1 / 100
-"""A hundred timers of one key within the minute for which the gateway knows it."""
+"""Writes of the id counter per timer, with a limit of 100 timers a second per tenant.
+
+A process then leases ten ids with one write. For each of these writes another one fails, because
+several processes lease ids for a tenant that is at its limit.
+"""
+BUSY_LOOKUPS = 1 / 100
+"""One call of the authorizer per 100 timers: the gateway keeps the result for a minute."""
 HAND_OVER_S = 0.1
+"""How long the webhook function takes to queue a timer that is not due yet."""
 SWEEP_S = 1.0
 
 
 @dataclass(frozen=True)
 class Load:
-    """How timers come: one by one, or so many that batches fill.
+    """A kind of traffic: single timers, or so many that batches fill.
 
-    ``asked`` is how often the authorizer is asked for a timer: the gateway keeps its answer.
+    ``batch`` is the number of messages in a batch and ``wait_s`` how long it waits out. ``far``
+    timers need a schedule. ``lease`` is the number of writes of the id counter per timer, and
+    ``lookups`` the number of calls of the authorizer per timer.
     """
 
     name: str
@@ -57,12 +66,12 @@ class Load:
     wait_s: float
     far: bool = False
     lease: float = 1.0
-    asked: float = 1.0
+    lookups: float = 1.0
 
 
 LOADS = (
     Load("near, one by one", batch=1, wait_s=WAIT_S),
-    Load("near, busy", batch=10, wait_s=BATCH_WAIT_S, lease=BUSY_LEASE, asked=BUSY_ASKED),
+    Load("near, busy", batch=10, wait_s=BATCH_WAIT_S, lease=BUSY_LEASE, lookups=BUSY_LOOKUPS),
     Load("far, one by one", batch=1, wait_s=WAIT_S, far=True),
     Load(
         "far, busy",
@@ -70,42 +79,45 @@ LOADS = (
         wait_s=BATCH_WAIT_S,
         far=True,
         lease=BUSY_LEASE,
-        asked=BUSY_ASKED,
+        lookups=BUSY_LOOKUPS,
     ),
 )
 
 
 def rows(load: Load) -> dict[str, float]:
-    """Return what a million timers of one kind cost, part by part, in dollars."""
+    """Return the cost in dollars of a million timers under ``load``, by part."""
     per_batch = 1 / load.batch
     return {
         "API Gateway, 1 request": API_REQUEST,
         "authorizer function and its look-up": (
-            _function(load.asked, AUTHORIZER_S, 512) + load.asked * READ_UNIT
+            _function(load.lookups, AUTHORIZER_S, 512) + load.lookups * READ_UNIT
         ),
         "API function": _function(1, API_S, 512),
         "DynamoDB, 5 write units and the id": (5 + load.lease) * WRITE_UNIT,
         "Scheduler, 1 schedule": SCHEDULE if load.far else 0.0,
         "webhook function": _function(1, HAND_OVER_S, 256) if load.far else 0.0,
         "SQS: send, receive, delete": (1 + 2 * per_batch) * QUEUE_REQUEST,
-        "webhook_queue function": _function(per_batch, load.wait_s + ANSWER_S, 512),
+        "webhook_queue function": _function(per_batch, load.wait_s + RESPONSE_S, 512),
     }
 
 
-def besides(load: Load) -> dict[str, float]:
-    """Return what a million times cost that which not every timer needs, in dollars.
+def extra_rows(load: Load) -> dict[str, float]:
+    """Return the cost in dollars of a million of each event that only some timers have.
 
-    A notice of failure makes the function that calls anyway take longer. For a hundred replays
-    each of eight partitions of failed timers is asked for a hundred: a read unit for a replay.
+    A notice of failure only makes the function that called the receiver run longer. A hundred
+    replays read a hundred rows of each of the eight partitions of failed timers: one read unit for
+    each replay.
     """
     per_batch = 1 / load.batch
     queue = (1 + 2 * per_batch) * QUEUE_REQUEST
-    function = _function(per_batch, load.wait_s + ANSWER_S, 512)
+    function = _function(per_batch, load.wait_s + RESPONSE_S, 512)
     return {
         "another attempt: 4 write units, a message, the queue's function": (
             4 * WRITE_UNIT + queue + function
         ),
-        "a notice of failure: the queue's function goes on": (per_batch * _seconds(ANSWER_S, 512)),
+        "a notice of failure: the queue's function goes on": (
+            per_batch * _seconds(RESPONSE_S, 512)
+        ),
         "a replay: 3 write units, a read unit, and a delivery with 3": (
             6 * WRITE_UNIT + READ_UNIT + queue + function
         ),
@@ -113,12 +125,13 @@ def besides(load: Load) -> dict[str, float]:
 
 
 def fixed() -> dict[str, float]:
-    """Return what a stage costs a month that has no timers, in dollars."""
+    """Return the cost in dollars of a month without any timer, by part."""
     alarms = sum(
         resource["Type"] == "AWS::CloudWatch::Alarm"
         for resource in resources_template()["Resources"].values()
     )
     sweeps = MINUTES / MILLION
+    # Lambda keeps five pollers on an idle queue; each receives for 20 s, three times a minute.
     polls = 5 * 3 * MINUTES / MILLION
     return {
         f"sweeper: {SWEEP_QUERIES} queries a minute": (
@@ -132,9 +145,9 @@ def fixed() -> dict[str, float]:
 
 
 def tables() -> str:
-    """Return the tables in Markdown, an empty line between them."""
+    """Return the tables in Markdown, separated by empty lines."""
     timers = {load.name: rows(load) for load in LOADS}
-    extras = {load.name.removeprefix("near, "): besides(load) for load in LOADS if not load.far}
+    extras = {load.name.removeprefix("near, "): extra_rows(load) for load in LOADS if not load.far}
     lines = [*_table("per million timers", timers), _sums(timers), ""]
     lines += [*_table("per million of these", extras), ""]
     lines += ["| per month, without a timer | |", "| --- | ---: |"]
@@ -163,12 +176,12 @@ def _sums(columns: dict[str, dict[str, float]]) -> str:
 
 
 def _function(invocations: float, seconds: float, megabytes: int) -> float:
-    """Return what a million times ``invocations`` cost."""
+    """Return the cost of a million times ``invocations``, each of ``seconds``."""
     return invocations * (INVOCATION + _seconds(seconds, megabytes))
 
 
 def _seconds(seconds: float, megabytes: int) -> float:
-    """Return what a million times ``seconds`` of a function cost."""
+    """Return the cost of a million times ``seconds`` of a function with so much memory."""
     return seconds * megabytes / 1024 * GB_SECOND * MILLION
 
 

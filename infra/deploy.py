@@ -1,8 +1,8 @@
-"""Bring a stage up, one of two ways, and take it down.
+"""The deployment of one stage: how it is brought up, in one of two ways, and removed.
 
-The resources stack comes first either way. On it stand the functions and the API, made by
-``chalice deploy`` or by a second stack from ``chalice package``; a stage is deployed one way
-only, and AWS itself is asked which.
+The resources stack comes first. The functions and the API are added by ``chalice deploy``, or by a
+second stack made with ``chalice package``. A stage is deployed in one way only: before each step
+AWS is asked which one it was.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import enum
 import hashlib
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,20 @@ from botocore.exceptions import ClientError
 
 from chalicelib.aws.names import Names
 from chalicelib.settings import PRODUCTION
-from infra import record
+from infra import chalice_record
 from infra.account import Account
 from infra.errors import DeployError
-from infra.package import ROOT, is_open, known_stage, package, resources_template, run_chalice
-from infra.signing import SigningParameter
+from infra.package import ROOT, is_open, package, require_stage, run_chalice
+from infra.resources import resources_template
+from infra.signing_secrets import SigningParameter
 from infra.stacks import Say, Stacks
 
-_BATCH = 1_000
-"""Objects that one DeleteObjects removes at most (AWS limit)."""
+_MAX_OBJECTS = 1_000
+"""The most objects that one DeleteObjects removes (AWS limit)."""
 
 
 class Way(enum.Enum):
-    """How the functions of a stage were deployed."""
+    """How the functions of a stage were deployed; the value is the command."""
 
     CHALICE = "make deploy"
     PACKAGE = "make release"
@@ -39,46 +41,55 @@ class Way(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One stage in one account. Every step may be repeated."""
+    """One stage in one account. Every step may be repeated.
+
+    ``root`` is the checkout to deploy. ``poll_s`` is the time between two looks at a stack that is
+    changing. ``run_chalice`` runs a command of Chalice on a region and a checkout.
+    """
 
     account: Account
     stage: str
     say: Say
     root: Path = ROOT
     poll_s: float = 2.0
+    run_chalice: Callable[[list[str], str, Path], None] = run_chalice
 
     def __post_init__(self) -> None:
-        known_stage(self.stage, self.root)
+        require_stage(self.stage, self.root)
 
     @property
     def names(self) -> Names:
-        """What this stage's resources are called."""
+        """The names of this stage's resources."""
         return Names(self.stage)
 
     @property
     def application(self) -> str:
-        """The stack of a packaged stage's functions and API."""
+        """The name of the stack with a packaged stage's functions and API."""
         return f"{self.names.stack}-app"
 
     @property
     def bucket(self) -> str:
-        """The bucket of the packages. Bucket names are shared by all the world's accounts."""
+        """The bucket of the packages. A bucket's name must be unique over all AWS accounts."""
         return f"{self.names.stack}-packages-{self.account.id}-{self.account.region}"
 
     @property
     def is_open(self) -> bool:
-        """Whether the stage asks its callers for no key."""
+        """Whether the stage accepts requests without a key."""
         return is_open(self.stage, self.root)
 
     @property
     def secrets(self) -> SigningParameter:
-        """The secrets that sign this stage's webhooks."""
+        """The parameter with this stage's signing secrets."""
         return SigningParameter(self.account.client("ssm"), self.names.signing_secrets, self.say)
 
     def make_resources(self, alarm_topic: str | None = None) -> None:
-        """Make, or bring up to date, what Chalice does not make."""
+        """Make the resources stack, or bring it up to date.
+
+        ``alarm_topic`` is the ARN of an SNS topic; without it, the stack keeps the one it has.
+        """
         template = resources_template()
-        # A table that an earlier stack left behind is taken up again: only under a fixed name.
+        # The table may be left from an earlier stack and is then imported. CloudFormation imports
+        # a resource only if its name is spelled out.
         template["Resources"]["Table"]["Properties"]["TableName"] = self.names.table
         parameters = {"Stage": self.stage}
         if alarm_topic is not None:
@@ -86,36 +97,36 @@ class Deployment:
         self._stacks.apply(self.names.stack, template, parameters, adopt=True)
 
     def deploy(self) -> str:
-        """Deploy with ``chalice deploy``; return the API's address."""
-        self._refuse(Way.PACKAGE)
+        """Deploy with ``chalice deploy``; return the API's URL."""
+        self._refuse_after(Way.PACKAGE)
         self.make_resources()
         self._run_chalice("deploy")
         apis = [item for item in self._made_by_chalice() if item["name"] == "rest_api"]
         return self._url(apis[0]["rest_api_id"])
 
     def release(self, folder: Path) -> str:
-        """Package into ``folder`` and deploy that with CloudFormation; return the API's address."""
-        self._refuse(Way.CHALICE)
+        """Package into ``folder`` and deploy that with CloudFormation; return the API's URL."""
+        self._refuse_after(Way.CHALICE)
         self.make_resources()
         package(self.stage, folder, self.root, for_this_machine=bool(self.account.emulator))
         return self.deploy_package(folder / "sam.json", folder / "deployment.zip")
 
     def deploy_package(self, template: Path, code: Path) -> str:
-        """Deploy a package with CloudFormation; return the API's address.
+        """Deploy a package with CloudFormation; return the API's URL.
 
-        The resources stack must be there.
+        It needs the resources stack.
         """
-        self._refuse(Way.CHALICE)
+        self._refuse_after(Way.CHALICE)
         document: dict[str, Any] = json.loads(template.read_text(encoding="utf-8"))
-        place = {"Bucket": self.bucket, "Key": self._upload(code)}
+        code_uri = {"Bucket": self.bucket, "Key": self._upload(code)}
         for resource in document["Resources"].values():
             if resource["Type"] == "AWS::Serverless::Function":
-                resource["Properties"]["CodeUri"] = place
+                resource["Properties"]["CodeUri"] = code_uri
         self._stacks.apply(self.application, document, {"Stage": self.stage})
         return self._url(self._stacks.outputs(self.application)["RestAPIId"])
 
     def destroy(self) -> None:
-        """Remove the stage; the timers of production stay in their table."""
+        """Remove the stage. The table of production stays, with its timers."""
         way = self.way()
         if way is Way.PACKAGE:
             self._stacks.delete(self.application)
@@ -123,23 +134,23 @@ class Deployment:
             self._run_chalice("delete")
         self._empty_bucket()
         found = self._stacks.delete(self.names.stack)
-        # After the functions: without it they would send what is due unsigned.
+        # Removed after the functions: without the secrets they would send webhooks unsigned.
         self.secrets.remove()
         if not found and way is None:
             self.say(f"{self.stage}: nothing is deployed")
         if self.stage == PRODUCTION:
-            self.say(f"The table {self.names.table} and its timers, if any, are kept.")
+            self.say(f"The table {self.names.table} and its timers, if any, stay.")
         else:
             self._delete_table()
 
     def way(self) -> Way | None:
-        """Return how the stage is deployed; None if it is not."""
+        """Return the way in which the stage was deployed; None if it was not."""
         if self._stacks.exists(self.application):
             return Way.PACKAGE
         return Way.CHALICE if self._made_by_chalice() else None
 
     def address(self) -> str | None:
-        """Return the address of the stage's API, None if there is none."""
+        """Return the URL of the stage's API, None if there is none."""
         if self._stacks.exists(self.application):
             found = [self._stacks.outputs(self.application).get("RestAPIId")]
         else:
@@ -147,22 +158,23 @@ class Deployment:
             found = [item["rest_api_id"] for item in made if item["name"] == "rest_api"]
         return self._url(found[0]) if found and found[0] else None
 
-    def _refuse(self, other: Way) -> None:
+    def _refuse_after(self, other: Way) -> None:
+        """Raise ``DeployError`` if the stage was deployed the ``other`` way."""
         if self.way() is other:
             raise DeployError(
-                f"{self.stage} was deployed with `{other.value}`, and a stage is deployed one way "
-                f"only: use that, or `make destroy STAGE={self.stage}` first."
+                f"{self.stage} was deployed with `{other.value}`, and a stage is deployed in one "
+                f"way only: use that, or `make destroy STAGE={self.stage}` first."
             )
 
     def _url(self, api: str) -> str:
-        """Return the address of the API, without a slash at its end."""
+        """Return the URL of the API with this id, without a slash at its end."""
         if self.account.emulator:
             return f"{self.account.emulator}/restapis/{api}/{self.stage}/_user_request_"
         suffix = "amazonaws.com.cn" if self.account.region.startswith("cn-") else "amazonaws.com"
         return f"https://{api}.execute-api.{self.account.region}.{suffix}/{self.stage}"
 
     def _upload(self, code: Path) -> str:
-        """Put the code into the bucket, unless it is there; return its key."""
+        """Put the code into the bucket unless it is there; return its object key."""
         key = f"{fingerprint(code)}.zip"
         s3 = self.account.client("s3")
         try:
@@ -182,7 +194,9 @@ class Deployment:
     def _empty_bucket(self) -> None:
         s3 = self.account.client("s3")
         try:
-            while found := s3.list_objects_v2(Bucket=self.bucket, MaxKeys=_BATCH).get("Contents"):
+            while found := s3.list_objects_v2(Bucket=self.bucket, MaxKeys=_MAX_OBJECTS).get(
+                "Contents"
+            ):
                 s3.delete_objects(
                     Bucket=self.bucket,
                     Delete={"Objects": [{"Key": item["Key"]} for item in found], "Quiet": True},
@@ -203,18 +217,18 @@ class Deployment:
     def _stacks(self) -> Stacks:
         return Stacks(self.account.client("cloudformation"), self.say, self.poll_s)
 
-    def _made_by_chalice(self) -> list[record.Resource]:
-        return record.found(self.account, self.names)
+    def _made_by_chalice(self) -> list[chalice_record.Resource]:
+        return chalice_record.found(self.account, self.names)
 
     def _run_chalice(self, command: str) -> None:
-        """Run a command of Chalice on what AWS says is there."""
+        """Run a command of Chalice, with a record of what AWS says is deployed."""
         path = self.root / ".chalice" / "deployed" / f"{self.stage}.json"
-        record.write(path, self._made_by_chalice())
-        run_chalice([command, "--stage", self.stage], self.account.region, self.root)
+        chalice_record.write(path, self._made_by_chalice())
+        self.run_chalice([command, "--stage", self.stage], self.account.region, self.root)
 
 
 def fingerprint(code: Path) -> str:
-    """Return a name for the contents of a zip: the same files, whenever packed, have the same."""
+    """Return a hash of the files in a zip, which does not depend on when they were packed."""
     digest = hashlib.sha256()
     with zipfile.ZipFile(code) as archive:
         for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):

@@ -1,5 +1,5 @@
-"""What can go wrong while a stage is deployed, told in one line."""
+"""The error of the commands that deploy."""
 
 
 class DeployError(Exception):
-    """A stage cannot be deployed or removed as asked; the message says what to do."""
+    """A stage cannot be deployed or removed as asked. The message says what to do."""

@@ -1,4 +1,4 @@
-"""The keys of a stage's callers: ``python -m infra.keys`` makes, lists and revokes them."""
+"""API keys of a stage on AWS: ``python -m infra.keys STAGE`` issues, lists and revokes them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ from chalicelib.wiring import wall_clock
 from infra.account import Account
 from infra.deploy import Deployment
 from infra.errors import DeployError
-from local.keys import add_actions, carry_out
+from infra.key_commands import add_commands, run_command
 
 
 def main() -> int:
-    """Do what the command line asks for; return 1, with one line, when it cannot be done."""
+    """Run the command that the arguments name; return 1, after one line, if it fails."""
     parser = argparse.ArgumentParser(prog="python -m infra.keys", description=__doc__)
     parser.add_argument("stage", help="a stage of .chalice/config.json: dev, prod")
-    add_actions(parser)
+    add_commands(parser)
     arguments = parser.parse_args()
     try:
         account = Account.current()
-        # Asked for first: a key whose address could not be told would not be shown.
+        # Looked up before a key is issued. If this failed afterwards, the key would exist and
+        # nobody would have seen it.
         address = Deployment(account, arguments.stage, print).address()
-        carry_out(arguments, callers(account, arguments.stage), address or "<not deployed yet>")
+        run_command(
+            arguments, api_keys_of(account, arguments.stage), address or "<not deployed yet>"
+        )
     except DeployError as error:
         return _failed(str(error))
     except TimersError as error:
@@ -40,18 +43,15 @@ def main() -> int:
     return 0
 
 
-def callers(account: Account, stage: str) -> ApiKeys:
-    """Return the use cases of a stage's keys. Its table must be there."""
+def api_keys_of(account: Account, stage: str) -> ApiKeys:
+    """Return the use cases of a stage's API keys. They need its table."""
     store = DynamoDBApiKeyStore(account.client("dynamodb"), Names(stage).table)
     return ApiKeys(store, wall_clock, secrets.token_bytes)
 
 
 def first_key(account: Account, stage: str) -> Issued | None:
-    """Make a key for the default tenant, unless it has one. Raises ``Unavailable``.
-
-    ``local.keys.shown`` tells of it: with a stage's address it is all that a new stage needs.
-    """
-    return callers(account, stage).issue_first(DEFAULT_TENANT)
+    """Issue a key for the default tenant; return None if it has one. Raises ``Unavailable``."""
+    return api_keys_of(account, stage).issue_first(DEFAULT_TENANT)
 
 
 def _failed(reason: str) -> int:

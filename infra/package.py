@@ -1,4 +1,4 @@
-"""The package of one stage: the code's zip and the template that deploys it, made by Chalice."""
+"""The package of one stage, made by Chalice: the zip with the code and the template for it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from chalicelib.settings import OPEN
 from infra.errors import DeployError
 
 ROOT = Path(__file__).resolve().parent.parent
-RESOURCES_TEMPLATE = ROOT / "infra" / "resources.yaml"
 MERGE_TEMPLATE = ROOT / "infra" / "package.json"
 
 TEMPLATE_FILE = "sam.json"
@@ -30,19 +27,13 @@ ANY_METHOD = "x-amazon-apigateway-any-method"
 _REQUIREMENT = re.compile(r"^([\w.-]+)==([\w.]+)", re.MULTILINE)
 
 _ANY_REGION = "us-east-1"
-"""Chalice asks for a region even where the template that it writes fits every one."""
+"""``chalice package`` demands a region, although its template fits every region."""
 
 _SOURCES = ("app.py", "chalicelib", "requirements.txt", ".chalice/config.json", ".chalice/policies")
 
 
-def resources_template() -> dict[str, Any]:
-    """Return the template of what Chalice does not make."""
-    template: dict[str, Any] = yaml.safe_load(RESOURCES_TEMPLATE.read_text(encoding="utf-8"))
-    return template
-
-
-def known_stage(stage: str, root: Path = ROOT) -> None:
-    """Return if Chalice's configuration knows ``stage``. Raises ``DeployError``."""
+def require_stage(stage: str, root: Path = ROOT) -> None:
+    """Raise ``DeployError`` unless Chalice's configuration has ``stage``."""
     config = json.loads((root / ".chalice" / "config.json").read_text(encoding="utf-8"))
     if stage not in config["stages"]:
         raise DeployError(
@@ -52,7 +43,7 @@ def known_stage(stage: str, root: Path = ROOT) -> None:
 
 
 def is_open(stage: str, root: Path = ROOT) -> bool:
-    """Tell whether a stage asks its callers for no key, which only the configuration can say."""
+    """Tell whether a stage accepts requests without a key, as only its configuration can say."""
     config = json.loads((root / ".chalice" / "config.json").read_text(encoding="utf-8"))
     variables: dict[str, str] = {
         **config.get("environment_variables", {}),
@@ -64,30 +55,31 @@ def is_open(stage: str, root: Path = ROOT) -> bool:
 def package(stage: str, out: Path, root: Path = ROOT, *, for_this_machine: bool = False) -> None:
     """Write ``sam.json`` and ``deployment.zip`` of one stage to the folder ``out``.
 
-    Made from a clean copy: nothing but the sources gets in, and the packages are resolved afresh
-    (Chalice would reuse those of an earlier day). ``for_this_machine`` is for emulators, which run
-    Lambdas as they run themselves.
+    ``for_this_machine`` packs libraries for this machine's processor, on which an emulator runs the
+    Lambdas. Raises ``DeployError``.
     """
-    known_stage(stage, root)
+    require_stage(stage, root)
     with tempfile.TemporaryDirectory() as folder:
+        # A clean copy: only the sources get into the zip, and pip resolves the libraries again.
+        # In the checkout, Chalice would reuse those of an earlier day.
         copy = Path(folder)
         for source in _SOURCES:
             _copy(root / source, copy / source)
         if for_this_machine:
             _set_architecture(copy / ".chalice" / "config.json", _architecture())
         merge = copy / "merge.json"
-        merge.write_text(json.dumps(_merged_in(stage)), encoding="utf-8")
+        merge.write_text(json.dumps(_merge_template(stage)), encoding="utf-8")
         made = copy / "out"
         run_chalice(
             ["package", "--stage", stage, "--merge-template", str(merge), str(made)],
             _ANY_REGION,
             copy,
         )
-        missing = _missing(root / "requirements.txt", made / ZIP_FILE)
+        missing = _missing_libraries(root / "requirements.txt", made / ZIP_FILE)
         if missing:
             raise DeployError(f"The package lacks {', '.join(missing)}: can pip reach its index?")
         template = json.loads((made / TEMPLATE_FILE).read_text(encoding="utf-8"))
-        _take_any_method(template)
+        _accept_any_method(template)
         out.mkdir(parents=True, exist_ok=True)
         (out / TEMPLATE_FILE).write_text(json.dumps(template, indent=2), encoding="utf-8")
         shutil.copyfile(made / ZIP_FILE, out / ZIP_FILE)
@@ -96,14 +88,14 @@ def package(stage: str, out: Path, root: Path = ROOT, *, for_this_machine: bool 
 def run_chalice(arguments: list[str], region: str, folder: Path = ROOT) -> None:
     """Run a command of Chalice on the project in ``folder``. Raises ``DeployError``.
 
-    What this shell sets for the offline server, that it asks for no keys above all, is not meant
-    for a stage: the settings of those are in the configuration.
+    The ``TIMERS_…`` variables of this shell are removed. They configure the offline server, and a
+    stage must not take them over: TIMERS_AUTH=none would open it to everybody.
     """
     chalice = Path(sys.executable).parent / "chalice"
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("TIMERS_")
     }
-    # Compiled files of this machine would only make the package larger.
+    # Without PYTHONDONTWRITEBYTECODE, compiled files of this machine would make the package larger.
     environment |= {"AWS_DEFAULT_REGION": region, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         subprocess.run([str(chalice), *arguments], cwd=folder, env=environment, check=True)
@@ -111,17 +103,18 @@ def run_chalice(arguments: list[str], region: str, folder: Path = ROOT) -> None:
         raise DeployError(f"`chalice {arguments[0]}` failed: see the lines above.") from error
 
 
-def _merged_in(stage: str) -> dict[str, Any]:
-    """Return the merge template, fixed to one stage: what is packaged for it fits no other."""
+def _merge_template(stage: str) -> dict[str, Any]:
+    """Return the merge template for one stage: its package must not be deployed to another."""
     merge: dict[str, Any] = json.loads(MERGE_TEMPLATE.read_text(encoding="utf-8"))
     merge["Parameters"]["Stage"] |= {"Default": stage, "AllowedValues": [stage]}
     return merge
 
 
-def _take_any_method(template: dict[str, Any]) -> None:
-    """Let every path hand methods that it does not know to the API, which answers 405.
+def _accept_any_method(template: dict[str, Any]) -> None:
+    """Pass unknown methods of every path on to the API, which answers 405 with ``Allow``.
 
-    Without a key: the answer tells no more than the documentation does.
+    API Gateway itself would answer as if there were no such path. The method needs no key, as the
+    response reveals nothing.
     """
     paths = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]["paths"]
     for operations in paths.values():
@@ -135,8 +128,8 @@ def _take_any_method(template: dict[str, Any]) -> None:
         }
 
 
-def _missing(requirements: Path, code: Path) -> list[str]:
-    """Return what is required and not packed: Chalice only mentions what it could not get."""
+def _missing_libraries(requirements: Path, code: Path) -> list[str]:
+    """Return the requirements that the zip lacks: Chalice packs without them and only warns."""
     wanted = _REQUIREMENT.findall(requirements.read_text(encoding="utf-8"))
     with zipfile.ZipFile(code) as archive:
         packed = {name.partition(".dist-info/")[0].lower() for name in archive.namelist()}
@@ -148,7 +141,7 @@ def _missing(requirements: Path, code: Path) -> list[str]:
 
 
 def _architecture() -> str:
-    """Return what Lambda calls this machine's processor."""
+    """Return Lambda's name for this machine's processor."""
     return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
 
 

@@ -1,4 +1,4 @@
-"""CloudFormation stacks, brought to what a template says: created, changed or left alone."""
+"""CloudFormation stacks: each is created or changed until it is as its template says."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import ParameterTypeDef, StackTypeDef
 
 MAX_TEMPLATE_BYTES = 51_200
-"""The longest template that a change set takes in the request itself (AWS limit)."""
+"""The longest template that fits into the request for a change set (AWS limit)."""
 
-_NEVER_CREATED = {"REVIEW_IN_PROGRESS"}
-_FAILED_AT_BIRTH = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}
+_NOT_YET_CREATED = {"REVIEW_IN_PROGRESS"}
+_CREATION_FAILED = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}
 _DONE = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
 _NOTHING_TO_DO = ("didn't contain changes", "No updates are to be performed")
 
@@ -44,11 +44,11 @@ class Stacks:
         *,
         adopt: bool = False,
     ) -> bool:
-        """Make the stack ``name`` what ``template`` says; return whether anything changed.
+        """Create or change the stack ``name`` as ``template`` says; return whether it changed.
 
-        A parameter that is not given keeps its value. With ``adopt``, resources that exist
-        already under the template's names and outlive their stack are taken into it. Raises
-        ``DeployError`` when it cannot be done.
+        A parameter that is not given keeps its value. With ``adopt``, resources that exist under
+        the template's names are imported: those that outlived their stack. Raises ``DeployError``
+        if CloudFormation refuses or fails.
         """
         body = json.dumps(template, separators=(",", ":"))
         if len(body.encode()) > MAX_TEMPLATE_BYTES:
@@ -67,7 +67,7 @@ class Stacks:
             )
             prepared = self._prepared(name, change_set)
         except ClientError as error:
-            # AWS says so of the change set, some emulators of the request.
+            # AWS says "nothing to change" in the change set, some emulators in this response.
             if not _nothing_to_do(str(error)):
                 raise DeployError(f"CloudFormation: {error}") from error
             prepared = False
@@ -86,7 +86,7 @@ class Stacks:
         return True
 
     def delete(self, name: str) -> bool:
-        """Remove a stack and what is in it; return whether there was one."""
+        """Remove a stack and its resources; return whether there was one."""
         stack = self._find(name)
         if stack is None:
             return False
@@ -102,22 +102,26 @@ class Stacks:
         return True
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is such a stack, in whatever state."""
+        """Tell whether there is a stack ``name``, in any state."""
         return self._find(name) is not None
 
     def outputs(self, name: str) -> dict[str, str]:
-        """Return the outputs of a stack."""
+        """Return the outputs of a stack, none if it does not exist."""
         stack = self._find(name)
         outputs = stack.get("Outputs", []) if stack else []
         return {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
     def _ready(self, name: str) -> StackTypeDef | None:
-        """Return a stack that can be changed; None if it is to be created."""
+        """Return the stack if it can be changed, None if it must be created.
+
+        A stack whose creation failed is removed. Raises ``DeployError`` while the stack is being
+        changed, or is stuck.
+        """
         stack = self._find(name)
-        if stack is None or stack["StackStatus"] in _NEVER_CREATED:
+        if stack is None or stack["StackStatus"] in _NOT_YET_CREATED:
             return None
         status = stack["StackStatus"]
-        if status in _FAILED_AT_BIRTH:
+        if status in _CREATION_FAILED:
             self.say(f"{name}: {status}, so it starts afresh")
             self.delete(name)
             return None
@@ -131,7 +135,7 @@ class Stacks:
         return stack
 
     def _prepared(self, name: str, change_set: str) -> bool:
-        """Wait for a change set; return False, and drop it, if it would change nothing."""
+        """Wait for a change set. If it would change nothing, delete it and return False."""
         while True:
             found = self.client.describe_change_set(StackName=name, ChangeSetName=change_set)
             if found["Status"] == "CREATE_COMPLETE":
@@ -145,7 +149,7 @@ class Stacks:
             time.sleep(self.poll_s)
 
     def _follow(self, name: str, seen: set[str]) -> str:
-        """Show what happens to a stack until it rests; return the state it rests in."""
+        """Print a stack's events until it is no longer changing; return its final state."""
         while True:
             stack = self._find(name)
             status: str = stack["StackStatus"] if stack else "DELETE_COMPLETE"
@@ -164,7 +168,7 @@ class Stacks:
         return {event_id for event_id, _ in self._events(name)}
 
     def _events(self, name: str) -> list[tuple[str, str]]:
-        """Return the latest events of a stack, newest first, each with a line that tells it."""
+        """Return the latest events of a stack, newest first: each one's id and a line about it."""
         try:
             found = self.client.describe_stack_events(StackName=name)["StackEvents"]
         except ClientError:
@@ -210,7 +214,7 @@ def _nothing_to_do(reason: str) -> bool:
 def _values(
     template: Mapping[str, Any], given: Mapping[str, str], stack: StackTypeDef | None
 ) -> list[ParameterTypeDef]:
-    """Return the parameters of a change: those given, and the others as they are."""
+    """Return the parameters of a change: those given, and the present values of the others."""
     values: list[ParameterTypeDef] = [
         {"ParameterKey": key, "ParameterValue": value} for key, value in given.items()
     ]

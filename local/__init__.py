@@ -1,1 +1,1 @@
-"""The offline server: a supervisor, the API behind a production WSGI server, the dispatcher."""
+"""The offline server and its commands: the API, the process that fires timers, the emulator."""

@@ -1,4 +1,4 @@
-"""``python -m local`` serves the API with firing timers on this machine."""
+"""``python -m local`` serves the API and fires timers on this machine."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Where the offline server is reached from this machine."""
+"""The address of the offline server, as clients on this machine use it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from chalicelib.settings import Settings
 
 
 def reachable(host: str) -> str:
-    """Return the host at which a server that listens on ``host`` is reached."""
+    """Return the host to call for a server that listens on ``host``: one address of "any"."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound to
 
 

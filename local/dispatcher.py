@@ -1,4 +1,4 @@
-"""The dispatcher's process. ``python -m local.dispatcher`` is started by the supervisor."""
+"""The process of the dispatcher, which the supervisor starts as ``python -m local.dispatcher``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from local.parent import exit_with
 
 
 def main() -> int:
-    """Fire timers until SIGTERM; return the exit code (``sysexits.h``)."""
+    """Fire timers of the data folder until SIGTERM; return the exit code (``sysexits.h``)."""
     exit_with(int(sys.argv[1]))
     logging.basicConfig(format="%(asctime)s dispatcher %(levelname)s %(message)s")
-    # Ctrl-C reaches the whole group; the supervisor decides when it is this process's turn.
+    # Ctrl-C signals every process of the terminal. The supervisor stops this one after the API.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         uvloop.run(_serve())

@@ -1,4 +1,8 @@
-"""No child outlives its parent, even one killed with -9. Works where no signal tells of it."""
+"""The watch of a child process on its parent: the child ends when the parent does.
+
+It polls, because only Linux can signal the end of a parent, and a parent killed with SIGKILL can
+tell its children nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,13 @@ import threading
 import time
 
 PARENT = "WEBHOOK_TIMERS_PARENT_PID"
+"""The variable that names the parent to a process that takes no arguments."""
+
 POLL_S = 0.2
 
 
 def exit_with(parent: int) -> None:
-    """End this process soon after the process ``parent``, which must have started it."""
+    """End this process within ``POLL_S`` of the end of ``parent``, the process that started it."""
     threading.Thread(target=_watch, args=(parent,), name="parent", daemon=True).start()
 
 

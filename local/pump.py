@@ -1,4 +1,4 @@
-"""The pump's process. ``python -m local.pump`` is started by the supervisor for the aws engine."""
+"""The process of the pump, which the supervisor starts as ``python -m local.pump``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from local.parent import exit_with
 
 
 def main() -> int:
-    """Fire the emulator's timers until SIGTERM; return the exit code (``sysexits.h``)."""
+    """Fire timers of the emulator until SIGTERM; return the exit code (``sysexits.h``)."""
     exit_with(int(sys.argv[1]))
     logging.basicConfig(format="%(asctime)s pump %(levelname)s %(message)s")
-    # Ctrl-C reaches the whole group; the supervisor decides when it is this process's turn.
+    # Ctrl-C signals every process of the terminal. The supervisor stops this one after the API.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stopped.set())

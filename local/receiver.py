@@ -1,7 +1,7 @@
-"""A receiver to try timers with: prints every webhook that arrives, and how late it was.
+"""A receiver to try timers with. It prints every webhook that arrives, and how late it was.
 
-A webhook does not carry its due time, so the timer service is asked for it once the webhook has
-been answered: on this machine, or wherever ``SERVICE_URL`` says.
+A webhook does not carry its due time. The receiver asks the timer service for it, after it has
+answered the webhook. The service is the one on this machine, or that of ``SERVICE_URL``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ from chalicelib.settings import load
 HOST = "127.0.0.1"
 USAGE = "usage: python -m local.receiver PORT (1 to 65535)"
 LOOKUP_S = 2.0
+"""How long the service may take to tell a due time."""
+
 IDLE_S = 60.0
+"""How long a connection may be silent before it is closed."""
+
 _MAX_BODY_BYTES = 65_536
 _MAX_PORT = 65_535
 
@@ -37,14 +41,14 @@ _open_directly = build_opener(ProxyHandler({})).open
 
 
 class Arrival(NamedTuple):
-    """One webhook: when it came (epoch seconds), and the path it called."""
+    """One webhook: when it arrived (epoch seconds), and the path it called."""
 
     at: float
     path: str
 
 
 class Receiver(socketserver.ThreadingTCPServer):
-    """Answers every POST at once, a thread per connection, and leaves it in ``arrivals``."""
+    """Answers every POST at once, with a thread per connection, and queues it in ``arrivals``."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -55,7 +59,7 @@ class Receiver(socketserver.ThreadingTCPServer):
         super().__init__((HOST, port), _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of a connection that broke."""
+        """Print nothing about a connection that broke."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -65,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Receiver
 
     def parse_request(self) -> bool:
-        """Note the time before anything else is done with the request."""
+        """Take the time of arrival before the request is parsed."""
         self._arrived_at = time.time()
         return super().parse_request()
 
@@ -81,11 +85,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.arrivals.put(Arrival(self._arrived_at, self.path))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Leave the printing to ``main``."""
+        """Print nothing: ``main`` prints the arrivals."""
 
 
 def main() -> int:
-    """Print what arrives until Ctrl-C; return the exit code (``sysexits.h``)."""
+    """Print arrivals until Ctrl-C; return the exit code (``sysexits.h``)."""
     arguments = sys.argv[1:]
     port = _port(arguments[0]) if len(arguments) == 1 else None
     if port is None:
@@ -119,27 +123,29 @@ def _port(text: str) -> int | None:
 
 
 def line(arrival: Arrival, due: float | None) -> str:
-    """Return the line that tells of one webhook, due at ``due`` (epoch seconds) if known."""
-    moment = datetime.fromtimestamp(arrival.at).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    """Return the line to print for one webhook; ``due`` is its due time (epoch s) if known."""
+    local_time = datetime.fromtimestamp(arrival.at).astimezone().strftime("%H:%M:%S.%f")[:-3]
     path = ascii(arrival.path)[1:-1]
     lateness = "" if due is None else f"  {(arrival.at - due) * 1000:+.1f} ms"
-    return f"{moment} POST {path}{lateness}"
+    return f"{local_time} POST {path}{lateness}"
 
 
 def due_at(service: str, path: str) -> float | None:
     """Return when the timer that called ``path`` was due (epoch seconds).
 
-    None if the service cannot be reached, or knows no such timer.
+    Return None if the service cannot be reached, or has no such timer.
     """
     path = urlsplit(path).path
     last = path.rpartition("/")[2]
     if not (last.isascii() and last.isdecimal()):
         return None
+    # The newest timer below the id that follows: this timer, if it exists. GET /timers/<id> tells
+    # only the seconds left.
     cursor = base64.urlsafe_b64encode(str(int(last) + 1).encode()).decode().rstrip("=")
     address = f"{service.rstrip('/')}/timers?limit=1&cursor={cursor}"
     try:
-        with _open_directly(address, timeout=LOOKUP_S) as answer:
-            timers = json.load(answer)
+        with _open_directly(address, timeout=LOOKUP_S) as response:
+            timers = json.load(response)
         if not timers or _called(timers[0]) != path:
             return None
         return datetime.fromisoformat(timers[0]["due_at"].replace("Z", "+00:00")).timestamp()
@@ -148,7 +154,7 @@ def due_at(service: str, path: str) -> float | None:
 
 
 def _called(timer: dict[str, Any]) -> str:
-    """Return the path that this timer calls: an id alone could be another service's."""
+    """Return the path that this timer calls. The same id could be another service's timer."""
     return urlsplit(parse_target(timer["url"]).url(timer["id"])).path
 
 

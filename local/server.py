@@ -1,4 +1,4 @@
-"""The API behind granian. ``python -m local.server`` is started by the supervisor."""
+"""The process of the API on granian, which the supervisor starts as ``python -m local.server``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from chalicelib.settings import load
 from local.parent import PARENT, exit_with
 
 THREADS = 32
-"""Requests one worker answers at a time; most of them wait for the disk."""
+"""Requests that one worker answers at once. More threads than cores, as most wait for the disk."""
 
 
 def main() -> None:
     """Serve until SIGTERM."""
-    # Ctrl-C reaches the whole group, and granian starts a worker again that ended by it. Blocked,
-    # not ignored: granian sets handlers of its own, here and in its workers. Before any thread is
-    # started, which would take the signal.
+    # Ctrl-C signals every process of the terminal, and granian would restart workers that it ends.
+    # SIGINT is blocked and not ignored, as granian sets handlers of its own, here and in its
+    # workers. It is blocked before any thread starts: a thread that does not block it would get it.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     exit_with(int(sys.argv[1]))
     settings = load()

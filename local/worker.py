@@ -1,4 +1,4 @@
-"""What each of granian's workers loads: the app as a WSGI application."""
+"""The WSGI application that each of granian's workers loads."""
 
 from __future__ import annotations
 

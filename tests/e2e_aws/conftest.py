@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib.domain.errors import StartupError
-from local.emulator import Emulator, install
+from local.emulator.ministack import Emulator, install
 from tests.e2e.conftest import MakeServer, make_server, receiver
 from tests.e2e.server import Server, free_port
 from tests.e2e_aws.stage import Stage

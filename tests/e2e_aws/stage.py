@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from chalicelib.aws.emulator import ENVIRONMENT
 from chalicelib.aws.names import Names
+from local.emulator.environment import CLIENT_DEFAULTS
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -25,9 +25,9 @@ class Stage:
         self.name = name
         self.names = Names(name)
         self.session = boto3.Session(
-            aws_access_key_id=ENVIRONMENT["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=ENVIRONMENT["AWS_SECRET_ACCESS_KEY"],
-            region_name=ENVIRONMENT["AWS_DEFAULT_REGION"],
+            aws_access_key_id=CLIENT_DEFAULTS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CLIENT_DEFAULTS["AWS_SECRET_ACCESS_KEY"],
+            region_name=CLIENT_DEFAULTS["AWS_DEFAULT_REGION"],
         )
 
     @functools.cached_property

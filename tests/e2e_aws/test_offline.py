@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from local.emulator import Emulator
+from local.emulator.ministack import Emulator
 from tests.e2e.receiver import Receiver
 from tests.e2e.server import Server
 from tests.e2e_aws.conftest import MakeAwsServer

@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from chalicelib.aws.emulator import ENVIRONMENT
 from infra.account import Account
 from infra.deploy import Deployment
 from infra.errors import DeployError
-from infra.keys import callers, first_key
+from infra.keys import api_keys_of, first_key
 from infra.package import TEMPLATE_FILE, ZIP_FILE, package
-from local.emulator import Emulator
+from local.emulator.environment import CLIENT_DEFAULTS
+from local.emulator.ministack import Emulator
 from tests.e2e.receiver import Receiver
 from tests.e2e.server import Answer, Client, free_port
 from tests.e2e_aws.conftest import skip_offline
@@ -50,7 +50,7 @@ EVERY_MINUTE = {
     "source": "aws.events",
     "account": "000000000000",
     "time": "2026-11-24T00:00:00Z",
-    "region": ENVIRONMENT["AWS_DEFAULT_REGION"],
+    "region": CLIENT_DEFAULTS["AWS_DEFAULT_REGION"],
     "resources": [],
     "detail": {},
 }
@@ -120,7 +120,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def deployment(emulator: Emulator) -> Iterator[Deployment]:
     """Return what deploys the stage, and names its keys and secrets, on the emulator."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
+        for name, value in CLIENT_DEFAULTS.items():
             patch.setenv(name, value)
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE"):
             patch.delenv(name, raising=False)
@@ -207,7 +207,7 @@ def test_without_a_good_key_the_gateway_lets_nothing_through(
 
 def test_a_tenant_sees_its_own_timers_only(api: Api, deployment: Deployment) -> None:
     timer_id = api.set_timer("https://h", 3600)
-    issued = callers(deployment.account, STAGE).issue("acme")
+    issued = api_keys_of(deployment.account, STAGE).issue("acme")
     acme = api.with_key(issued.text)
     assert acme.request("GET", "/timers").json() == []
     assert acme.request("GET", f"/timers/{timer_id}").status == 404
@@ -220,7 +220,7 @@ def test_a_tenant_sees_its_own_timers_only(api: Api, deployment: Deployment) -> 
 def test_the_authorizer_names_the_tenant_of_a_key_until_it_is_revoked(
     api: Api, deployment: Deployment, stage: Stage
 ) -> None:
-    keys = callers(deployment.account, STAGE)
+    keys = api_keys_of(deployment.account, STAGE)
     issued = keys.issue("acme")
     event = {
         "type": "TOKEN",

@@ -246,7 +246,7 @@ def test_the_keys_of_a_stage_are_in_its_table(
     assert run(monkeypatch, keys_on_aws.main, NAMES.stage, "issue", "acme") == 0
     shown = capsys.readouterr().out
     assert "https://abc.execute-api.eu-central-1.amazonaws.com/dev/timers" in shown
-    callers = keys_on_aws.callers(account, NAMES.stage)  # type: ignore[arg-type]
+    callers = keys_on_aws.api_keys_of(account, NAMES.stage)  # type: ignore[arg-type]
     assert callers.tenant_of(f"Bearer {shown.splitlines()[0]}") == "acme"
     (issued,) = callers.list()
     assert run(monkeypatch, keys_on_aws.main, NAMES.stage, "list") == 0

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from chalicelib.domain.timer import DEFAULT_TENANT
 from chalicelib.functions import BATCH_SIZE
 from infra import __main__ as command
 from infra.account import Account
+from infra.chalice_record import FUNCTIONS
 from infra.deploy import Deployment, Way
 from infra.errors import DeployError
-from infra.keys import callers
+from infra.keys import api_keys_of
 from infra.package import ROOT, run_chalice
-from infra.record import FUNCTIONS
 from tests.support.templates import REGION, config, policy
 
 URL = "https://api.example/dev"
@@ -44,17 +45,11 @@ def lines() -> list[str]:
     return []
 
 
-@pytest.fixture
-def dev(aws: None, lines: list[str], tmp_path: Path) -> Deployment:
-    return Deployment(Account.current(), "dev", lines.append, checkout(tmp_path / "one"), 0)
-
-
 class Chalice:
     """Chalice in this process, with a small package and an API that moto takes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.broken = False
-        monkeypatch.setattr("infra.deploy.run_chalice", self.run)
         monkeypatch.setattr(LambdaDeploymentPackager, "create_deployment_package", _small_package)
         monkeypatch.setattr(TypedAWSClient, "import_rest_api", lambda _, **api: self._import(**api))
         monkeypatch.setattr(TypedAWSClient, "update_api_from_swagger", lambda *_, **__: None)
@@ -83,6 +78,18 @@ class Chalice:
 @pytest.fixture
 def chalice(monkeypatch: pytest.MonkeyPatch) -> Chalice:
     return Chalice(monkeypatch)
+
+
+@pytest.fixture
+def dev(aws: None, lines: list[str], tmp_path: Path, chalice: Chalice) -> Deployment:
+    return Deployment(
+        Account.current(),
+        "dev",
+        lines.append,
+        checkout(tmp_path / "one"),
+        poll_s=0,
+        run_chalice=chalice.run,
+    )
 
 
 def checkout(folder: Path) -> Path:
@@ -189,7 +196,7 @@ def test_deploying_again_changes_nothing_even_from_another_checkout(
 ) -> None:
     url, made = dev.deploy(), left()
     assert dev.deploy() == url
-    elsewhere = Deployment(dev.account, "dev", dev.say, checkout(tmp_path / "two"), 0)
+    elsewhere = replace(dev, root=checkout(tmp_path / "two"))
     assert elsewhere.deploy() == url
     assert left() == made
 
@@ -307,7 +314,7 @@ def test_a_new_stage_gets_a_first_key_and_a_line_that_works_with_it(
     (line,) = [line for line in text.splitlines() if "curl" in line]
     (header,) = re.findall(r"Authorization: (Bearer wt_[\w-]+)'", line)
     assert f"{URL}/timers" in line
-    assert callers(dev.account, "dev").tenant_of(header) == DEFAULT_TENANT
+    assert api_keys_of(dev.account, "dev").tenant_of(header) == DEFAULT_TENANT
 
 
 def test_keys_that_are_there_are_not_shown_again_and_none_is_made(
@@ -319,7 +326,7 @@ def test_keys_that_are_there_are_not_shown_again_and_none_is_made(
     assert "wt_" not in text
     assert 'Authorization: Bearer $KEY"' in text
     assert "make key STAGE=dev TENANT=default" in text
-    assert len(callers(dev.account, "dev").list()) == 1
+    assert len(api_keys_of(dev.account, "dev").list()) == 1
 
 
 def test_a_stage_without_keys_needs_its_configuration_to_say_so_and_is_warned_of(
@@ -336,7 +343,7 @@ def test_a_stage_without_keys_needs_its_configuration_to_say_so_and_is_warned_of
     text = told(dev, capsys)
     assert "WARNING: dev asks for no key" in text
     assert "Authorization" not in text
-    assert callers(dev.account, "dev").list() == []
+    assert api_keys_of(dev.account, "dev").list() == []
 
 
 def test_a_key_that_cannot_be_made_is_one_line_that_says_how_to_go_on(

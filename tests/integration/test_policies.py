@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from chalicelib.aws.dynamodb.api_keys import DynamoDBApiKeyStore
 from chalicelib.domain.webhook import Outcome
 from chalicelib.service.api_keys import ApiKeys
 from chalicelib.service.timers import TimerRequest
+from infra import policies
+from infra.package import ROOT
 from tests.support.clock import HandClock
 from tests.support.cloud import NAMES, AwsCall, Cloud, HandSender
 from tests.support.factories import LEASE_MS, TENANT, URL
@@ -206,3 +210,35 @@ def test_the_sweeper_may_do_what_it_does_and_nothing_else(
 
     assert refused(cloud, "sweeper") == []
     assert unused(cloud, "sweeper") == set()
+
+
+# The files
+
+
+def test_the_committed_policies_are_those_of_their_source(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert policies.main(["--check"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_policy_that_is_changed_missing_or_of_no_function_is_stale_until_it_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ROOT / ".chalice", tmp_path / ".chalice")
+    folder = tmp_path / ".chalice" / "policies"
+    changed = folder / "dev" / "webhook.json"
+    changed.write_text(changed.read_text().replace("UpdateItem", "*"))
+    (folder / "prod" / "sweeper.json").unlink()
+    (folder / "prod" / "gone.json").write_text("{}")
+
+    assert policies.main(["--check"], tmp_path) == 1
+    shown = capsys.readouterr().err
+    for name in ("dev/webhook.json", "prod/gone.json", "prod/sweeper.json"):
+        assert f".chalice/policies/{name}" in shown
+    assert shown.count(".json") == 3
+    assert "make policies" in shown
+
+    assert policies.main([], tmp_path) == 0
+    assert policies.main(["--check"], tmp_path) == 0
+    assert changed.read_text() == (ROOT / ".chalice/policies/dev/webhook.json").read_text()

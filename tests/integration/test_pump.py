@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,25 +10,14 @@ from contextlib import contextmanager
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from chalicelib import wiring
-from chalicelib.aws import pump as pumps
-from chalicelib.aws.pump import Pump
-from chalicelib.domain.errors import InvalidSettings, StartupError, Unavailable
-from chalicelib.settings import load
+from chalicelib.domain.errors import StartupError, Unavailable
+from local.emulator.pump import Pump
 from tests.support.clock import HandClock
 from tests.support.cloud import NAMES, VISIBILITY_S, Cloud
 from tests.support.waiting import PATIENCE_S, eventually
 
 
 def nothing(*_: object) -> None: ...
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TICK_S", "PAUSE_S", "START_S"):
-        monkeypatch.setattr(pumps, name, 0.02)
-    monkeypatch.setattr(pumps, "POLL_S", 0)
-    monkeypatch.setattr(pumps, "POLLERS", 2)
 
 
 @contextmanager
@@ -39,9 +27,21 @@ def running(
     deliver: Callable[[Sequence[str]], None] = nothing,
     sweep: Callable[[], object] = nothing,
     prepare: Callable[[], None] = nothing,
+    start_s: float = 0.02,
 ) -> Iterator[None]:
     stopped = threading.Event()
-    pump = Pump(cloud.sqs, NAMES.queue, prepare=prepare, deliver=deliver, sweep=sweep)
+    pump = Pump(
+        cloud.sqs,
+        NAMES.queue,
+        prepare=prepare,
+        deliver=deliver,
+        sweep=sweep,
+        pollers=2,
+        poll_s=0,
+        tick_s=0.02,
+        pause_s=0.02,
+        start_s=start_s,
+    )
     with ThreadPoolExecutor(1) as thread:
         done = thread.submit(pump.run, stopped)
         try:
@@ -145,10 +145,7 @@ def test_an_emulator_that_does_not_get_ready_is_an_error_of_the_start(cloud: Clo
         pass
 
 
-def test_an_emulator_may_take_a_moment_to_get_ready(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pumps, "START_S", PATIENCE_S)
+def test_an_emulator_may_take_a_moment_to_get_ready(cloud: Cloud) -> None:
     tries: list[bool] = []
     delivered: list[str] = []
 
@@ -158,51 +155,5 @@ def test_an_emulator_may_take_a_moment_to_get_ready(
             raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
 
     put(cloud, "a")
-    with running(cloud, prepare=prepare, deliver=delivered.extend):
+    with running(cloud, prepare=prepare, deliver=delivered.extend, start_s=PATIENCE_S):
         assert eventually(lambda: delivered)
-
-
-# Where the clients point
-
-
-@pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Return an environment that a test may change."""
-    environment = {"AWS_DEFAULT_REGION": "eu-north-1"}
-    monkeypatch.setattr(os, "environ", environment)
-    return environment
-
-
-def point_at(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = load({"TIMERS_ENGINE": "aws", "AWS_ENDPOINT_URL": address})
-    monkeypatch.setattr(wiring, "settings", lambda: settings)
-    wiring.use_emulator()
-
-
-def test_clients_get_what_they_insist_on_and_keep_what_they_were_given(
-    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    point_at("http://127.0.0.1:4566", monkeypatch)
-
-    assert {name: text for name, text in environment.items() if name.startswith("AWS_")} == {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "eu-north-1",
-    }
-
-
-def test_the_address_of_the_emulator_is_never_ignored(
-    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    environment["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"] = "true"
-
-    point_at("http://127.0.0.1:4566", monkeypatch)
-
-    assert "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS" not in environment
-
-
-def test_without_an_address_nothing_starts(
-    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(InvalidSettings, match="make emulator"):
-        point_at("", monkeypatch)

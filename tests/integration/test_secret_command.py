@@ -18,7 +18,7 @@ from chalicelib.domain.signing import read_secret, read_secrets, write_secret
 from infra import __main__ as command
 from infra.errors import DeployError
 from infra.package import ROOT
-from infra.signing import KEY_BYTES, SigningParameter
+from infra.signing_secrets import KEY_BYTES, SigningParameter
 from tests.support.clock import HandClock
 
 NAME = "/timers-dev/signing-secrets"

@@ -15,8 +15,8 @@ import pytest
 from standardwebhooks import webhooks
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from chalicelib.bootstrap import engine_options
 from chalicelib.aws.sender import RequestsSender
+from chalicelib.bootstrap import engine_options
 from chalicelib.domain.errors import InvalidSettings, Unavailable
 from chalicelib.domain.signing import read_secrets, write_secret
 from chalicelib.domain.ssrf_guard import Guard
@@ -25,6 +25,7 @@ from chalicelib.embedded import dispatcher
 from chalicelib.embedded.sender import AiohttpSender
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
+from chalicelib.service.attempt import DeliveryPolicy
 from chalicelib.settings import load
 from infra.package import ROOT
 from tests.contract.wire import Receiver, Request
@@ -251,7 +252,8 @@ def assert_hidden(text: str, *secrets: str) -> None:
 def test_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch, cloud: Cloud) -> None:
     settings = load({"TIMERS_SIGNING_SECRETS": f"{NEW} {OLD}"})
     options = engine_options(settings)
-    assert options.signing_keys == read_secrets(f"{NEW} {OLD}")
+    keys = read_secrets(f"{NEW} {OLD}")
+    assert options.signing_keys == keys
     cloud.keep_secrets(f"{NEW} {OLD}")
     from_ssm = cloud.signing_secrets()
     from_ssm()
@@ -259,11 +261,11 @@ def test_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch, cloud: Cloud) -
     assert_hidden(
         seen(
             settings,
-            keys,
+            options,
             from_ssm,
-            DeliveryPolicy(lease_ms=1, retry_delays_s=(), signing_keys=keys),
+            DeliveryPolicy(lease_ms=1, retry_delays_s=(), signing_keys=lambda: keys),
             DeliveryPolicy(lease_ms=1, retry_delays_s=(), signing_keys=from_ssm),
-            (call := prepare(timer, "store", START, keys())),
+            (call := prepare(timer, "store", START, keys)),
             call.headers,
         ),
         OLD,

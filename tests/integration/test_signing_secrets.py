@@ -12,7 +12,6 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from chalicelib.aws.engine import AwsEngine
-from chalicelib.bootstrap import engine_options
 from chalicelib.aws.secrets import (
     ABSENT_MS,
     AGAIN_MS,
@@ -20,6 +19,7 @@ from chalicelib.aws.secrets import (
     KEPT_MS,
     SigningSecrets,
 )
+from chalicelib.bootstrap import engine_options
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.signing import PREFIX, write_secret
 from chalicelib.domain.timer import Status

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local import supervisor
-from local.supervisor import Child
+from local.child import Child
 from tests.support.waiting import PATIENCE_S, eventually
 
 IGNORES = """
@@ -37,14 +36,13 @@ def child_that_ignores(
     def start(count: int) -> Child:
         ready = tmp_path / "ready"
         (tmp_path / "deaf.py").write_text(IGNORES.format(count=count, ready=str(ready)))
-        child = Child("deaf")
+        child = Child("deaf", ask_again_s=0.1)
         child.start()
         children.append(child)
         assert eventually(ready.exists), "the process does not start"
         return child
 
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(supervisor, "ASK_AGAIN_S", 0.1)
     yield start
     for child in children:
         child.stop(0)

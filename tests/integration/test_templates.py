@@ -15,9 +15,10 @@ from app import app
 from chalicelib.aws.names import Names
 from chalicelib.functions import BATCH_SIZE
 from chalicelib.service.api_keys import AUTHORIZER_CACHE_TTL_S
-from infra import record
+from infra.chalice_record import FUNCTIONS
 from infra.errors import DeployError
-from infra.package import ANY_METHOD, RESOURCES_TEMPLATE, package
+from infra.package import ANY_METHOD, package
+from infra.resources import TEMPLATE as RESOURCES_TEMPLATE
 from tests.e2e_aws.conftest import skip_offline
 from tests.support.templates import STAGES, config, policy, resolve
 
@@ -81,7 +82,7 @@ def test_functions_are_named_as_chalice_deploy_names_them(
     template: dict[str, Any], stage: str
 ) -> None:
     names = {name: function(template, name)["FunctionName"] for name in LOGICAL}
-    assert names == {name: Names(stage).stack + suffix for name, suffix in record.FUNCTIONS.items()}
+    assert names == {name: Names(stage).stack + suffix for name, suffix in FUNCTIONS.items()}
     assert names["webhook"] == Names(stage).webhook_function
 
 
@@ -241,6 +242,7 @@ def test_the_code_is_small_and_carries_nothing_it_need_not(packages: Path, stage
         names = archive.namelist()
     top = {name.partition("/")[0] for name in names}
     foreign = {"pip", "setuptools", "botocore", "boto3", "aiohttp", "granian", "yaml", "tests"}
+    foreign |= {"infra", "local", "bench"}
     assert top & foreign == set()
     assert {"app.py", "chalice", "chalicelib", "pydantic", "requests"} <= top
     assert not [name for name in names if "__pycache__" in name]

@@ -10,12 +10,10 @@ import pytest
 from botocore.exceptions import ClientError, NoCredentialsError, ReadTimeoutError
 
 from chalicelib.aws import message
-from chalicelib.aws.emulator import check_address, create_missing
-from chalicelib.domain.errors import InvalidSettings, Unavailable
+from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.timer import Wakeup
-from chalicelib.service.timers import TimerRequest
 from tests.support.clock import START, HandClock
-from tests.support.cloud import NAMES, VISIBILITY_S, Cloud, cloud_on_moto
+from tests.support.cloud import Cloud, cloud_on_moto
 
 MINUTE_MS = 60_000
 
@@ -266,50 +264,3 @@ def test_a_message_is_read_as_it_was_written() -> None:
 def test_what_is_no_wakeup_is_not_read_as_one(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - which one does not matter
         message.decode(text)
-
-
-# An emulator's resources
-
-
-def test_what_is_there_is_left_as_it_is(cloud: Cloud) -> None:
-    timer = cloud.timers().set("default", TimerRequest(url="http://h", delay_ms=5_000))
-    for _ in range(2):
-        create_missing(cloud.dynamodb, cloud.sqs, cloud.scheduler, NAMES, visibility_s=VISIBILITY_S)
-
-    assert cloud.store.get("default", timer.id) == timer
-    assert len(cloud.sqs.list_queues()["QueueUrls"]) == 2
-
-
-def test_a_message_received_in_vain_ends_as_a_dead_letter(cloud: Cloud, clock: HandClock) -> None:
-    cloud.wakeups.wake_at(wakeup(0))
-
-    for _ in range(5):
-        assert len(cloud.receive()) == 1
-        clock.advance(VISIBILITY_S * 1000 + 1)
-    assert cloud.receive() == []
-    dead = cloud.sqs.get_queue_url(QueueName=NAMES.dead_letters)["QueueUrl"]
-    assert len(cloud.sqs.receive_message(QueueUrl=dead)["Messages"]) == 1
-
-
-@pytest.mark.parametrize("address", ["http://127.0.0.1:4566", "http://localstack:4566/"])
-def test_an_emulator_may_answer_there(address: str) -> None:
-    check_address(address)
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "",
-        "127.0.0.1:4566",
-        "ftp://127.0.0.1",
-        "http://",
-        "http://127.0.0.1/path",
-        "https://dynamodb.eu-central-1.amazonaws.com",
-        "https://DYNAMODB.cn-north-1.amazonaws.com.cn",
-        "https://dynamodb.eu-central-1.api.aws",
-        "https://dynamodb.eusc-de-east-1.amazonaws.eu",
-    ],
-)
-def test_an_address_that_is_no_emulators_is_refused(address: str) -> None:
-    with pytest.raises(InvalidSettings, match="AWS_ENDPOINT_URL"):
-        check_address(address)

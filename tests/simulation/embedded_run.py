@@ -9,12 +9,13 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from chalicelib.embedded.waker import ImpliedWaker
+
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.timer import Wakeup
 from chalicelib.embedded.folder import DataFolder
 from chalicelib.embedded.ipc.client import RemoteTimerStore
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.embedded.waker import ImpliedWaker
 from chalicelib.service.dead_letters import DeadLetters
 from chalicelib.service.timers import Timers
 from tests.simulation import fault_profile

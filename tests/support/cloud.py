@@ -24,7 +24,6 @@ from moto.sqs.models import sqs_backends
 
 from chalicelib.aws.dynamodb.due_index import DynamoDBDueIndex
 from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
-from chalicelib.aws.emulator import create_missing
 from chalicelib.aws.message import decode_all
 from chalicelib.aws.names import Names
 from chalicelib.aws.secrets import SigningSecrets
@@ -38,6 +37,7 @@ from chalicelib.service.ports import Meter, Metric, Sender, unmetered
 from chalicelib.service.sweep import Sweeper
 from chalicelib.service.timers import Timers
 from chalicelib.settings import MAX_NEAR_S
+from infra.resources import create_missing
 from tests.support.armable import HandArmedStore, is_armed
 from tests.support.clock import HandClock
 from tests.support.factories import LEASE_MS
@@ -130,7 +130,9 @@ class Cloud:
     def __init__(self, clock: HandClock, near_s: int = MAX_NEAR_S) -> None:
         self.clock = clock
         self.dynamodb, self.sqs, self.scheduler, self.ssm = _clients()
-        create_missing(self.dynamodb, self.sqs, self.scheduler, NAMES, visibility_s=VISIBILITY_S)
+        create_missing(
+            self.dynamodb, self.sqs, self.scheduler, NAMES.stage, visibility_s=VISIBILITY_S
+        )
         self.queue_url = self.sqs.get_queue_url(QueueName=NAMES.queue)["QueueUrl"]
         self.calls: list[AwsCall] = []
         self.before_call: Callable[[str], object] = lambda _operation: None

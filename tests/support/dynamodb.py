@@ -10,12 +10,14 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from chalicelib.aws.table import create_table
+from chalicelib.aws.names import Names
+from infra.resources import create_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-TABLE = "timers-test"
+STAGE = "test"
+TABLE = Names(STAGE).table
 
 
 class Meddler:
@@ -63,6 +65,6 @@ def dynamodb_on_moto() -> Iterator[DynamoDBClient]:
 @contextmanager
 def empty_table(client: DynamoDBClient) -> Iterator[str]:
     """Yield the name of an empty table."""
-    create_table(client, TABLE)
+    create_table(client, STAGE)
     yield TABLE
     client.delete_table(TableName=TABLE)

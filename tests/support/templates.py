@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from infra.package import ROOT, resources_template
+from infra.package import ROOT
+from infra.resources import resources_template, substitute
 
 STAGES = ("dev", "prod")
 ACCOUNT = "111122223333"
@@ -32,23 +33,20 @@ def resources(stage: str) -> dict[str, Any]:
 
 
 def resolve(value: Any, parameters: dict[str, str], conditions: dict[str, bool]) -> Any:
-    """Return ``value`` with its parameters and pseudo parameters put in."""
-    known = _PSEUDO | parameters
+    """Return ``value`` with its parameters, pseudo parameters and conditions put in."""
+    return substitute(_choose(value, conditions), _PSEUDO | parameters)
+
+
+def _choose(value: Any, conditions: dict[str, bool]) -> Any:
+    """Return ``value`` with every ``Fn::If`` replaced by the branch that its condition takes."""
     if isinstance(value, list):
-        return [resolve(item, parameters, conditions) for item in value]
+        return [_choose(item, conditions) for item in value]
     if not isinstance(value, dict):
         return value
-    if isinstance(value.get("Fn::Sub"), str):
-        text: str = value["Fn::Sub"]
-        for name, replacement in known.items():
-            text = text.replace(f"${{{name}}}", replacement)
-        return text
-    if value.get("Ref") in known:
-        return known[value["Ref"]]
     if "Fn::If" in value:
         condition, yes, no = value["Fn::If"]
-        return resolve(yes if conditions.get(condition) else no, parameters, conditions)
-    return {key: resolve(item, parameters, conditions) for key, item in value.items()}
+        return _choose(yes if conditions.get(condition) else no, conditions)
+    return {key: _choose(item, conditions) for key, item in value.items()}
 
 
 def policy_file(stage: str, function: str) -> Path:

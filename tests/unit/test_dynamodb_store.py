@@ -21,14 +21,14 @@ from botocore.exceptions import (
 from chalicelib.aws.dynamodb import items, partitions, rows
 from chalicelib.aws.dynamodb.due_index import DynamoDBDueIndex
 from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
-from chalicelib.aws.table import table_definition
 from chalicelib.domain.claim import Claimed
 from chalicelib.domain.errors import TimerChanged, TimerNotFound, Unavailable
 from chalicelib.domain.timer import Lease, Status, Timer
 from chalicelib.service.ports import SweepCutoffs
+from infra.resources import table_definition
 from tests.support.armable import HandArmedStore, is_armed
 from tests.support.clock import START, HandClock
-from tests.support.dynamodb import TABLE, Meddler, dynamodb_on_moto, empty_table
+from tests.support.dynamodb import STAGE, TABLE, Meddler, dynamodb_on_moto, empty_table
 from tests.support.factories import (
     DUE,
     LEASE_MS,
@@ -317,7 +317,7 @@ def size(row: Mapping[str, Any]) -> int:
 def units(before: Row | None, after: Row | None) -> int:
     """Return the write units of one write: the row, and each index whose entry changes."""
     total = math.ceil(max(size(before or {}), size(after or {}), 1) / UNIT)
-    for index in table_definition(TABLE)["GlobalSecondaryIndexes"]:
+    for index in table_definition(STAGE)["GlobalSecondaryIndexes"]:
         key = [part["AttributeName"] for part in index["KeySchema"]]
         projected = {"pk", "id", *key, *index["Projection"].get("NonKeyAttributes", [])}
         whole = index["Projection"]["ProjectionType"] == "ALL"
@@ -423,7 +423,7 @@ def test_a_claim_changes_nothing_that_an_index_carries(
     after = row_of(client, timer)
 
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    due, failed = table_definition(TABLE)["GlobalSecondaryIndexes"]
+    due, failed = table_definition(STAGE)["GlobalSecondaryIndexes"]
     carried = set(due["Projection"]["NonKeyAttributes"])
     carried |= {part["AttributeName"] for part in (*due["KeySchema"], *failed["KeySchema"])}
     assert changed == {"lease_until", "token"}

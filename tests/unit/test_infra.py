@@ -11,15 +11,17 @@ from chalicelib.aws import clients
 from chalicelib.aws.dynamodb import api_keys as keys
 from chalicelib.aws.dynamodb import rows
 from chalicelib.aws.names import APP, Names
-from chalicelib.aws.table import TTL_ATTRIBUTE, table_definition
 from chalicelib.aws.telemetry import NAMESPACE
 from chalicelib.service.delivery import MAX_WAIT_MS
 from chalicelib.service.ports import Metric
 from chalicelib.settings import LAMBDA_SEND_TIMEOUT_S, PRODUCTION, load
-from infra import cost, record
+from infra import cost
+from infra.chalice_record import FUNCTIONS as FUNCTION_SUFFIXES
 from infra.deploy import fingerprint
 from infra.errors import DeployError
-from infra.package import ROOT, known_stage, resources_template
+from infra.package import ROOT, require_stage
+from infra.resources import create_table, resources_template
+from tests.support.dynamodb import dynamodb_on_moto
 from tests.support.templates import ACCOUNT, FUNCTIONS, REGION, STAGES, config, policy, resources
 
 FORCED = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
@@ -45,9 +47,26 @@ def alarms(stage: str) -> dict[str, Any]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_stack_makes_the_table_that_the_store_is_tested_on(stage: str) -> None:
     table = resources(stage)["Table"]["Properties"]
-    wanted = table_definition(Names(stage).table)
-    assert {key: table[key] for key in wanted} == wanted
-    assert table["TimeToLiveSpecification"] == {"AttributeName": TTL_ATTRIBUTE, "Enabled": True}
+    with dynamodb_on_moto() as client:
+        create_table(client, stage)
+        tested: Any = client.describe_table(TableName=Names(stage).table)["Table"]
+        ttl: Any = client.describe_time_to_live(TableName=Names(stage).table)
+    assert tested["BillingModeSummary"]["BillingMode"] == table["BillingMode"]
+    for key in ("TableName", "AttributeDefinitions", "KeySchema"):
+        assert tested[key] == table[key]
+    assert [
+        {key: index[key] for key in ("IndexName", "KeySchema", "Projection")}
+        for index in tested["GlobalSecondaryIndexes"]
+    ] == table["GlobalSecondaryIndexes"]
+    assert [index["IndexName"] for index in tested["GlobalSecondaryIndexes"]] == [
+        rows.DUE_INDEX,
+        rows.FAILED_INDEX,
+    ]
+    assert ttl["TimeToLiveDescription"] == {
+        "AttributeName": "expires_at",
+        "TimeToLiveStatus": "ENABLED",
+    }
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
 
 
@@ -71,7 +90,7 @@ def test_the_stack_names_everything_as_the_code_does(stage: str) -> None:
         for resource in made.values()
         if resource["Type"] == "AWS::Logs::LogGroup"
     }
-    assert logs == {f"/aws/lambda/{names.stack}{suffix}" for suffix in record.FUNCTIONS.values()}
+    assert logs == {f"/aws/lambda/{names.stack}{suffix}" for suffix in FUNCTION_SUFFIXES.values()}
 
 
 def test_logs_are_kept_for_a_while_and_no_longer() -> None:
@@ -169,7 +188,7 @@ def test_every_function_is_watched_for_errors_and_throttles() -> None:
     assert watched == {
         (metric, f"timers-dev{suffix}")
         for metric in ("Errors", "Throttles")
-        for suffix in record.FUNCTIONS.values()
+        for suffix in FUNCTION_SUFFIXES.values()
     }
 
 
@@ -226,7 +245,7 @@ def test_a_function_may_do_named_things_to_named_resources(stage: str, function:
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_writes_its_own_logs_only(function: str) -> None:
-    suffix = record.FUNCTIONS[function]
+    suffix = FUNCTION_SUFFIXES[function]
     (logs,) = [found for found in policy("dev", function) if found["Sid"] == "WriteLogs"]
     assert logs["Action"] == ["logs:CreateLogStream", "logs:PutLogEvents"]
     assert logs["Resource"] == f"arn:aws:logs:*:*:log-group:/aws/lambda/timers-dev{suffix}:*"
@@ -304,7 +323,7 @@ def test_the_same_code_has_the_same_fingerprint_whenever_it_was_packed(tmp_path:
 
 def test_an_unknown_stage_is_refused_by_name() -> None:
     with pytest.raises(DeployError, match="STAGE is one of dev, prod"):
-        known_stage("production")
+        require_stage("production")
 
 
 def _pack(path: Path, files: dict[str, bytes], year: int) -> None:

@@ -1,7 +1,7 @@
-"""What invokes the functions where no Lambda does: receives from the queue, and sweeps on a tick.
+"""The pump does the work of Lambda where there is only an emulator: it receives and sweeps.
 
-Batches are delivered and deleted as Lambda's event source does it: a batch that fails stays on
-the queue, comes again, and in the end is a dead letter.
+It treats a batch as Lambda's event source does. A batch that was delivered is deleted; a batch that
+fails stays on the queue, is received again, and becomes a dead letter in the end.
 """
 
 from __future__ import annotations
@@ -24,28 +24,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BATCH = 10
-"""The most messages that one receive returns."""
+MAX_MESSAGES = 10
+"""The most messages that one receive returns (SQS limit)."""
 
-POLLERS = 4
 BATCHES = 64
-"""Batches in delivery at once: what beyond these receivers hold up waits on the queue."""
-
-POLL_S = 2
-"""How long an empty queue is listened to in one call: below the clients' read timeout."""
-
-TICK_S = 5.0
-PAUSE_S = 1.0
-"""How long a poller rests when the queue could not be read."""
-
-START_S = 10.0
-"""How long an emulator may take to get ready that was started just before."""
+"""Batches in delivery at once. When receivers are slow, further messages wait on the queue."""
 
 OPEN_FILES = 4096
+"""Enough for a socket per message in delivery: some systems allow only 256 files at first."""
 
 
 class Pump:
-    """Keeps a queue empty, and sweeps. ``run`` blocks until it is told to stop."""
+    """Receives and delivers the messages of one queue, and sweeps on a tick.
+
+    ``deliver`` takes the message bodies of a batch. ``prepare`` makes the resources that the
+    emulator lacks. ``sweep`` finds timers whose wake-up was lost.
+    """
 
     def __init__(
         self,
@@ -55,40 +49,56 @@ class Pump:
         prepare: Callable[[], None],
         deliver: Callable[[Sequence[str]], None],
         sweep: Callable[[], object],
+        pollers: int = 4,
+        poll_s: int = 2,
+        tick_s: float = 5.0,
+        pause_s: float = 1.0,
+        start_s: float = 10.0,
     ) -> None:
-        """``deliver`` takes the bodies of a batch; ``prepare`` makes what the emulator lacks."""
+        """Set the pace: threads that receive, and durations in seconds.
+
+        ``poll_s`` is how long one receive waits for messages. It must be below the read timeout of
+        ``sqs``, or the client would give up first. ``tick_s`` is the time between two sweeps,
+        ``pause_s`` the time before a failed call is made again, and ``start_s`` how long an
+        emulator that was started just before may take to get ready.
+        """
         self._sqs = sqs
         self._queue = queue
         self._prepare = prepare
         self._deliver = deliver
         self._sweep = sweep
-        self._room = threading.Semaphore(BATCHES)
+        self._pollers = pollers
+        self._poll_s = poll_s
+        self._tick_s = tick_s
+        self._pause_s = pause_s
+        self._start_s = start_s
+        self._free_slots = threading.Semaphore(BATCHES)
         self._url = ""
 
     def run(self, stopped: threading.Event) -> None:
-        """Deliver and sweep until ``stopped``; what is in delivery then is finished.
+        """Deliver and sweep until ``stopped``, then finish the batches in delivery.
 
-        Raises ``StartupError`` when the emulator does not get ready.
+        Raises ``StartupError`` if the emulator does not get ready.
         """
         self._start(stopped)
         with (
             ThreadPoolExecutor(BATCHES, thread_name_prefix="batch") as batches,
-            ThreadPoolExecutor(POLLERS, thread_name_prefix="poll") as pollers,
+            ThreadPoolExecutor(self._pollers, thread_name_prefix="poll") as pollers,
         ):
-            for _ in range(POLLERS):
+            for _ in range(self._pollers):
                 pollers.submit(self._poll, batches, stopped)
-            while not stopped.wait(TICK_S):
+            while not stopped.wait(self._tick_s):
                 self._tick()
 
     def _start(self, stopped: threading.Event) -> None:
-        _allow_files()
-        deadline = time.monotonic() + START_S
+        _raise_file_limit()
+        deadline = time.monotonic() + self._start_s
         while not self._url:
             try:
                 self._prepare()
                 self._url = self._sqs.get_queue_url(QueueName=self._queue)["QueueUrl"]
             except (BotoCoreError, ClientError) as error:
-                if stopped.wait(PAUSE_S) or time.monotonic() >= deadline:
+                if stopped.wait(self._pause_s) or time.monotonic() >= deadline:
                     raise StartupError(
                         f"the emulator of AWS cannot be used: {error} (make emulator starts one)"
                     ) from error
@@ -98,10 +108,10 @@ class Pump:
             self._sweep()
         except Unavailable as error:
             log.warning("not swept: %s", error.detail)
-            self._remake()
+            # An emulator that was started again may have lost its resources.
+            self._prepare_again()
 
-    def _remake(self) -> None:
-        """Make again what an emulator has lost that was started anew."""
+    def _prepare_again(self) -> None:
         try:
             self._prepare()
         except (BotoCoreError, ClientError) as error:
@@ -109,25 +119,27 @@ class Pump:
 
     def _poll(self, batches: ThreadPoolExecutor, stopped: threading.Event) -> None:
         while not stopped.is_set():
-            self._room.acquire()
+            # A slot is taken before a message is received: a received message that waited here
+            # would use up its visibility timeout.
+            self._free_slots.acquire()
             messages = self._receive()
             if messages:
                 batches.submit(self._handle, messages)
                 continue
-            self._room.release()
+            self._free_slots.release()
             if messages is None:
-                stopped.wait(PAUSE_S)
+                stopped.wait(self._pause_s)
 
     def _receive(self) -> Sequence[MessageTypeDef] | None:
-        """Return what has come, None if the queue cannot be read now."""
+        """Return the messages received, None if the queue cannot be read now."""
         try:
-            answer = self._sqs.receive_message(
-                QueueUrl=self._url, MaxNumberOfMessages=BATCH, WaitTimeSeconds=POLL_S
+            received = self._sqs.receive_message(
+                QueueUrl=self._url, MaxNumberOfMessages=MAX_MESSAGES, WaitTimeSeconds=self._poll_s
             )
         except (BotoCoreError, ClientError) as error:
             log.warning("the queue cannot be read: %s", error)
             return None
-        return answer.get("Messages", [])
+        return received.get("Messages", [])
 
     def _handle(self, messages: Sequence[MessageTypeDef]) -> None:
         try:
@@ -138,7 +150,7 @@ class Pump:
         except Exception:
             log.exception("a batch is left on the queue")
         finally:
-            self._room.release()
+            self._free_slots.release()
 
     def _delete(self, messages: Sequence[MessageTypeDef]) -> None:
         self._sqs.delete_message_batch(
@@ -150,8 +162,7 @@ class Pump:
         )
 
 
-def _allow_files() -> None:
-    """Allow a socket for every message in delivery: some systems begin with 256 files."""
+def _raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
         wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)

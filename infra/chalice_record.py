@@ -1,9 +1,9 @@
-"""What ``chalice deploy`` has made of a stage, as AWS tells it.
+"""Chalice's record of the resources it deployed for a stage, rebuilt from what AWS has.
 
-Chalice keeps a record of it in the checkout that deployed, written when all is done. A deployment
-that was cut off has none, and neither has another checkout: so the record is written anew from
-what is there, under the names that Chalice gives. Then a stage can be deployed and removed from
-anywhere.
+Chalice writes its record into the checkout, after the last step of a deployment. An interrupted
+deployment leaves none, and other checkouts have none either. So it is rebuilt here: Chalice gives
+its resources fixed names, by which they are found on AWS. A stage can then be deployed and removed
+from any checkout.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ FUNCTIONS = {
     "webhook_queue": "-webhook_queue",
     "sweeper": "-sweeper",
 }
-"""Every function by its name in Chalice, and what that adds to the stage's prefix."""
+"""The functions by their names in Chalice; the suffix follows the stack's name on AWS."""
 
 Resource = dict[str, str]
+"""One entry of the record."""
 
-_MISSING = {"NoSuchEntity", "ResourceNotFoundException"}
+_NOT_FOUND_CODES = {"NoSuchEntity", "ResourceNotFoundException"}
 _API_ID = re.compile(r":execute-api:[^:]*:[^:]*:([a-z0-9]+)/")
 
 
 def found(account: Account, names: Names) -> list[Resource]:
-    """Return what is there of a stage, in the form and order of Chalice's record."""
+    """Return the resources of a stage that exist, in the form and order of Chalice's record."""
     return list(_found(account, names))
 
 
 def write(path: Path, resources: list[Resource]) -> None:
-    """Make ``resources`` the record that Chalice goes by."""
+    """Write the record to ``path``, where Chalice reads it. Without resources, remove it."""
     if not resources:
         path.unlink(missing_ok=True)
         return
@@ -94,7 +95,11 @@ def _event_sources(functions: Any, names: Names, function_arn: str) -> Iterator[
 
 
 def _rest_api(functions: Any, names: Names) -> Iterator[Resource]:
-    """Yield the API that may invoke the stage's function: every stage's has the same name."""
+    """Yield the API of the stage.
+
+    Chalice names the APIs of all stages alike. The right one is named in the function's policy,
+    which allows it to invoke the function.
+    """
     policy = _unless_missing(lambda: functions.get_policy(FunctionName=names.stack))
     match = _API_ID.search(policy["Policy"]) if policy else None
     if match:
@@ -105,6 +110,6 @@ def _unless_missing(ask: Any) -> Any:
     try:
         return ask()
     except ClientError as error:
-        if error.response["Error"]["Code"] in _MISSING:
+        if error.response["Error"]["Code"] in _NOT_FOUND_CODES:
             return None
         raise

@@ -1,4 +1,4 @@
-"""The secrets that sign a stage's webhooks: made, rotated and removed in SSM Parameter Store."""
+"""A stage's signing secrets in SSM Parameter Store: make, rotate and remove them."""
 
 from __future__ import annotations
 
@@ -17,53 +17,58 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
 KEY_BYTES = 32
+"""The length of a new signing key; Standard Webhooks asks for 24 to 64 bytes."""
 
 
 def new_secret() -> str:
-    """Return a secret that nobody has seen."""
+    """Return a new random secret, written as Standard Webhooks does (``whsec_…``)."""
     return write_secret(secrets.token_bytes(KEY_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
 class SigningParameter:
-    """The parameter of one stage. It holds one secret, and during a rotation the old one too."""
+    """The SSM parameter of one stage.
+
+    It holds one secret, and during a rotation the new one and then the old one.
+    """
 
     ssm: SSMClient
     name: str
     say: Say
 
     def rotate(self, show: Say) -> None:
-        """Put a new secret before the one there is: from now on both sign.
+        """Add a new secret before the present one; from then on both sign.
 
-        ``show`` gets it before it is stored, so that no crash leaves a secret that nobody knows.
-        What cannot be used is overwritten, and never removed first: who delivers and asks between
-        the two would send unsigned.
-        Raises ``DeployError`` when there are two already: dropping one would break receivers.
+        ``show`` receives the new secret before it is stored: a crash in between then leaves no
+        secret that nobody knows. A parameter that cannot be read as secrets is overwritten. It is
+        not removed first, because a delivery without the parameter sends its webhook unsigned.
+        Raises ``DeployError`` if there are two secrets already: receivers may still have only one
+        of them.
         """
         text = self._text()
-        before = self._usable(text)
-        if len(before) > 1:
+        present = self._usable(text)
+        if len(present) > 1:
             raise DeployError(
-                f"{self.name} is being rotated: it has {len(before)} secrets. "
+                f"{self.name} is being rotated: it has {len(present)} secrets. "
                 "Drop the old first, with FINISH=1."
             )
         secret = new_secret()
         show(secret)
-        self._put([secret, *before], overwrite=text is not None)
-        if before:
+        self._put([secret, *present], overwrite=text is not None)
+        if present:
             self.say(f"{self.name}: the new secret and the old one sign within five minutes")
         else:
-            self.say(f"{self.name}: webhooks are signed with it within five minutes")
+            self.say(f"{self.name}: webhooks are signed with the new secret within five minutes")
 
     def finish(self) -> None:
-        """Drop all secrets but the newest. Raises ``DeployError`` when there is none."""
-        held = self._held(self._text())
-        if not held:
+        """Drop all secrets but the newest. Raises ``DeployError`` if there is none."""
+        present = self._required(self._text())
+        if not present:
             raise DeployError(f"There is no secret in {self.name}, so no rotation to finish.")
-        if len(held) == 1:
-            self.say(f"{self.name}: has one secret, nothing to drop")
+        if len(present) == 1:
+            self.say(f"{self.name}: it has one secret, nothing to drop")
             return
-        self._put(held[:1], overwrite=True)
+        self._put(present[:1], overwrite=True)
         self.say(f"{self.name}: only the new secret signs, within five minutes")
 
     def remove(self) -> None:
@@ -75,7 +80,7 @@ class SigningParameter:
         self.say(f"{self.name}: removed")
 
     def _usable(self, text: str | None) -> list[str]:
-        """Return the secrets in ``text``, none if it holds something else, which is said."""
+        """Return the secrets in ``text``; if it holds something else, say so and return none."""
         try:
             return _secrets(text)
         except ValueError as error:
@@ -85,8 +90,8 @@ class SigningParameter:
             )
             return []
 
-    def _held(self, text: str | None) -> list[str]:
-        """Return the secrets in ``text``. Raises ``DeployError`` when it holds something else."""
+    def _required(self, text: str | None) -> list[str]:
+        """Return the secrets in ``text``. Raises ``DeployError`` if it holds something else."""
         try:
             return _secrets(text)
         except ValueError as error:
@@ -96,7 +101,7 @@ class SigningParameter:
             ) from None
 
     def _text(self) -> str | None:
-        """Return what the parameter holds, None if there is none."""
+        """Return the parameter's value, None if it does not exist."""
         try:
             found = self.ssm.get_parameter(Name=self.name, WithDecryption=True)
         except self.ssm.exceptions.ParameterNotFound:
@@ -114,13 +119,13 @@ class SigningParameter:
                 Overwrite=overwrite,
             )
         except (BotoCoreError, ClientError) as error:
-            # A first try whose answer was lost may have done it.
+            # boto3 tries again: an earlier try may have stored the text and lost its response.
             if self._text() != text:
                 raise DeployError(f"{self.name} is left as it was: {_reason(error)}.") from error
 
 
 def _secrets(text: str | None) -> list[str]:
-    """Return the secrets in ``text``, as they stand there. Raises ``ValueError``."""
+    """Return the secrets in ``text``, as written. Raises ``ValueError`` for any other text."""
     if text is None:
         return []
     words = text.split()
@@ -132,7 +137,7 @@ def _secrets(text: str | None) -> list[str]:
 
 
 def _reason(error: BotoCoreError | ClientError) -> str:
-    """Return what went wrong, and nothing that was sent."""
+    """Return the kind of error. Its message could repeat the secret that was sent."""
     if isinstance(error, ClientError):
         return error.response["Error"]["Code"]
     return type(error).__name__

@@ -1,0 +1,37 @@
+"""The port of the offline server: it must be free before anything is started."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from chalicelib.domain.errors import StartupError
+
+WAIT_S = 3.0
+"""The children of a server that was killed keep its port for up to a second."""
+
+_POLL_S = 0.05
+
+
+class PortTaken(StartupError):
+    """Another program listens on the port of this server."""
+
+    code = "port-taken"
+
+
+def wait_for_port(host: str, port: int) -> None:
+    """Return once nobody listens on ``port``. Raises ``PortTaken`` after ``WAIT_S``."""
+    # granian's workers share the port (SO_REUSEPORT), and would share it with a second server as
+    # well. Only a socket that does not share finds out.
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            with socket.create_server((host, port)):
+                return
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise PortTaken(
+                    f"cannot listen on {host}:{port} ({error.strerror}); "
+                    f"try: make run PORT={port + 1}"
+                ) from error
+        time.sleep(_POLL_S)
