@@ -29,14 +29,13 @@ from chalicelib.aws.message import decode_all
 from chalicelib.aws.names import Names
 from chalicelib.aws.secrets import SigningSecrets
 from chalicelib.aws.wakeups import AwsWaker
-from chalicelib.domain.timer import Wakeup
+from chalicelib.domain.timer import MAX_NEAR_S, Wakeup
 from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.service.attempt import Policy
 from chalicelib.service.delivery import Delivery, Effects
 from chalicelib.service.ports import Metric, Sender, TimerStore, Waker, unmetered
 from chalicelib.service.sweep import Sweeper
 from chalicelib.service.timers import Timers
-from chalicelib.settings import MAX_NEAR_S
 from tests.support.clock import HandClock
 from tests.support.factories import LEASE_MS
 
