@@ -7,13 +7,13 @@ import secrets
 import sys
 
 from botocore.exceptions import BotoCoreError, ClientError
+from chalicelib.wiring import wall_clock
 
 from chalicelib.aws.dynamodb.api_keys import DynamoDBApiKeyStore
 from chalicelib.aws.names import Names
 from chalicelib.domain.errors import TimersError
 from chalicelib.domain.timer import DEFAULT_TENANT
 from chalicelib.service.api_keys import ApiKeys, Issued
-from chalicelib.wiring import wall_clock
 from infra.account import Account
 from infra.deploy import Deployment
 from infra.errors import DeployError

@@ -9,9 +9,9 @@ import signal
 import sys
 
 import uvloop
+from chalicelib.wiring import serve_embedded
 
 from chalicelib.domain.errors import StartupError
-from chalicelib.wiring import serve_embedded
 from local.parent import exit_with
 
 

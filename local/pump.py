@@ -8,8 +8,9 @@ import signal
 import sys
 import threading
 
-from chalicelib.domain.errors import StartupError
 from chalicelib.wiring import serve_emulator
+
+from chalicelib.domain.errors import StartupError
 from local.parent import exit_with
 
 

@@ -19,9 +19,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from chalicelib.aws.message import encode
 from chalicelib.aws.names import Names
 from chalicelib.domain.errors import Unavailable
-from chalicelib.domain.timer import Wakeup
+from chalicelib.domain.timer import MAX_NEAR_S, Wakeup
 from chalicelib.service.ports import Clock
-from chalicelib.settings import MAX_NEAR_S
 
 if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient

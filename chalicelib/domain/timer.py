@@ -12,6 +12,9 @@ from chalicelib.domain.attempt_log import AttemptLog
 
 DEFAULT_TENANT = "default"
 
+MAX_NEAR_S = 900
+"""Seconds, SQS's limit of ``DelaySeconds``. A wake-up farther ahead needs a schedule."""
+
 
 class Status(str, enum.Enum):
     """The state of a timer. A ``PENDING`` timer is outstanding; the others are settled."""

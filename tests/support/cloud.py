@@ -29,14 +29,13 @@ from chalicelib.aws.names import Names
 from chalicelib.aws.secrets import SigningSecrets
 from chalicelib.aws.wakeups import AwsWakeups
 from chalicelib.aws.waking_store import ArmableStore, WakeupRegistry, WakingTimerStore
-from chalicelib.domain.timer import Timer, Wakeup
+from chalicelib.domain.timer import MAX_NEAR_S, Timer, Wakeup
 from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.service.attempt import DeliveryPolicy
 from chalicelib.service.delivery import Delivery, Effects
 from chalicelib.service.ports import Meter, Metric, Sender, unmetered
 from chalicelib.service.sweep import Sweeper
 from chalicelib.service.timers import Timers
-from chalicelib.settings import MAX_NEAR_S
 from infra.resources import create_missing
 from tests.support.armable import HandArmedStore, is_armed
 from tests.support.clock import HandClock

@@ -34,7 +34,7 @@ def test_settings_are_frozen() -> None:
         load({}).port = 1  # type: ignore[misc]
 
 
-def test_the_engine_is_aws_in_a_lambda_unless_the_shell_says_otherwise() -> None:
+def test_the_engine_is_aws_in_a_lambda_unless_it_is_set() -> None:
     assert load(IN_LAMBDA).engine == "aws"
     assert load(IN_LAMBDA | {"TIMERS_ENGINE": "embedded"}).engine == "embedded"
     assert load({"TIMERS_ENGINE": "aws"}).engine == "aws"
@@ -55,7 +55,7 @@ def test_a_relative_data_folder_is_made_absolute() -> None:
     assert load({"DATA_DIR": "timers"}).data_dir == Path.cwd() / "timers"
 
 
-def test_a_data_folder_at_the_home_of_nobody_is_refused() -> None:
+def test_a_data_folder_in_the_home_of_an_unknown_user_is_refused() -> None:
     with pytest.raises(InvalidSettings, match="DATA_DIR=~no-such-user/timers"):
         load({"DATA_DIR": "~no-such-user/timers"})
 
@@ -88,7 +88,7 @@ def test_a_lease_outlasts_every_call(timeout: str) -> None:
 
 
 @pytest.mark.parametrize("timeout", ["10.1", "25", "60"])
-def test_a_call_that_a_lambda_has_no_time_for_is_refused_there_and_by_what_builds_it(
+def test_a_send_timeout_too_long_for_a_lambda_is_refused_there_and_when_building_one(
     timeout: str,
 ) -> None:
     wanted = {"TIMERS_SEND_TIMEOUT": timeout}
@@ -133,7 +133,7 @@ def test_an_impossible_value_is_refused_by_name_and_value(name: str, value: str)
         load({name: value})
 
 
-def test_a_setting_that_does_not_exist_is_refused_with_the_one_that_was_meant() -> None:
+def test_an_unknown_setting_is_refused_with_a_hint_at_the_one_that_was_meant() -> None:
     with pytest.raises(InvalidSettings) as misspelt:
         load({"TIMERS_SIGNING_SECRET": "whsec_c2VjcmV0"})
     assert str(misspelt.value) == (
@@ -144,7 +144,7 @@ def test_a_setting_that_does_not_exist_is_refused_with_the_one_that_was_meant() 
     assert str(unlike.value) == "TIMERS_XYZZY: there is no such setting"
 
 
-def test_what_is_empty_or_of_others_is_no_setting() -> None:
+def test_an_empty_variable_and_one_without_our_prefix_are_ignored() -> None:
     assert load({"TIMERS_XYZZY": "", "MY_TIMERS_XYZZY": "1", "TIMERSX": "1"}) == load({})
 
 
@@ -155,7 +155,7 @@ def test_one_impossible_retry_delay_is_refused(delays: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["embedded", "aws"])
-def test_no_key_is_needed_on_this_machine_and_one_is_in_a_lambda(engine: str) -> None:
+def test_a_key_is_needed_in_a_lambda_and_not_on_this_machine(engine: str) -> None:
     assert not load({"TIMERS_ENGINE": engine}).needs_key
     assert load({"TIMERS_ENGINE": engine} | IN_LAMBDA).needs_key
 
@@ -177,7 +177,7 @@ def test_what_chalice_builds_on_this_machine_needs_a_key(arguments: list[str]) -
     assert not load({}, arguments).needs_key
 
 
-def test_chalice_local_needs_none_as_it_serves_this_machine() -> None:
+def test_chalice_local_needs_no_key_because_it_serves_this_machine() -> None:
     assert not load(CHALICE, ["chalice", "local", "--port", "8000"]).needs_key
 
 
@@ -188,7 +188,7 @@ def test_whether_a_key_is_needed_can_be_set(environment: dict[str, str]) -> None
     assert not load(environment | {"TIMERS_AUTH": "none"}, arguments).needs_key
 
 
-def test_the_command_of_chalices_is_the_first_word_and_only_chalices() -> None:
+def test_chalices_command_is_the_first_argument_of_a_chalice_process_only() -> None:
     assert chalice_command(CHALICE, ["/bin/chalice", "local"]) == "local"
     assert chalice_command(CHALICE, ["/bin/chalice"]) == ""
     assert chalice_command({}, ["/bin/chalice", "local"]) is None
@@ -205,7 +205,7 @@ def test_without_keys_loopback_may_be_listened_on(host: str) -> None:
     "host",
     ["0.0.0.0", "::", "", "192.168.1.7", "10.0.0.1", "fe80::1", "box.local", "localhost.evil", "0"],
 )
-def test_without_keys_nothing_else_may_be(host: str) -> None:
+def test_without_keys_no_other_address_may_be_listened_on(host: str) -> None:
     with pytest.raises(InvalidSettings, match="TIMERS_AUTH=keys"):
         load({}).require_loopback_without_keys(host)
     load({"TIMERS_AUTH": "keys"}).require_loopback_without_keys(host)
@@ -236,18 +236,18 @@ WITH_KEYS = {"TIMERS_AUTH": "keys"}
         (IN_LAMBDA | {"AWS_ENDPOINT_URL": "https://aws.corp"}, False),
     ],
 )
-def test_private_addresses_are_called_for_nobody_but_the_one_at_this_machine(
+def test_private_addresses_may_be_called_only_for_callers_on_this_machine(
     environment: dict[str, str], *, allowed: bool
 ) -> None:
     assert load(environment).guard.allow_private is allowed
-    for word, told in (("on", True), ("off", False)):
-        assert load(environment | {"TIMERS_ALLOW_PRIVATE": word}).guard.allow_private is told
+    for word, expected in (("on", True), ("off", False)):
+        assert load(environment | {"TIMERS_ALLOW_PRIVATE": word}).guard.allow_private is expected
 
 
 # Signing secrets
 
 
-def test_signing_secrets_may_stand_in_a_file_with_comments(tmp_path: Path) -> None:
+def test_signing_secrets_may_be_in_a_file_with_comments(tmp_path: Path) -> None:
     file = tmp_path / "secrets"
     file.write_text(f"# the new one\n{NEW}\n\n  # {OLD}x\n{OLD} \n", encoding="utf-8")
     assert load({"TIMERS_SIGNING_SECRETS_FILE": str(file)}).signing_keys == (b"n" * 32, b"o" * 32)
@@ -283,7 +283,7 @@ def test_a_file_without_secrets_is_refused_by_its_name_and_not_shown(
     assert str(refused.value) == f"TIMERS_SIGNING_SECRETS_FILE={file}: {reason}"
 
 
-def test_a_folder_is_no_file_of_secrets(tmp_path: Path) -> None:
+def test_a_folder_is_refused_as_a_file_of_secrets(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="cannot be read"):
         load({"TIMERS_SIGNING_SECRETS_FILE": str(tmp_path)})
     with pytest.raises(InvalidSettings, match="must begin at a home that exists"):

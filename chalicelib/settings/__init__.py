@@ -1,0 +1,147 @@
+"""The settings: the only reader of the environment. Read and checked once, then frozen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chalicelib.domain.errors import InvalidSettings
+from chalicelib.domain.rate import Rate
+from chalicelib.domain.ssrf_guard import Guard
+from chalicelib.settings import table
+from chalicelib.settings.addresses import is_aws, is_loopback
+from chalicelib.settings.environment import LOCAL, Environment, chalice_command
+from chalicelib.settings.table import (
+    AWS,
+    EMBEDDED,
+    KEYS,
+    LAMBDA_SEND_TIMEOUT_S,
+    OPEN,
+    PRODUCTION,
+)
+
+__all__ = [
+    "AWS",
+    "EMBEDDED",
+    "KEYS",
+    "LAMBDA_SEND_TIMEOUT_S",
+    "LOCAL",
+    "OPEN",
+    "PRODUCTION",
+    "Settings",
+    "chalice_command",
+    "is_aws",
+    "is_loopback",
+    "load",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set. Durations are in the unit their name ends in.
+
+    ``rate`` is None where tenants have no limit. ``emulator`` is the URL of an emulator of AWS,
+    empty when AWS itself is meant.
+    """
+
+    engine: str
+    stage: str
+    auth: str
+    host: str
+    port: int
+    workers: int
+    data_dir: Path
+    allow_purge: bool
+    rate: Rate | None
+    allowed_hosts: frozenset[str]
+    send_timeout_s: float
+    retry_delays_s: tuple[float, ...]
+    retention_days: float
+    max_in_flight: int
+    near_limit_s: int
+    guard: Guard
+    signing_keys: tuple[bytes, ...] = field(repr=False)
+    emulator: str
+    in_lambda: bool
+    under_chalice_local: bool
+
+    @property
+    def lease_ms(self) -> int:
+        """How long a sender may hold a claimed timer: longer than any call can take."""
+        return int(self.send_timeout_s * 2000) + 10_000
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether a caller must send an API key."""
+        return self.auth == KEYS
+
+    def require_loopback_without_keys(self, host: str) -> None:
+        """Raise ``InvalidSettings`` if listening on ``host`` lets others in without a key."""
+        if not self.needs_key and not is_loopback(host):
+            raise InvalidSettings(
+                f"without keys only this machine may call, and {host} is not on loopback: "
+                "set TIMERS_AUTH=keys and make a key (make key), or leave HOST alone"
+            )
+
+
+def load(
+    variables: Mapping[str, str] = os.environ, arguments: Sequence[str] | None = None
+) -> Settings:
+    """Read the settings from ``variables``. Raises ``InvalidSettings`` naming the variable.
+
+    A variable that begins with ``TIMERS_`` and is no setting is refused too: a misspelt one
+    would quietly leave webhooks unsigned, for example.
+
+    ``arguments`` is the command line of this process, which tells whether Chalice runs it.
+    """
+    # pydantic-settings was tried and rejected: it passes unknown variables silently, and the
+    # four Lambdas that need no pydantic would load it at every cold start.
+    environment = Environment(variables, arguments)
+    value = environment.value
+    settings = Settings(
+        engine=value(table.ENGINE),
+        stage=value(table.STAGE),
+        emulator=value(table.ENDPOINT_URL),
+        auth=value(table.AUTH),
+        host=value(table.HOST),
+        port=value(table.PORT),
+        workers=value(table.WORKERS),
+        data_dir=value(table.DATA_DIR),
+        allow_purge=value(table.ALLOW_PURGE),
+        rate=value(table.CREATES_PER_SECOND),
+        allowed_hosts=value(table.ALLOWED_HOSTS),
+        send_timeout_s=_send_timeout_s(environment),
+        # A list of nothing but commas has no number in it, and counts as not set.
+        retry_delays_s=value(table.RETRY_DELAYS) or environment.default(table.RETRY_DELAYS),
+        retention_days=value(table.RETENTION_DAYS),
+        near_limit_s=value(table.NEAR_LIMIT),
+        guard=Guard(
+            allow_private=value(table.ALLOW_PRIVATE), allowed=value(table.ALLOWED_NETWORKS)
+        ),
+        signing_keys=_signing_keys(environment),
+        in_lambda=environment.in_lambda,
+        under_chalice_local=environment.under_chalice_local,
+        max_in_flight=value(table.MAX_IN_FLIGHT),
+    )
+    environment.reject_unknown_variables(table.TABLE)
+    return settings
+
+
+def _send_timeout_s(environment: Environment) -> float:
+    seconds = environment.value(table.SEND_TIMEOUT)
+    if environment.for_lambda and seconds > LAMBDA_SEND_TIMEOUT_S:
+        raise InvalidSettings(
+            f"{table.SEND_TIMEOUT.name}={seconds:g}: must be at most {LAMBDA_SEND_TIMEOUT_S:g} in "
+            "a Lambda: the functions that deliver have 28 s for two calls, the webhook and the "
+            "notice of its failure"
+        )
+    return seconds
+
+
+def _signing_keys(environment: Environment) -> tuple[bytes, ...]:
+    given, file = table.SIGNING_SECRETS, table.SIGNING_SECRETS_FILE
+    if environment.is_set(given) and environment.is_set(file):
+        raise InvalidSettings(f"{given.name} and {file.name}: set one of them, not both")
+    return environment.value(file if environment.is_set(file) else given)

@@ -1,0 +1,33 @@
+"""Addresses in the settings: which are this machine's, AWS's own, or an emulator's."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+_AWS_DOMAINS = (
+    *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "api.aws"),
+    *("api.amazonwebservices.com.cn", "api.amazonwebservices.eu"),
+)
+"""The domains of AWS's endpoints (IPv4 and dual-stack) in every partition open to the public."""
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether ``host``, a name or an IP address, is the loopback of this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_aws(address: str) -> bool:
+    """Tell whether ``address``, a URL, is an endpoint of AWS's own."""
+    return (urlsplit(address).hostname or "").endswith(_AWS_DOMAINS)
+
+
+def is_emulator(address: str) -> bool:
+    """Tell whether ``address``, a URL, can only be an emulator of AWS."""
+    # A proxy in front of AWS and a VPC endpoint have TLS, so plain HTTP is neither.
+    return address.startswith("http://") and not is_aws(address)

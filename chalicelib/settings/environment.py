@@ -1,0 +1,102 @@
+"""One setting as it is described, and the environment of a process from which it is read."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from chalicelib.domain.errors import InvalidSettings
+from chalicelib.settings.values import Kind
+
+T = TypeVar("T")
+
+LOCAL = "local"
+"""The command of Chalice's that serves on this machine."""
+
+_PREFIX = "TIMERS_"
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialCase:
+    """A second default: ``text``, where ``applies``. ``where`` says the same to a reader."""
+
+    text: str
+    where: str
+    applies: Callable[[Environment], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting(Generic[T]):
+    """One environment variable.
+
+    ``default`` is text as a user would write it, empty for none. ``special_case`` is the other
+    default of a setting whose default depends on where the process runs or on other settings.
+    ``help`` is Markdown: what the setting does, and when to change it.
+    """
+
+    name: str
+    kind: Kind[T]
+    default: str = ""
+    special_case: SpecialCase | None = None
+    unit: str = ""
+    help: str
+
+
+class Environment:
+    """The variables and the command line of one process. An empty variable counts as not set."""
+
+    def __init__(
+        self, variables: Mapping[str, str], arguments: Sequence[str] | None = None
+    ) -> None:
+        command = chalice_command(variables, arguments)
+        self._variables = variables
+        self.in_lambda = bool(variables.get("AWS_LAMBDA_FUNCTION_NAME"))
+        self.under_chalice_local = command == LOCAL
+        # What Chalice builds on this machine runs in a Lambda: its routes must ask for a key.
+        self.for_lambda = self.in_lambda or command not in (None, LOCAL)
+
+    def value(self, setting: Setting[T]) -> T:
+        """Return what ``setting`` is set to, else its default. Raises ``InvalidSettings``."""
+        given = self._variables.get(setting.name)
+        return setting.kind.parse(setting.name, given) if given else self.default(setting)
+
+    def default(self, setting: Setting[T]) -> T:
+        """Return the default of ``setting`` in this process. Raises ``InvalidSettings``."""
+        case = setting.special_case
+        text = case.text if case and case.applies(self) else setting.default
+        return setting.kind.parse(setting.name, text)
+
+    def is_set(self, setting: Setting[Any]) -> bool:
+        """Tell whether the variable of ``setting`` is there and not empty."""
+        return bool(self._variables.get(setting.name))
+
+    def reject_unknown_variables(self, settings: Iterable[Setting[Any]]) -> None:
+        """Raise ``InvalidSettings`` if a variable with our prefix is none of ``settings``."""
+        known = sorted(setting.name for setting in settings)
+        for name in sorted(self._variables.keys() - known):
+            if name.startswith(_PREFIX) and self._variables[name]:
+                raise InvalidSettings(f"{name}: there is no such setting{_hint(name, known)}")
+
+
+def chalice_command(
+    variables: Mapping[str, str] = os.environ, arguments: Sequence[str] | None = None
+) -> str | None:
+    """Return the command of Chalice's that this process runs, None where it runs none.
+
+    Every command imports app.py: ``local`` to serve it, ``package`` and ``deploy`` to build what
+    a Lambda will serve. ``AWS_CHALICE_CLI_MODE`` is set for all of them, so the command line
+    decides.
+    """
+    if not variables.get("AWS_CHALICE_CLI_MODE"):
+        return None
+    return "".join((sys.argv if arguments is None else arguments)[1:2])
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches  # imported late: a cold start must not pay for it
+
+    close = get_close_matches(name, known, 1, cutoff=0.8)
+    return f"; did you mean {close[0]}?" if close else ""
