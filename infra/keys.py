@@ -7,10 +7,10 @@ import secrets
 import sys
 
 from botocore.exceptions import BotoCoreError, ClientError
-from chalicelib.wiring import wall_clock
 
 from chalicelib.aws.dynamodb.api_keys import DynamoDBApiKeyStore
 from chalicelib.aws.names import Names
+from chalicelib.bootstrap import wall_clock
 from chalicelib.domain.errors import TimersError
 from chalicelib.domain.timer import DEFAULT_TENANT
 from chalicelib.service.api_keys import ApiKeys, Issued

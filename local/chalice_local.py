@@ -44,7 +44,7 @@ def start(
             listening_host(sys.argv if arguments is None else arguments)
         )
         # Before anything is served: no request may reach AWS either.
-        firing.check()
+        firing.prepare()
 
     _or_end(check, end)
     threading.Thread(

@@ -9,8 +9,8 @@ import signal
 import sys
 
 import uvloop
-from chalicelib.wiring import serve_embedded
 
+from chalicelib import bootstrap
 from chalicelib.domain.errors import StartupError
 from local.parent import exit_with
 
@@ -32,7 +32,7 @@ def main() -> int:
 async def _serve() -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    await serve_embedded(stopped)
+    await bootstrap.service().embedded.run(stopped)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ import argparse
 import os
 import sys
 
-from chalicelib import wiring
+from chalicelib import bootstrap
 from chalicelib.domain.errors import TimersError
-from chalicelib.settings import AWS
 from infra.key_commands import add_commands, run_command
 from local.address import url
-from local.emulator.environment import use_emulator
+from local.firing import firing_of
 
 
 def main() -> int:
@@ -23,11 +22,10 @@ def main() -> int:
     add_commands(parser)
     arguments = parser.parse_args()
     try:
-        settings = wiring.settings()
-        if settings.engine == AWS:
-            use_emulator(settings.emulator)
-        run_command(arguments, wiring.callers(), url(settings))
-        if arguments.action == "issue" and not settings.needs_key:
+        service = bootstrap.service()
+        firing_of(service).prepare()
+        run_command(arguments, service.api_keys, url(service.settings))
+        if arguments.action == "issue" and not service.settings.needs_key:
             print("The server asks for keys only if it is started with: TIMERS_AUTH=keys make run")
     except TimersError as error:
         print(f"webhook-timers: {error.detail}", file=sys.stderr)

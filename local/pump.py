@@ -8,9 +8,9 @@ import signal
 import sys
 import threading
 
-from chalicelib.wiring import serve_emulator
-
+from chalicelib import bootstrap
 from chalicelib.domain.errors import StartupError
+from local.firing import pump_timers
 from local.parent import exit_with
 
 
@@ -23,7 +23,7 @@ def main() -> int:
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stopped.set())
     try:
-        serve_emulator(stopped)
+        pump_timers(bootstrap.service(), stopped)
     except StartupError as error:
         print(f"webhook-timers: {error.detail}", file=sys.stderr)
         return os.EX_CONFIG

@@ -13,13 +13,14 @@ import sys
 import time
 from types import FrameType
 
+from chalicelib import bootstrap
+from chalicelib.bootstrap import Service
 from chalicelib.domain.errors import StartupError
-from chalicelib.embedded.folder import DataFolder
-from chalicelib.settings import AWS, Settings, load
+from chalicelib.settings import Settings
 from local.address import reachable
 from local.banner import banner
 from local.child import Child
-from local.emulator.environment import use_emulator
+from local.firing import firing_of
 from local.port import wait_for_port
 
 START_S = 15.0
@@ -36,48 +37,6 @@ _MIN_RESTART_S = 0.5
 """The least time between two starts of a child, so that one that fails at once does not spin."""
 
 
-class _Embedded:
-    """The embedded engine: timers are kept in a data folder."""
-
-    module = "local.dispatcher"
-
-    def __init__(self, settings: Settings) -> None:
-        self._folder = DataFolder(settings.data_dir)
-        self.place = f"in {settings.data_dir}"
-
-    def check(self) -> None:
-        """Raise ``StartupError`` if the folder cannot be used, or another server uses it."""
-        # Checked before the API starts: its workers write to whichever dispatcher has the folder.
-        with self._folder.locked():
-            pass
-
-    def ready(self) -> bool:
-        """Tell whether the dispatcher accepts writes; until then a request would wait for it."""
-        try:
-            self._folder.connect(1).close()
-        except OSError:
-            return False
-        return True
-
-
-class _Emulated:
-    """The aws engine: timers are kept by an emulator of AWS."""
-
-    module = "local.pump"
-
-    def __init__(self, settings: Settings) -> None:
-        self._address = settings.emulator
-        self.place = f"by the emulator at {settings.emulator}"
-
-    def check(self) -> None:
-        """Raise ``StartupError`` unless the settings name an emulator."""
-        use_emulator(self._address)
-
-    def ready(self) -> bool:
-        """Return True: the API reports itself healthy only once the emulator has its table."""
-        return True
-
-
 class Supervisor:
     """Runs the server until SIGTERM or SIGINT.
 
@@ -85,9 +44,9 @@ class Supervisor:
     flight.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._engine = (_Emulated if settings.engine == AWS else _Embedded)(settings)
+    def __init__(self, service: Service) -> None:
+        self._settings = service.settings
+        self._engine = firing_of(service)
         self._firing = Child(self._engine.module)
         self._api = Child("local.server")
         self._stopping = False
@@ -96,6 +55,7 @@ class Supervisor:
         """Serve; return the exit code. Raises ``StartupError``."""
         self._settings.require_loopback_without_keys(self._settings.host)
         wait_for_port(self._settings.host, self._settings.port)
+        self._engine.prepare()
         self._engine.check()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
@@ -153,7 +113,7 @@ class Supervisor:
 def main() -> int:
     """Serve the API with firing timers; return the exit code (``sysexits.h``)."""
     try:
-        return Supervisor(load()).run()
+        return Supervisor(bootstrap.service()).run()
     except StartupError as error:
         print(f"webhook-timers: {error.detail}", file=sys.stderr)
         return os.EX_CONFIG

@@ -17,7 +17,7 @@ from tests.support.templates import resources
 
 
 def test_what_is_there_is_left_as_it_is(cloud: Cloud) -> None:
-    timer = cloud.scheduling().set("default", TimerRequest(url="http://h", delay_ms=5_000))
+    timer = cloud.timers().set("default", TimerRequest(url="http://h", delay_ms=5_000))
     for _ in range(2):
         create_missing(cloud.dynamodb, cloud.sqs, cloud.scheduler, NAMES.stage)
 
@@ -26,7 +26,7 @@ def test_what_is_there_is_left_as_it_is(cloud: Cloud) -> None:
 
 
 def test_a_message_received_in_vain_ends_as_a_dead_letter(cloud: Cloud, clock: HandClock) -> None:
-    cloud.waker.wake_at(Wakeup(tenant="default", id=1, version=1, at=int(START)))
+    cloud.wakeups.wake_at(Wakeup(tenant="default", id=1, version=1, at=int(START)))
 
     for _ in range(5):
         assert len(cloud.receive()) == 1

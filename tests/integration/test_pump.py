@@ -98,7 +98,7 @@ def test_a_batch_that_takes_its_time_holds_up_no_other(cloud: Cloud, clock: Hand
 
     with running(cloud, deliver=deliver):
         put(cloud, "slow")
-        assert eventually(lambda: cloud.waker.backlog() == 0)
+        assert eventually(lambda: cloud.wakeups.backlog() == 0)
         clock.advance(1)
         put(cloud, "quick")
         assert eventually(lambda: delivered == ["quick"])

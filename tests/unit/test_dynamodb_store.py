@@ -80,7 +80,7 @@ def store(client: Meddler, clock: HandClock, sleeps: list[float]) -> HandArmedSt
 
 
 def another_store(
-    client: Meddler, clock: HandClock, sleeps: list[float] | None = None, **steps: int
+    client: Meddler, clock: HandClock, sleeps: list[float] | None = None, **steps: Any
 ) -> HandArmedStore:
     pauses = [] if sleeps is None else sleeps
     return HandArmedStore(
