@@ -75,7 +75,7 @@ class AwsRun(Run):
         try:
             instance.delivery.wake_or_deliver(promise.tenant, promise.id or 0)
         except TimerNotFound:
-            self._env.oracle.read(promise, None, instance.scheduling.now, self._env.time.now)
+            self._env.oracle.read(promise, None, instance.timers.now, self._env.time.now)
 
     def _invoke(self, invocation: Invocation) -> bool:
         for instance in self._queue_instances:

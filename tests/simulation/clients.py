@@ -15,7 +15,7 @@ from chalicelib.domain.errors import (
     TimersError,
     Unavailable,
 )
-from chalicelib.domain.timer import Timer, Wakeup
+from chalicelib.domain.timer import DeliveryOptions, Timer, Wakeup
 from chalicelib.service.dead_letters import DeadLetters, FailedTimers
 from chalicelib.service.timers import TimerRequest, Timers
 from tests.simulation.environment import Environment
@@ -34,7 +34,7 @@ class Api(Protocol):
     """A process that responds to requests, with the use cases of the API in it."""
 
     process: Process
-    scheduling: Timers
+    timers: Timers
     dead_letters: DeadLetters
 
     def check_wakeup(self, wakeup: Wakeup, since: float) -> None:
@@ -89,9 +89,11 @@ class Clients(Generic[A]):
         request = TimerRequest(
             url="",
             delay_ms=self._delay_ms(),
-            max_attempts=rng.choice((None, None, 1, 2)),
-            timeout_s=rng.choice((None, None, 1, 5)),
-            on_failure_url=rng.choice((None, "wanted")),
+            options=DeliveryOptions(
+                max_attempts=rng.choice((None, None, 1, 2)),
+                timeout_s=rng.choice((None, None, 1, 5)),
+                on_failure_url=rng.choice((None, "wanted")),
+            ),
         )
         self.request(lambda api: self._create_on(api, tenant, request))
 
@@ -101,7 +103,7 @@ class Clients(Generic[A]):
     def _create_on(self, api: Api, tenant: str, request: TimerRequest) -> None:
         promise = self._oracle.requested(tenant, request, api.process.clock())
         self._time.note("POST /timers", tenant, promise.request)
-        timer = api.scheduling.set(tenant, promise.request)
+        timer = api.timers.set(tenant, promise.request)
         self._oracle.acknowledged(promise, timer)
         api.check_wakeup(timer.wakeup(), promise.requested_at)
         self._time.note("responds 201", promise)
@@ -122,10 +124,10 @@ class Clients(Generic[A]):
     def _get_on(self, api: Api, promise: Promise) -> None:
         since = self._time.now
         try:
-            timer = api.scheduling.get(promise.tenant, promise.id or 0)
+            timer = api.timers.get(promise.tenant, promise.id or 0)
         except TimerNotFound:
             timer = None
-        self._oracle.read(promise, timer, api.scheduling.now, since)
+        self._oracle.read(promise, timer, api.timers.now, since)
 
     def _list(self) -> None:
         tenant, limit = self._rng.choice(TENANTS), self._rng.randint(1, 5)
@@ -136,12 +138,12 @@ class Clients(Generic[A]):
         timers: list[Timer] = []
         before: int | None = None
         while True:
-            page = api.scheduling.list(tenant, before=before, status=None, limit=limit)
+            page = api.timers.list(tenant, before=before, status=None, limit=limit)
             timers += page.timers
             before = page.before
             if before is None:
                 break
-        self._oracle.listed(tenant, timers, api.scheduling.now, since)
+        self._oracle.listed(tenant, timers, api.timers.now, since)
 
     def _cancel(self) -> None:
         promise = self.pick()
@@ -155,7 +157,7 @@ class Clients(Generic[A]):
         removal = self._oracle.removal_requested([promise])
         self._time.note("DELETE", promise)
         try:
-            api.scheduling.cancel(promise.tenant, promise.id or 0)
+            api.timers.cancel(promise.tenant, promise.id or 0)
         except TimerInFlight:
             removal.refused = True
             self._time.note("responds 409", promise)
@@ -176,7 +178,7 @@ class Clients(Generic[A]):
         since = self._time.now
         self._time.note("PATCH", promise, delay_ms)
         try:
-            timer = api.scheduling.move(promise.tenant, promise.id or 0, delay_ms)
+            timer = api.timers.move(promise.tenant, promise.id or 0, delay_ms)
         except (TimerExpired, TimerChanged, TimerInFlight, TimerNotFound) as refusal:
             self._refused(promise, refusal)
             return
@@ -222,7 +224,7 @@ class Clients(Generic[A]):
         removal = self._oracle.purge_requested(tenant)
         self._time.note("DELETE /timers", tenant)
         try:
-            api.scheduling.purge(tenant)
+            api.timers.purge(tenant)
             self._oracle.purge_acknowledged(tenant, removal)
         finally:
             self._time.after(APPLIED_LATE_MS, partial(self._oracle.purge_ended, tenant, removal))

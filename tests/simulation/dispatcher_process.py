@@ -11,11 +11,10 @@ from typing import NoReturn
 
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.webhook import Call, Outcome
-from chalicelib.embedded.database import MEMORY
 from chalicelib.embedded.dispatcher import Dispatcher, DispatcherPolicy
 from chalicelib.embedded.ipc.server import WriteServer
 from chalicelib.embedded.writer import Writer
-from tests.simulation.embedded_database import SimulatedDatabase
+from tests.simulation.embedded_database import ObservedStore, SimulatedDatabase, simulated_stopwatch
 from tests.simulation.environment import Environment
 from tests.simulation.event_loop import VirtualTimeLoop
 from tests.simulation.function_instances import LEASE_MS
@@ -69,8 +68,16 @@ class DispatcherProcess(Process):
         )
         sender = EmbeddedSender(self, env, clock)
         with self._loop.running():
-            writer = Writer(MEMORY)
-            self._dispatcher = Dispatcher(writer, sender, policy, clock, env.rng.random)
+            store = ObservedStore(database, env.time, env.oracle)
+            writer = Writer(store, timer=simulated_stopwatch(env))
+            self._dispatcher = Dispatcher(
+                writer,
+                sender,
+                policy,
+                clock,
+                random=env.rng.random,
+                token=lambda: f"token-{next(env.tokens)}",
+            )
             self._server = WriteServer(writer, self._dispatcher.wake_at)
             self._loop.create_task(self._dispatcher.run())
             self._loop.create_task(self._dispatcher.keep_house())

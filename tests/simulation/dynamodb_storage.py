@@ -15,9 +15,11 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from chalicelib.aws.dynamodb import rows
 from chalicelib.aws.dynamodb.due_index import DynamoDBDueIndex
 from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
+from chalicelib.aws.waking_store import ArmableStore
+from chalicelib.domain.claim import Claimed
 from chalicelib.domain.errors import TimerNotFound
 from chalicelib.domain.timer import Timer
-from chalicelib.service.ports import DueIndex, Refused, TimerStore
+from chalicelib.service.ports import DueIndex
 from tests.simulation.fault_injector import FaultInjector
 from tests.simulation.invariants.claims import row_is_in_the_due_index_while_outstanding
 from tests.simulation.oracle import Oracle
@@ -41,7 +43,7 @@ class DynamoDBStorage:
 
     def connect(
         self, process: Process, time: VirtualTime, faults: FaultInjector, oracle: Oracle
-    ) -> tuple[TimerStore, DueIndex]:
+    ) -> tuple[ArmableStore, DueIndex]:
         client: Any = _FaultyClient(self._client, time, faults, oracle, self._rng)
         store = DynamoDBTimerStore(
             client, self._table, process.clock, sleep=lambda seconds: time.pause(seconds * 1000)
@@ -102,7 +104,7 @@ class _ObservedStore:
                 task.operation = None
             if name == "settle" and not result:
                 self._oracle.settle_refused()
-            if name == "claim" and isinstance(result, Refused):
+            if name == "claim" and not isinstance(result, Claimed):
                 self._oracle.claim_refused(result)
             return result
 
@@ -143,7 +145,7 @@ class _FaultyClient:
                 _key(request),
                 lost=self._lost,
                 repeats=True,
-                instant=_leases_ids(operation, name),
+                instant=_reserves_ids(operation, name),
             )
 
         return call
@@ -158,7 +160,7 @@ class _FaultyClient:
         if operation is None:
             return
         what, *about = operation
-        if (what, name) == ("create", "put_item") and "url" in request["Item"]:
+        if (what, name) == ("put", "put_item"):
             self._oracle.stored(rows.timer_of(request["Item"]))
         elif (what, name) == ("claim", "update_item"):
             self._oracle.claimed(about[0], rows.timer_of(response["Attributes"]))
@@ -170,9 +172,9 @@ class _FaultyClient:
             self._oracle.rescheduled(about[0])
 
 
-def _leases_ids(operation: Any, name: str) -> bool:
+def _reserves_ids(operation: Any, name: str) -> bool:
     """Return whether this call is made under the lock of the process's id blocks."""
-    return operation is not None and (operation[0], name) == ("create", "update_item")
+    return operation is not None and (operation[0], name) == ("next_id", "update_item")
 
 
 class _Response(dict[str, Any]):

@@ -1,25 +1,16 @@
-"""The embedded engine's database and writer: the disk may be full, and any commit may be the last.
-
-The real writer uses it through ``simulated_database``.
-"""
+"""The embedded engine's database: its disk may be full, and any commit may be the last."""
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
+from chalicelib.domain.claim import Claim, Claimed, ClaimResult, Reschedule, Settlement
 from chalicelib.domain.timer import NewTimer, Timer
-from chalicelib.embedded import dispatcher as dispatcher_module
-from chalicelib.embedded import writer as writer_module
 from chalicelib.embedded.database import MEMORY, open_store
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.service.ports import Arm, Claim, Refused, Reschedule, Settlement
 from tests.simulation.environment import Environment
 from tests.simulation.oracle import Oracle
 from tests.simulation.sqlite_storage import StoredSQLiteTimers
@@ -82,8 +73,8 @@ class ObservedStore(SQLiteTimerStore):
         self._time = time
         self._oracle = oracle
 
-    def create(self, new: NewTimer, arm: Arm) -> Timer:
-        timer = super().create(new, arm)
+    def create(self, new: NewTimer) -> Timer:
+        timer = super().create(new)
         self._wrote("create", timer, partial(self._oracle.stored, timer))
         return timer
 
@@ -92,10 +83,10 @@ class ObservedStore(SQLiteTimerStore):
         self._wrote("cancel", timer, partial(self._oracle.cancelled, tenant, timer_id, now))
         return timer
 
-    def claim(self, claim: Claim) -> Timer | Refused:
+    def claim(self, claim: Claim) -> ClaimResult:
         result = super().claim(claim)
-        if isinstance(result, Timer):
-            self._wrote("claim", result, partial(self._oracle.claimed, claim, result))
+        if isinstance(result, Claimed):
+            self._wrote("claim", result.timer, partial(self._oracle.claimed, claim, result.timer))
         return result
 
     def settle(self, settlement: Settlement) -> bool:
@@ -119,28 +110,13 @@ class ObservedStore(SQLiteTimerStore):
         self._database.uncommitted.append(tell_oracle)
 
 
-@contextmanager
-def simulated_database(database: SimulatedDatabase, env: Environment) -> Iterator[None]:
-    """Have the writer use ``database`` and a simulated stopwatch; number the claims' tokens."""
-    numbers = itertools.count(1)
+def simulated_stopwatch(env: Environment) -> Callable[[], float]:
+    """Return a stopwatch, in seconds, by which a commit takes as long as the profile says."""
     spent_s = 0.0
 
-    def perf_counter() -> float:
+    def read() -> float:
         nonlocal spent_s
         spent_s += env.rng.random() * env.profile.commit_ms / 1000
         return spent_s
 
-    def store(_connection: object, _rate: object) -> ObservedStore:
-        return ObservedStore(database, env.time, env.oracle)
-
-    with (
-        mock.patch.object(writer_module, "open_store", return_value=database),
-        mock.patch.object(writer_module, "SQLiteTimerStore", store),
-        mock.patch.object(writer_module, "time", SimpleNamespace(perf_counter=perf_counter)),
-        mock.patch.object(
-            dispatcher_module,
-            "secrets",
-            SimpleNamespace(token_hex=lambda _bytes: f"token-{next(numbers)}"),
-        ),
-    ):
-        yield
+    return read

@@ -9,8 +9,6 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from chalicelib.embedded.waker import ImpliedWaker
-
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.timer import Wakeup
 from chalicelib.embedded.folder import DataFolder
@@ -21,7 +19,7 @@ from chalicelib.service.timers import Timers
 from tests.simulation import fault_profile
 from tests.simulation.clients import Clients
 from tests.simulation.dispatcher_process import DispatcherProcess, WallClock
-from tests.simulation.embedded_database import SimulatedDatabase, simulated_database
+from tests.simulation.embedded_database import SimulatedDatabase
 from tests.simulation.environment import Environment
 from tests.simulation.function_instances import MAX_RESTART_MS
 from tests.simulation.processes import Process, TaskPool
@@ -42,13 +40,12 @@ def execute(seed: int) -> RunResult:
     rng = random.Random(seed)
     database = SimulatedDatabase()
     env = Environment.create(rng, fault_profile.draw_for_embedded(rng), database)
-    with simulated_database(database, env):
-        run = EmbeddedRun(env, database)
-        try:
-            return run.execute(seed)
-        finally:
-            run.discard()
-            database.dispose()
+    run = EmbeddedRun(env, database)
+    try:
+        return run.execute(seed)
+    finally:
+        run.discard()
+        database.dispose()
 
 
 class SimulatedRemoteStore(RemoteTimerStore):
@@ -145,9 +142,9 @@ class EmbeddedApi:
         time = self._env.time
         self.process: Process = ApiProcess(time, f"{self._name}.{self._starts}", self._clock)
         store = SimulatedRemoteStore(self._env, self._database, self._dispatcher)
-        self.scheduling = Timers(store, ImpliedWaker(), self._clock)
+        self.timers = Timers(store, self._clock)
         self.dead_letters = DeadLetters(
-            store, self.scheduling, self._clock, width=1, threads=lambda _count: TaskPool(time)
+            store, self.timers, self._clock, width=1, threads=lambda _count: TaskPool(time)
         )
 
     def kill(self) -> None:

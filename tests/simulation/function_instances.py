@@ -11,11 +11,12 @@ from typing import Any
 
 from chalicelib.aws.message import decode_all
 from chalicelib.aws.names import Names
-from chalicelib.aws.wakeups import AwsWaker
+from chalicelib.aws.wakeups import AwsWakeups
+from chalicelib.aws.waking_store import WakingTimerStore
 from chalicelib.domain.attempt_log import AttemptRecord
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.timer import Wakeup
-from chalicelib.service.attempt import Policy
+from chalicelib.service.attempt import DeliveryPolicy
 from chalicelib.service.dead_letters import DeadLetters
 from chalicelib.service.delivery import Delivery, Effects
 from chalicelib.service.ports import DueIndex, SweepCutoffs, unmetered
@@ -65,29 +66,30 @@ class FunctionInstance:
         env, self._starts = self._env, self._starts + 1
         skew_ms = (2 * env.rng.random() - 1) * env.profile.skew_ms / 2
         self.process = process = Process(env.time, f"{self.name}.{self._starts}", skew_ms)
-        store, due_index = self._storage.connect(process, env.time, env.faults, env.oracle)
+        rows, due_index = self._storage.connect(process, env.time, env.faults, env.oracle)
         sqs: Any = QueueClient(self._aws, env.faults)
         scheduler: Any = ScheduleClient(self._aws, env.faults)
-        waker = ObservedWaker(sqs, lambda: scheduler, NAMES, process.clock, env.profile.near_s)
-        waker.observe(env.time)
+        wakeups = ObservedWakeups(sqs, lambda: scheduler, NAMES, process.clock, env.profile.near_s)
+        wakeups.observe(env.time)
+        store = WakingTimerStore(rows, wakeups, process.clock)
 
         def task_pool(_count: int) -> TaskPool:
             return TaskPool(env.time)
 
-        self.scheduling = Timers(store, waker, process.clock)
+        self.timers = Timers(store, process.clock)
         self.dead_letters = DeadLetters(
-            store, self.scheduling, process.clock, width=4, threads=task_pool
+            store, self.timers, process.clock, width=4, threads=task_pool
         )
         self.sweeper = Sweeper(
             ObservedDueIndex(due_index, self._aws),
-            waker,
+            wakeups,
             process.clock,
             grace_ms=LEASE_MS,
             budget_ms=45_000,
             threads=task_pool,
         )
         sender = SimulatedSender(env.time, env.faults, env.oracle, env.receivers, process.clock)
-        policy = Policy(
+        policy = DeliveryPolicy(
             lease_ms=LEASE_MS,
             retry_delays_s=env.retry_delays_s,
             signing_keys=lambda: env.faults.call("signing keys", tuple, lost=no_signing_keys),
@@ -99,7 +101,7 @@ class FunctionInstance:
             token=lambda: f"token-{next(env.tokens)}",
             threads=task_pool,
         )
-        self.delivery = ObservedDelivery(store, waker, sender, policy, effects)
+        self.delivery = ObservedDelivery(store, wakeups, sender, policy, effects)
         self.delivery.observe(self, env, self._aws)
         process.on_crash = self.kill
 
@@ -119,7 +121,7 @@ class FunctionInstance:
         With clocks that differ, a wake-up may seem due before the row it is for is written.
         """
         row = self._env.stored.row(wakeup.tenant, wakeup.id)
-        waits = row is not None and row.next_attempt_at is not None and row.lease_until is None
+        waits = row is not None and row.next_attempt_at is not None and row.lease is None
         if not waits or row is None or row.version != wakeup.version:
             return
         if progress_of(self._env.time.task).unregistered or self._env.profile.skew_ms:
@@ -165,8 +167,8 @@ def no_signing_keys() -> Exception:
     return Unavailable("No signing key can be read.")
 
 
-class ObservedWaker(AwsWaker):
-    """The waker under test. It notes in its task when a wake-up could not be registered."""
+class ObservedWakeups(AwsWakeups):
+    """The wake-ups under test. It notes in its task when a wake-up could not be registered."""
 
     def observe(self, time: VirtualTime) -> None:
         """Set what the observer needs, beside the real constructor."""

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from chalicelib.aws.waking_store import WakingTimerStore
 from chalicelib.domain import retry
 from chalicelib.domain.timer import Timer
 from chalicelib.embedded.dispatcher import Dispatcher
@@ -22,7 +23,6 @@ from chalicelib.embedded.writer import Writer
 from chalicelib.service import attempt, delivery
 from chalicelib.service.delivery import Delivery
 from chalicelib.service.sweep import Sweeper
-from chalicelib.service.timers import Timers
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,11 @@ MUTANTS = (
         Delivery,
         "_attempt",
         {
-            "settlement = self._carry_out(steps)": "self._store.settle("
-            "Settlement(tenant=timer.tenant, id=timer.id, token=timer.token or '', now=0, "
-            "status=Status.FIRED)); settlement = self._carry_out(steps)"
+            "settlement = run(steps, self._sender.send)": "from chalicelib.domain.claim "
+            "import Settlement; timer = claimed.timer; "
+            "self._store.settle(Settlement(tenant=timer.tenant, id=timer.id, "
+            "version=timer.version, token=claimed.lease.token, now=0, status=Status.FIRED)); "
+            "settlement = run(steps, self._sender.send)"
         },
     ),
     mutant("no sweep", Sweeper, "sweep", {"cutoffs = self._cutoffs()": "return Swept()"}),
@@ -83,7 +85,7 @@ MUTANTS = (
                 Delivery,
                 "deliver",
                 {
-                    "if wakeup.at - self._world.clock() > WAIT_MS:": "if False:",
+                    "if wakeup.at - self._effects.clock() > MAX_WAIT_MS:": "if False:",
                     "if early_ms > 0:": "if False:",
                 },
             ),
@@ -91,8 +93,8 @@ MUTANTS = (
                 Delivery,
                 "_claim",
                 {
-                    "math.floor(self._world.clock())": "max(wakeup.at, "
-                    "math.floor(self._world.clock()))"
+                    "math.floor(self._effects.clock())": "max(wakeup.at, "
+                    "math.floor(self._effects.clock()))"
                 },
             ),
         ),
@@ -101,16 +103,13 @@ MUTANTS = (
         "a failed claim drops its wake-up",
         Delivery,
         "deliver",
-        {"claimed.refusal is Refusal.LATER": "False"},
+        {"isinstance(result, NotYet)": "False"},
     ),
     mutant(
         "a timer is acknowledged but not stored",
         SQLiteTimerStore,
-        "create",
-        {
-            "return timer": "self._connection.execute('DELETE FROM timers WHERE id % 4 = 3')\n"
-            "        return timer"
-        },
+        "insert",
+        {"self._connection.execute(": "timer.id % 4 == 3 or self._connection.execute("},
     ),
     mutant("a cancel ignores the lease", SQLiteTimerStore, "_free", {"timer.leased(now)": "False"}),
     mutant(
@@ -148,31 +147,34 @@ MUTANTS = (
         "an unrecorded outcome is not tried again",
         Delivery,
         "_attempt",
-        {"self._waker.wake_at(replace(timer.wakeup(), at=timer.lease_until or 0))": "pass"},
+        {"self._wakeups.wake_at(replace(claimed.timer.wakeup(), at=claimed.lease.until))": "pass"},
     ),
     mutant(
         "an undelivered wake-up is not put back",
         Delivery,
         "_deliver_or_put_back",
-        {"self._waker.wake_at(replace(wakeup, at=again_at))": "pass"},
+        {"self._wakeups.wake_at(replace(wakeup, at=again_at))": "pass"},
     ),
     mutant(
         "a timer whose write outlasts its delay is not woken again",
-        Timers,
-        "set",
-        {"self._clock() >= due_at": "False"},
+        WakingTimerStore,
+        "_write",
+        {"self._clock() >= wakeup.at": "False"},
     ),
     mutant(
         "a retry whose write outlasts its delay is not woken again",
-        Delivery,
-        "_attempt",
-        {"self._world.clock() >= retry.at": "False"},
+        WakingTimerStore,
+        "settle",
+        {
+            "self._write(retry, lambda armed: self._store.settle(settlement, armed=armed))": ""
+            "self._store.settle(settlement, armed=self._register(retry))"
+        },
     ),
     mutant(
         "a sender sends after its lease has ended",
         attempt,
         "_check_lease",
-        {"timer.lease_until is not None": "False"},
+        {"now >= lease.until - min_left_ms": "False"},
     ),
     mutant(
         "the time left is rounded down",
@@ -184,7 +186,7 @@ MUTANTS = (
         "no failure notice is sent",
         delivery,
         "attempt",
-        {"timer.on_failure_url is not None": "False"},
+        {"timer.options.on_failure_url is not None": "False"},
     ),
     mutant(
         "a failure counts as delivered",

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from chalicelib.domain.claim import Claim, ClaimResult, Reschedule, Settlement, Superseded
 from chalicelib.domain.timer import Status, Timer
 from chalicelib.domain.webhook import Call
-from chalicelib.service.ports import Claim, Refusal, Refused, Reschedule, Settlement
 from chalicelib.service.timers import TimerRequest
 from tests.simulation.fault_profile import FaultProfile
 from tests.simulation.invariants import claims, final, responses, sending
@@ -52,8 +52,9 @@ class Oracle:
     def requested(self, tenant: str, request: TimerRequest, now: float) -> Promise:
         """Note a request for a timer. It gets a URL of its own, by which it is known for ever."""
         number = len(self.promises)
-        failure_url = f"{FAILURE_URL}{number}" if request.on_failure_url else None
-        request = replace(request, url=f"{RECEIVER_URL}{number}", on_failure_url=failure_url)
+        failure_url = f"{FAILURE_URL}{number}" if request.options.on_failure_url else None
+        options = replace(request.options, on_failure_url=failure_url)
+        request = replace(request, url=f"{RECEIVER_URL}{number}", options=options)
         due_at = math.ceil(now) + request.delay_ms
         promise = Promise(
             tenant=tenant,
@@ -154,7 +155,10 @@ class Oracle:
         """Note a claim that was granted."""
         claims.stale_wakeup_claims_nothing(claim, timer)
         lease = Lease(
-            token=claim.token, until=claim.lease_until, claimed_at=self._time.now, now=claim.now
+            token=claim.lease.token,
+            until=claim.lease.until,
+            claimed_at=self._time.now,
+            now=claim.now,
         )
         promise = self._promise(timer.tenant, timer.id)
         for earlier in promise.leases:
@@ -164,11 +168,11 @@ class Oracle:
         if self._time.current is not None:
             progress_of(self._time.current).lease = lease
 
-    def claim_refused(self, refused: Refused) -> None:
+    def claim_refused(self, result: ClaimResult) -> None:
         """Note a claim that was refused."""
         if self._time.current is not None:
             progress = progress_of(self._time.current)
-            progress.dropped = refused.refusal is Refusal.VOID
+            progress.dropped = isinstance(result, Superseded)
 
     def settled(self, settlement: Settlement) -> None:
         """Note a settlement that was granted."""
@@ -228,7 +232,7 @@ class Oracle:
         sending.webhook_names_its_timer(promise, call.url)
         self._check_start(promise, progress.lease, now)
         sent = SentWebhook(started_at=now, lateness_ms=now - promise.not_before)
-        if url == promise.request.on_failure_url:
+        if url == promise.request.options.on_failure_url:
             promise.failure_notices += 1
             self.counts["failure notices"] += 1
             return promise, sent

@@ -14,21 +14,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
+from chalicelib.aws.waking_store import ArmableStore
+from chalicelib.domain.claim import Claim, Claimed, ClaimResult, Reschedule, Settlement
 from chalicelib.domain.errors import TimerNotFound, Unavailable
-from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
+from chalicelib.domain.timer import Status, Timer, Wakeup
 from chalicelib.embedded.database import MEMORY, open_store
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.service.ports import (
-    Arm,
-    Claim,
-    DueIndex,
-    Page,
-    Refused,
-    Reschedule,
-    Settlement,
-    SweepCutoffs,
-    TimerStore,
-)
+from chalicelib.service.ports import DueIndex, Page, SweepCutoffs
 from tests.simulation.fault_injector import FaultInjector
 from tests.simulation.invariants.claims import only_stale_wakeups_are_dropped
 from tests.simulation.oracle import Oracle
@@ -39,19 +31,6 @@ from tests.simulation.virtual_time import VirtualTime
 T = TypeVar("T")
 
 PAGE = 100
-
-
-class _ReservingStore(SQLiteTimerStore):
-    """A store that can take a timer's id before it writes the timer's row."""
-
-    reserved = 0
-
-    def reserve(self, tenant: str) -> int:
-        with self.transaction():
-            return super()._next_id(tenant)
-
-    def _next_id(self, tenant: str) -> int:
-        return self.reserved
 
 
 class StoredSQLiteTimers:
@@ -85,8 +64,8 @@ class SQLiteStorage(StoredSQLiteTimers):
 
     def connect(
         self, process: Process, time: VirtualTime, faults: FaultInjector, oracle: Oracle
-    ) -> tuple[TimerStore, DueIndex]:
-        store = _ReservingStore(self._connection)
+    ) -> tuple[ArmableStore, DueIndex]:
+        store = SQLiteTimerStore(self._connection)
         return (
             _FaultySQLiteStore(store, self, faults, oracle),
             _FaultyDueIndex(store, self._marks, faults),
@@ -113,10 +92,13 @@ def _unavailable() -> Exception:
 
 
 class _FaultySQLiteStore:
-    """A ``TimerStore`` on SQLite whose calls take time and may fail."""
+    """An ``ArmableStore`` on SQLite whose calls take time and may fail.
+
+    SQLite's due index does not tell armed rows from others, so ``armed`` is not stored.
+    """
 
     def __init__(
-        self, store: _ReservingStore, storage: SQLiteStorage, faults: FaultInjector, oracle: Oracle
+        self, store: SQLiteTimerStore, storage: SQLiteStorage, faults: FaultInjector, oracle: Oracle
     ) -> None:
         self._store = store
         self._storage = storage
@@ -126,11 +108,11 @@ class _FaultySQLiteStore:
     def identity(self) -> str:
         return self._store.identity()
 
-    def create(self, new: NewTimer, arm: Arm) -> Timer:
-        """Arm between two transactions, so that the wake-up may come before its row is written."""
-        reserved = self._call("store.next_id", partial(self._store.reserve, new.tenant), new.url)
-        armed = arm(Timer.first(new, reserved))
-        return self._call("store.create", lambda: self._insert(new, reserved, armed), reserved)
+    def next_id(self, tenant: str) -> int:
+        return self._call("store.next_id", partial(self._store.next_id, tenant), tenant)
+
+    def put(self, timer: Timer, *, armed: bool) -> None:
+        self._call("store.put", partial(self._insert, timer), timer.id)
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         return self._call("store.get", partial(self._store.get, tenant, timer_id), tenant, timer_id)
@@ -148,16 +130,13 @@ class _FaultySQLiteStore:
         purge = partial(self._store.purge, tenant, before=before, limit=limit)
         return self._call("store.purge", purge, tenant, before)
 
-    def due(self, now: int, limit: int) -> Sequence[Wakeup]:
-        return self._call("store.due", partial(self._store.due, now, limit), now)
-
-    def claim(self, claim: Claim) -> Timer | Refused:
+    def claim(self, claim: Claim) -> ClaimResult:
         return self._call("store.claim", lambda: self._claim(claim), claim)
 
-    def settle(self, settlement: Settlement) -> bool:
+    def settle(self, settlement: Settlement, *, armed: bool) -> bool:
         return self._call("store.settle", lambda: self._settle(settlement), settlement)
 
-    def reschedule(self, change: Reschedule) -> Timer:
+    def reschedule(self, change: Reschedule, *, armed: bool) -> Timer:
         return self._call("store.reschedule", lambda: self._reschedule(change), change)
 
     def check(self) -> None:
@@ -166,18 +145,16 @@ class _FaultySQLiteStore:
     def _call(self, name: str, work: Callable[[], T], *about: object) -> T:
         return self._faults.call(name, work, *about, lost=_unavailable)
 
-    def _insert(self, new: NewTimer, reserved: int, armed: bool) -> Timer:  # noqa: FBT001
-        self._store.reserved = reserved
-        timer = self._store.create(new, lambda _timer: armed)
+    def _insert(self, timer: Timer) -> None:
+        self._store.insert(timer)
         self._oracle.stored(timer)
-        return timer
 
-    def _claim(self, claim: Claim) -> Timer | Refused:
+    def _claim(self, claim: Claim) -> ClaimResult:
         wakeup = claim.wakeup
         before = self._storage.row(wakeup.tenant, wakeup.id)
         result = self._store.claim(claim)
-        if isinstance(result, Timer):
-            self._oracle.claimed(claim, result)
+        if isinstance(result, Claimed):
+            self._oracle.claimed(claim, result.timer)
         else:
             self._oracle.claim_refused(result)
             only_stale_wakeups_are_dropped(claim, result, before)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from chalicelib.aws.waking_store import ArmableStore
 from chalicelib.domain.timer import Timer
-from chalicelib.service.ports import DueIndex, TimerStore
+from chalicelib.service.ports import DueIndex
 from tests.simulation.fault_injector import FaultInjector
 from tests.simulation.oracle import Oracle
 from tests.simulation.processes import Process
@@ -30,8 +31,8 @@ class Storage(StoredTimers, Protocol):
 
     def connect(
         self, process: Process, time: VirtualTime, faults: FaultInjector, oracle: Oracle
-    ) -> tuple[TimerStore, DueIndex]:
-        """Return the timer store and the due index of a new process."""
+    ) -> tuple[ArmableStore, DueIndex]:
+        """Return the rows of timers and the due index of a new process."""
 
 
 NewStorage = Callable[[random.Random], AbstractContextManager[Storage]]

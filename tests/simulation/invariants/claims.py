@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from chalicelib.domain.claim import Claim, ClaimResult, Settlement, Superseded
 from chalicelib.domain.retry import succeeded
 from chalicelib.domain.timer import Status, Timer
-from chalicelib.service.ports import Claim, Refusal, Refused, Settlement
 from tests.simulation.invariants.violation import InvariantViolation
 from tests.simulation.promises import Lease, Promise
 
@@ -40,16 +40,16 @@ def stale_wakeup_claims_nothing(claim: Claim, timer: Timer) -> None:
         raise InvariantViolation(stale_wakeup_claims_nothing, claim, timer)
 
 
-def only_stale_wakeups_are_dropped(claim: Claim, refused: Refused, row: Timer | None) -> None:
+def only_stale_wakeups_are_dropped(claim: Claim, result: ClaimResult, row: Timer | None) -> None:
     """A wake-up is dropped exactly if its timer is gone, settled or of another version.
 
     Invariants 5 and 7 of docs/design.md.
     """
     outstanding = row is not None and row.next_attempt_at is not None
     current = row is not None and row.version == claim.wakeup.version
-    dropped = refused.refusal is Refusal.VOID
+    dropped = isinstance(result, Superseded)
     if dropped == (outstanding and current):
-        raise InvariantViolation(only_stale_wakeups_are_dropped, claim, refused, row)
+        raise InvariantViolation(only_stale_wakeups_are_dropped, claim, result, row)
 
 
 def stale_sender_settles_nothing(promise: Promise, lease: Lease, settlement: Settlement) -> None:

@@ -72,14 +72,14 @@ def timer_fails_only_after_all_attempts(
     Invariant 6 of docs/design.md.
     """
     gone = any(outcome.status == GONE for outcome in outcomes)
-    allowed = min(max_attempts, promise.request.max_attempts or max_attempts)
+    allowed = min(max_attempts, promise.request.options.max_attempts or max_attempts)
     if not gone and row.attempts < allowed:
         raise InvariantViolation(timer_fails_only_after_all_attempts, promise, row)
 
 
 def failure_notice_is_sent(promise: Promise) -> None:
     """The ``on_failure_url`` of a failed timer has been called."""
-    if promise.request.on_failure_url and not promise.failure_notices:
+    if promise.request.options.on_failure_url and not promise.failure_notices:
         raise InvariantViolation(failure_notice_is_sent, promise)
 
 
