@@ -16,23 +16,24 @@ ROUNDS = 15
 LIMIT = 1.2
 """How many times as long as the baseline importing the API may take."""
 
+_SERVICE = "from chalicelib.bootstrap import service"
+_OBSERVE = (
+    "import types; context = types.SimpleNamespace(aws_request_id='1'); "
+    "service().telemetry.observe(context).__enter__()"
+)
+"""The telemetry of a first event."""
+
 STARTS = {
     "nothing": "",
     "baseline": "import chalice, pydantic, boto3; boto3.client('dynamodb')",
     "app": "import app",
-    "app_until_first_event": (
-        "import app; from chalicelib import wiring; wiring.scheduling(); wiring.meter()"
-    ),
-    "authorizer_until_first_event": (
-        "import chalicelib.functions; from chalicelib import wiring; wiring.callers()"
-    ),
+    "app_until_first_event": f"import app; {_SERVICE}; service().timers; {_OBSERVE}",
+    "authorizer_until_first_event": f"import chalicelib.functions; {_SERVICE}; service().api_keys",
     "webhook_until_first_event": (
-        "import chalicelib.functions; from chalicelib import wiring; "
-        "wiring.delivery(); wiring.meter()"
+        f"import chalicelib.functions; {_SERVICE}; service().delivery; {_OBSERVE}"
     ),
     "sweeper_until_first_event": (
-        "import chalicelib.functions; from chalicelib import wiring; "
-        "wiring.sweeper(); wiring.meter()"
+        f"import chalicelib.functions; {_SERVICE}; service().sweeper; {_OBSERVE}"
     ),
 }
 

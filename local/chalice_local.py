@@ -32,8 +32,8 @@ def start(
     *,
     fire: Callable[[], None] | None = None,
     end: Callable[[], None] = end_server,
-) -> None:
-    """Fire timers in a thread, or say why that is impossible and ``end`` the server.
+) -> threading.Thread:
+    """Fire timers in the returned thread, or say why that is impossible and ``end`` the server.
 
     ``arguments`` is the command line of ``chalice local``. ``fire`` returns when firing ends.
     """
@@ -47,9 +47,11 @@ def start(
         firing.prepare()
 
     _or_end(check, end)
-    threading.Thread(
+    thread = threading.Thread(
         target=_fire_or_end, args=(fire or firing.fire, end), name="dispatcher", daemon=True
-    ).start()
+    )
+    thread.start()
+    return thread
 
 
 def listening_host(arguments: Sequence[str]) -> str:

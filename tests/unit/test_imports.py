@@ -38,20 +38,23 @@ def modules_after(code: str) -> set[str]:
     return set(json.loads(ran.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("needed", ["callers", "delivery", "sweeper"])
+SERVICE = "from chalicelib.bootstrap import service\n"
+OBSERVE = (
+    "import types\n"
+    "with service().telemetry.observe(types.SimpleNamespace(aws_request_id='1')): pass\n"
+)
+"""A first event."""
+
+
+@pytest.mark.parametrize("needed", ["api_keys", "delivery", "sweeper"])
 def test_the_functions_beside_the_api_load_neither_it_nor_pydantic(needed: str) -> None:
-    loaded = modules_after(
-        "import chalicelib.functions\n"
-        "from chalicelib import wiring\n"
-        f"wiring.{needed}()\n"
-        "wiring.meter()\n"
-    )
-    assert loaded & {"app", "pydantic", "chalicelib.rest.schemas", "chalicelib.rest.http"} == set()
+    loaded = modules_after(f"import chalicelib.functions\n{SERVICE}service().{needed}\n{OBSERVE}")
+    assert loaded & {"app", "pydantic", "chalicelib.rest"} == set()
     assert loaded & OFFLINE_ONLY == set()
 
 
 def test_the_apis_function_loads_nothing_of_the_offline_engine() -> None:
-    loaded = modules_after("import app\nfrom chalicelib import wiring\nwiring.scheduling()\n")
+    loaded = modules_after(f"import app\n{SERVICE}service().timers\n{OBSERVE}")
     assert loaded & OFFLINE_ONLY == set()
     assert "requests" not in loaded
 
