@@ -1,4 +1,4 @@
-"""What everything on AWS is called: app and stage, so that no output is copied anywhere."""
+"""The names of all resources on AWS, made of app and stage: no output is copied anywhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Names:
 
     @property
     def stack(self) -> str:
-        """The CloudFormation stack of what Chalice does not make, and the prefix of all names."""
+        """The CloudFormation stack of the resources, and the prefix of all names."""
         return f"{APP}-{self.stage}"
 
     @property
@@ -30,7 +30,7 @@ class Names:
 
     @property
     def dead_letters(self) -> str:
-        """The SQS queue of wake-ups that nobody could handle."""
+        """The SQS queue of wake-ups that failed too often."""
         return f"{self.stack}-dead"
 
     @property

@@ -1,8 +1,8 @@
-"""The secrets that sign webhooks on AWS, read from SSM Parameter Store and kept for minutes.
+"""The signing secrets of a stage, read from SSM Parameter Store and cached for minutes.
 
-So a rotation needs no deployment, and a webhook costs no call. Powertools' ``parameters`` would
-keep a value too, but by a clock of its own, not that there is none, and not beyond its time when
-SSM is away; and it turns every failure into one text.
+A rotation needs no deployment, and most webhooks cost no call. Powertools' ``parameters`` also
+caches, but not that a parameter is missing, and not beyond its time while SSM is down. It also
+reports every failure with the same text.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEPT_MS = 5 * 60_000
-"""How long secrets hold that were read."""
+SECRETS_TTL_MS = 5 * 60_000
+"""How long secrets are cached."""
 
-ABSENT_MS = 30_000
-"""How long it holds that there is no parameter: the first secret of a stage signs this soon."""
+ABSENT_TTL_MS = 30_000
+"""How long a missing parameter is cached: the first secret of a stage signs within this time."""
 
-AGAIN_MS = 5_000
-"""How long nothing is asked after a failure that leaves nothing to go by: a batch shares it."""
+FAILURE_TTL_MS = 5_000
+"""How long a failure is cached while there are no secrets: a batch of webhooks shares it."""
 
-AGAIN_WITH_KEYS_MS = 60_000
-"""How long nothing is asked after a failure when there are keys from before: who asks is late."""
+STALE_TTL_MS = 60_000
+"""How long old secrets serve after a failure before SSM is asked again, which delays webhooks."""
 
 
 class SigningSecrets:
-    """The signing keys of a stage; empty where it has none. Safe to use from many threads.
+    """The signing keys of a stage, none if it has no secrets. Thread-safe.
 
-    ``parameter`` holds secrets with blanks between them. The client is made when first needed.
-    Who puts something there wants signatures, even if it cannot be used: from then on nothing is
-    sent unsigned, should the parameter be removed too, until secrets were read.
+    ``parameter`` holds secrets separated by blanks. The client is made when first needed. A
+    malformed parameter shows that signatures are wanted. From then on nothing is sent unsigned
+    until secrets were read, even if the parameter is removed.
     """
 
     def __init__(self, ssm: Callable[[], SSMClient], parameter: str, clock: Clock) -> None:
@@ -50,17 +50,17 @@ class SigningSecrets:
         self._clock = clock
         self._lock = threading.Lock()
         self._keys: tuple[bytes, ...] | None = None
-        self._spoilt = False
+        self._malformed = False
         self._asked_at = 0.0
-        self._quiet_ms = 0
+        self._ttl_ms = 0
 
     def __call__(self) -> Sequence[bytes]:
-        """Return the keys that sign now: while SSM is away, those that it named last.
+        """Return the keys that sign now: while SSM is down, the last ones that were read.
 
-        Raises ``Unavailable`` when there are none to go by: nothing is sent unsigned that might
-        have to be signed.
+        Raises ``Unavailable`` when it is not known whether there are any: a webhook that may need
+        a signature is not sent without one.
         """
-        # Whoever has keys does not wait for whoever asks for newer ones.
+        # One thread asks SSM. The others wait for it only if there are no keys yet.
         if self._lock.acquire(blocking=self._keys is None):
             try:
                 self._refresh()
@@ -72,9 +72,9 @@ class SigningSecrets:
         return keys
 
     def _refresh(self) -> None:
-        """Ask, if the last answer is too old; after a failure, what was known stays."""
-        # A clock that went back must not make an answer hold for longer.
-        if 0 <= self._clock() - self._asked_at < self._quiet_ms:
+        """Ask SSM if the cache is too old. After a failure the cached keys stay."""
+        # A clock that was put back must not make the cache live longer.
+        if 0 <= self._clock() - self._asked_at < self._ttl_ms:
             return
         try:
             self._take(read_secrets(self._read()))
@@ -82,31 +82,31 @@ class SigningSecrets:
             level = logging.ERROR if self._keys is None else logging.WARNING
             self._miss(level, f"cannot be read ({_code(error)})")
         except ValueError as error:
-            self._spoilt = True
+            self._malformed = True
             self._keys = self._keys or None
             self._miss(logging.ERROR, str(error))
         self._asked_at = self._clock()
 
     def _take(self, keys: tuple[bytes, ...]) -> None:
-        if self._spoilt and not keys:
+        if self._malformed and not keys:
             self._miss(logging.ERROR, "is gone, and could not be used before")
             return
         if self._keys and not keys:
             log.warning("%s is gone: webhooks are no longer signed", self._parameter)
         self._keys = keys
-        self._spoilt = False
-        self._quiet_ms = KEPT_MS if keys else ABSENT_MS
+        self._malformed = False
+        self._ttl_ms = SECRETS_TTL_MS if keys else ABSENT_TTL_MS
 
     def _miss(self, level: int, reason: str) -> None:
         if self._keys is None:
-            self._quiet_ms, instead = AGAIN_MS, "webhooks wait"
+            self._ttl_ms, instead = FAILURE_TTL_MS, "webhooks wait"
         else:
-            self._quiet_ms = AGAIN_WITH_KEYS_MS if self._keys else ABSENT_MS
+            self._ttl_ms = STALE_TTL_MS if self._keys else ABSENT_TTL_MS
             instead = "what was read before stays in use"
         log.log(level, "%s: %s: %s", self._parameter, reason, instead)
 
     def _read(self) -> str:
-        """Return what the parameter holds, nothing if there is none."""
+        """Return the text of the parameter, an empty one if it is missing."""
         ssm = self._ssm()
         try:
             found = ssm.get_parameter(Name=self._parameter, WithDecryption=True)

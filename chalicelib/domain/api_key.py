@@ -1,7 +1,7 @@
-"""An API key: what it looks like, and what is kept of it. No I/O.
+"""API keys: how they are written and read, and what is stored of them.
 
-A key is ``wt_`` and 32 random bytes in base64url; only its SHA-256 is stored. A slow hash, as
-passwords need it, would protect nothing here: what has 256 bits of entropy cannot be guessed.
+A key is ``wt_`` and 32 random bytes in base64url; only its SHA-256 is stored. A slow hash, as for
+passwords, is not needed: a key with 256 bits of entropy cannot be guessed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from dataclasses import dataclass, field
 from chalicelib.domain.errors import InvalidTenant, Unauthorized
 
 PREFIX = "wt_"
-"""Makes a leaked key easy to find, for its owner and for scanners of repositories."""
+"""Makes a leaked key easy to find, for its owner and for secret scanners."""
 
 KEY_BYTES = 32
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _BEARER = re.compile(rf"(?i:bearer) {{1,4}}({PREFIX}[A-Za-z0-9_-]{{43}}) {{0,4}}", re.ASCII)
-"""Of bounded length: a gateway keeps its answer to every spelling of the header."""
+"""Of limited length, because API Gateway caches a policy for every spelling of the header."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """What is kept of one key. ``id`` names it in public; ``created_at`` is epoch ms, UTC."""
+    """What is stored of one key. ``id`` names it in public; ``created_at`` is epoch ms, UTC."""
 
     id: str
     tenant: str
@@ -34,7 +34,7 @@ class ApiKey:
     digest: bytes = field(repr=False)
 
     def matches(self, digest: bytes) -> bool:
-        """Tell, in a time that tells nothing, whether ``digest`` is this key's."""
+        """Compare ``digest`` with this key's in constant time."""
         return hmac.compare_digest(self.digest, digest)
 
 
@@ -51,7 +51,7 @@ def digest_of(key: str) -> bytes:
 def read_bearer(header: str) -> str:
     """Return the key in an ``Authorization`` header (RFC 6750).
 
-    Raises ``Unauthorized`` for whatever cannot be a key.
+    Raises ``Unauthorized`` if it holds no well-formed key.
     """
     found = _BEARER.fullmatch(header)
     if found is None:
@@ -60,7 +60,7 @@ def read_bearer(header: str) -> str:
 
 
 def tenant_name(name: str) -> str:
-    """Return ``name`` if a tenant may be called so. Raises ``InvalidTenant``."""
+    """Return ``name`` if a tenant may have it. Raises ``InvalidTenant``."""
     if not _TENANT.fullmatch(name):
         raise InvalidTenant(
             f"{name[:100]!r} names no tenant: use 1 to 63 of a-z, 0-9 and -, not - first."

@@ -1,7 +1,6 @@
-"""The record of a timer's attempts: what each call came to. Pure.
+"""The log of a timer's attempts: one record per call.
 
-It is bounded, in entries and in their size, because it lies in the timer's row and is written
-with it.
+The log is stored in the timer's row and written with it, so it is limited in entries and in size.
 """
 
 from __future__ import annotations
@@ -13,23 +12,23 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 MAX_ATTEMPTS_KEPT = 20
-"""How many calls are remembered, the latest ones. The default schedule makes ten attempts."""
+"""Records kept, the latest ones. The default retry schedule makes ten attempts."""
 
 MAX_ERROR_CHARACTERS = 120
-"""Characters kept of what a library said."""
+"""Characters kept of an error message."""
 
 SUCCESS = range(200, 300)
 REDIRECT = range(300, 400)
 GONE = 410
-"""Statuses that mean something of their own (RFC 9110); every other one is a plain failure."""
+"""Statuses with a meaning of their own (RFC 9110); any other is a plain failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """One call: when it began (epoch ms), how late that was, how long it took, what came back.
+    """The record of one call: when it began (epoch ms), how late, how long it took, the outcome.
 
-    There is a ``status`` (HTTP) where the receiver answered, and an ``error`` where it did not.
-    ``notice`` marks the call that tells of a timer's final failure.
+    It has an HTTP ``status`` if the receiver responded, else an ``error``. ``notice`` marks a call
+    to ``on_failure_url``.
     """
 
     at: int
@@ -41,7 +40,7 @@ class AttemptRecord:
 
     @property
     def reason(self) -> str | None:
-        """Why this call was no success, in words a person can act on; None if it was one."""
+        """Why this call failed, in words a person can act on; None if it succeeded."""
         if self.status is None:
             return self.error
         if self.status in SUCCESS:
@@ -54,26 +53,26 @@ class AttemptRecord:
 
 
 AttemptLog: TypeAlias = tuple[AttemptRecord, ...]
-"""Attempts, oldest first."""
+"""Attempt records, oldest first."""
 
 
-def extended(log: AttemptLog, attempt: AttemptRecord) -> AttemptLog:
-    """Return ``log`` with one more attempt, the oldest dropped where there are too many."""
-    return (*log, attempt)[-MAX_ATTEMPTS_KEPT:]
+def extended(log: AttemptLog, record: AttemptRecord) -> AttemptLog:
+    """Return ``log`` with one more record; the oldest is dropped if there are too many."""
+    return (*log, record)[-MAX_ATTEMPTS_KEPT:]
 
 
 def last_attempt(log: Sequence[AttemptRecord]) -> AttemptRecord | None:
-    """Return the latest call of the webhook itself."""
-    return next((attempt for attempt in reversed(log) if not attempt.notice), None)
+    """Return the record of the latest call of the webhook itself."""
+    return next((record for record in reversed(log) if not record.notice), None)
 
 
 def encode(log: AttemptLog) -> str:
-    """Return ``log`` as a store keeps it: some 25 bytes an attempt that was answered."""
-    return _encode([_fields(attempt) for attempt in log])
+    """Return ``log`` as a store keeps it: about 25 bytes for an attempt with a response."""
+    return _encode([_fields(record) for record in log])
 
 
 def decode(text: str | None) -> AttemptLog:
-    """Return the log that ``encode`` wrote; an empty one where none was."""
+    """Return the log that ``encode`` wrote, an empty one for None."""
     if text is None:
         return ()
     entries = json.loads(text)
@@ -85,11 +84,11 @@ _UNPRINTABLE = re.compile(r"[^ -~]")
 _FIELDS = ("at", "late_ms", "took_ms", "status", "error", "notice")
 
 
-def _fields(attempt: AttemptRecord) -> list[object]:
-    """Return an entry; what is as by default at its end is left out."""
-    # A receiver may have had its part in it: no control characters, no half of a character.
-    error = attempt.error and _UNPRINTABLE.sub("?", attempt.error)[:MAX_ERROR_CHARACTERS]
-    fields: list[object] = [attempt.at, attempt.late_ms, attempt.took_ms, attempt.status]
-    if attempt.notice:
+def _fields(record: AttemptRecord) -> list[object]:
+    """Return the entry of a record; trailing fields with their default value are left out."""
+    # A receiver may have influenced the text: no control characters, no half of a character.
+    error = record.error and _UNPRINTABLE.sub("?", record.error)[:MAX_ERROR_CHARACTERS]
+    fields: list[object] = [record.at, record.late_ms, record.took_ms, record.status]
+    if record.notice:
         return [*fields, error, True]
     return fields if error is None else [*fields, error]

@@ -1,7 +1,7 @@
-"""How many timers a tenant may set a second: GCRA, the leaky bucket that keeps one number.
+"""The rate at which each tenant may set timers, by GCRA (the generic cell rate algorithm).
 
-That number is the moment at which everything set so far would have been set at an even pace. A
-tenant that was quiet may set a second's worth at once.
+GCRA keeps one number per tenant: the theoretical arrival time (TAT) of the next timer at a steady
+rate. Here it is called ``paid_until``. A tenant that was quiet may set a second's worth at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from chalicelib.domain.errors import RateLimited
 
 BURST_MS = 1_000.0
+"""How far the theoretical arrival time may be ahead of now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +22,19 @@ class Rate:
     per_s: float
 
     def cost_ms(self, count: int) -> float:
-        """Return how far ``count`` timers move the moment."""
+        """Return how far ``count`` timers move the theoretical arrival time."""
         return count * 1000 / self.per_s
 
     def horizon(self, now: float) -> float:
-        """Return up to when a tenant can have paid; beyond it, some clock has been put back."""
+        """Return the latest possible theoretical arrival time. Beyond it, a clock was put back."""
         return now + max(BURST_MS, self.cost_ms(1))
 
     def room_ms(self, count: int) -> float:
-        """Return how far ahead of now the moment may be for ``count`` timers to be let through."""
+        """Return how far ahead the theoretical arrival time may be to admit ``count`` timers."""
         return max(BURST_MS - self.cost_ms(count), 0.0)
 
     def admit(self, paid_until: float, now: float, count: int = 1) -> float:
-        """Return the moment after ``count`` more timers. Raises ``RateLimited``."""
+        """Return the theoretical arrival time after ``count`` more. Raises ``RateLimited``."""
         if paid_until > self.horizon(now):
             paid_until = now
         wait_ms = paid_until - now - self.room_ms(count)
@@ -46,7 +47,7 @@ class Rate:
 
 
 class Limiter:
-    """Holds tenants to a rate, for a process through which all their timers go."""
+    """Limits the rate of each tenant, in a process through which all its timers go."""
 
     def __init__(self, rate: Rate | None) -> None:
         self._rate = rate

@@ -1,7 +1,7 @@
-"""What an outcome means: delivered, try again, or give up. Pure functions.
+"""The retry decision: what follows from the outcome of an attempt.
 
-The default delays are those of Standard Webhooks 1.0, with jitter, so that the receivers of one
-outage are not all called again in the same second.
+The default delays are those of Standard Webhooks 1.0. Jitter spreads the retries after an outage,
+which would otherwise all come in the same second.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ DEFAULT_DELAYS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Seconds before the second, third, … attempt; one attempt more than there are delays."""
 
 JITTER = 0.1
-"""A delay is lengthened by up to this part of itself."""
+"""A delay is lengthened by up to this fraction of itself."""
 
 MAX_RETRY_AFTER_S = 86_400
-"""A receiver may put the next attempt off with Retry-After (RFC 9110), by a day at most."""
+"""A receiver may delay the next attempt with Retry-After (RFC 9110), by a day at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Where an attempt leaves its timer; ``next_attempt_at`` (epoch ms) only while pending."""
+    """The state of a timer after an attempt. ``next_attempt_at`` (epoch ms) only while pending."""
 
     status: Status
     next_attempt_at: int | None = None
 
 
 def succeeded(outcome: Outcome) -> bool:
-    """Tell whether the receiver took the webhook: any 2xx, and nothing else."""
+    """Tell whether the receiver accepted the webhook: any 2xx does, and nothing else."""
     return outcome.status in SUCCESS
 
 
-def attempts_allowed(delays: Sequence[float], wish: int | None = None) -> int:
-    """Return how many attempts a timer gets that asked for ``wish``, at most as many as any."""
-    most = len(delays) + 1
-    return most if wish is None else min(wish, most)
+def attempts_allowed(delays: Sequence[float], requested: int | None = None) -> int:
+    """Return how many attempts a timer gets that requested ``requested``."""
+    limit = len(delays) + 1
+    return limit if requested is None else min(requested, limit)
 
 
 def decide(
@@ -47,9 +47,9 @@ def decide(
 ) -> Decision:
     """Return what follows from the outcome of an attempt at ``timer`` that ended at ``now``.
 
-    Everything that may heal is tried again after the next of ``delays`` (seconds): no
-    connection, a timeout, any status but 2xx and 410. ``Retry-After`` only lengthens a delay.
-    ``random`` is in [0, 1).
+    A failure that may heal is tried again after the next of ``delays`` (seconds): no connection,
+    a timeout, any status but 2xx and 410. ``Retry-After`` only lengthens a delay. ``random`` is in
+    [0, 1).
     """
     if succeeded(outcome):
         return Decision(status=Status.FIRED)

@@ -1,7 +1,7 @@
 """Signatures of webhooks: Standard Webhooks 1.0, symmetric (``v1``). Pure functions.
 
 The signature is HMAC-SHA256 over ``id.timestamp.body`` and goes, as base64, into the header
-``webhook-signature``. While a secret is being rotated, the old and the new one both sign.
+``webhook-signature``. During a rotation both the old and the new secret sign.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ MAX_SECRET_BYTES = 64
 
 
 def read_secrets(text: str) -> tuple[bytes, ...]:
-    """Return the keys of secrets that stand between blanks, in their order.
+    """Return the keys of the secrets in ``text``, which are separated by blanks.
 
-    Raises ``ValueError``, which never shows a secret, unless each is one.
+    Raises ``ValueError``, which never shows a secret, if one is malformed.
     """
     return tuple(read_secret(word) for word in text.split())
 
@@ -41,7 +41,7 @@ def read_secret(text: str) -> bytes:
 
 
 def write_secret(key: bytes) -> str:
-    """Return the secret of ``key``, as receivers and ``read_secret`` take it."""
+    """Return the secret of ``key``, in the form that receivers and ``read_secret`` read."""
     return PREFIX + base64.b64encode(key).decode()
 
 

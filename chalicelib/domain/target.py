@@ -1,7 +1,7 @@
-"""Webhook addresses: which URLs are accepted, and what exactly is called for a timer.
+"""Webhook targets: which URLs are accepted, and which call is made for a timer.
 
-Pure functions. The URL that is called is canonical ASCII, built here from checked parts, so that
-no sender parses what a client wrote a second time and differently.
+The URL that is called is canonical ASCII, built here from checked parts. So no sender parses the
+client's text a second time, in a way that might differ.
 """
 
 from __future__ import annotations

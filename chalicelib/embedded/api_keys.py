@@ -1,7 +1,7 @@
-"""The keys of the embedded engine, in a small SQLite file of their own.
+"""The API keys of the embedded engine, in a small SQLite file of their own.
 
-Of their own, so that a command can change them while the server runs: only the dispatcher ever
-writes timers.db. Keys change rarely and answers are cached, so every call opens the file anew.
+A command can change this file while the server runs; timers.db is written by the dispatcher only.
+Keys change rarely and look-ups are cached, so every call opens the file anew.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SCHEMA = f"""
 
 
 class SQLiteApiKeyStore:
-    """Keys in a file that only its owner may read. Thread-safe, and safe among processes."""
+    """API keys in a file that only its owner may read. Safe among threads and processes."""
 
     def __init__(self, folder: DataFolder) -> None:
         self._folder = folder
@@ -46,7 +46,7 @@ class SQLiteApiKeyStore:
         return found[0] if found else None
 
     def add(self, key: ApiKey) -> None:
-        """Store a new key durably. Makes the file where there is none."""
+        """Store a new key durably. Makes the file if it is missing."""
         self._folder.prepare()
         with self._opened(make=True) as connection:
             connection.execute(
@@ -81,17 +81,17 @@ class SQLiteApiKeyStore:
     @contextmanager
     def _opened(self, *, make: bool = False) -> Iterator[sqlite3.Connection]:
         """Yield a connection. Raises ``FileNotFoundError`` unless asked to ``make`` the file."""
-        self._prove(make=make)
+        self._check_file(make=make)
         with unavailable_on_error(), closing(self._connect()) as connection:
             # On macOS only F_FULLFSYNC reaches the disk.
             connection.execute("PRAGMA fullfsync=1")
             self._migrate(connection)
             yield connection
 
-    def _prove(self, *, make: bool) -> None:
-        """Return if the file is there and may be used. SQLite would make it for all to read.
+    def _check_file(self, *, make: bool) -> None:
+        """Return if the file exists and may be used. SQLite itself would make it world-readable.
 
-        A file that is there is not opened for it: closing it would let go the locks that other
+        The file is not opened for this check: closing it would release the locks that other
         threads hold on it (https://sqlite.org/howtocorrupt.html, 2.2).
         """
         if make:
@@ -103,7 +103,7 @@ class SQLiteApiKeyStore:
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(
-            f"{self._path.as_uri()}?mode=rw",  # and does not make it, should it be gone by now
+            f"{self._path.as_uri()}?mode=rw",  # does not make the file if it is gone by now
             uri=True,
             timeout=BUSY_TIMEOUT_S,
             isolation_level=None,

@@ -1,4 +1,4 @@
-"""The data folder: what lies in it, and that only one server works on it."""
+"""The data folder: the files in it, and the lock that keeps a second server out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from chalicelib.domain.errors import DataFolderError
 
 LOCK_WAIT_S = 3.0
-"""How long to wait for the lock: the children of a killed server hold it for up to a second."""
+"""How long to wait for the lock: the children of a killed server keep it for up to a second."""
 
 _LOCK_POLL_S = 0.05
 _PRIVATE = 0o700
@@ -22,7 +22,10 @@ _PRIVATE_FILE = 0o600
 
 
 def make_private(path: Path) -> None:
-    """Make an empty file for its owner alone, unless there is one. Raises ``DataFolderError``."""
+    """Make an empty file that only its owner may read, unless it exists.
+
+    Raises ``DataFolderError``.
+    """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, _PRIVATE_FILE))
     except FileExistsError:
@@ -32,7 +35,7 @@ def make_private(path: Path) -> None:
 
 
 class DataFolder:
-    """The folder that holds one store. Made on first use, readable by its owner only."""
+    """The folder of one store. It is made on first use, and readable by its owner only."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -60,12 +63,12 @@ class DataFolder:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Iterator[None]:
-        """Hold the folder alone. The lock goes with the process, however that ends.
+        """Hold the lock. The system releases it when the process ends, even by ``kill -9``.
 
-        Raises ``DataFolderError`` when another server keeps it.
+        Raises ``DataFolderError`` when another server holds it.
         """
         self.prepare()
-        make_private(self._lock)  # whoever may read it may lock it
+        make_private(self._lock)  # a process that may read the file may also lock it
         with self._lock.open("a+") as file:
             deadline = clock() + wait_s
             while not _try_lock(file.fileno()):
@@ -87,7 +90,8 @@ class DataFolder:
         listener = socket.socket(socket.AF_UNIX)
         with _short(self.socket) as address:
             listener.bind(address)
-        # Whoever writes to it acts for every tenant; the folder may be one that others can enter.
+        # A process that can write to the socket acts for every tenant, and other users may be able
+        # to enter the folder.
         self.socket.chmod(_PRIVATE_FILE)
         listener.listen(1024)
         return listener

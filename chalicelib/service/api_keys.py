@@ -1,4 +1,4 @@
-"""The use cases of API keys: issue, list, revoke, and tell whose key a request carries."""
+"""The use cases of API keys: issue, list, revoke, and find the tenant of a request."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from chalicelib.domain.errors import Unauthorized
 from chalicelib.service.ports import ApiKeyStore, Clock
 
 RandomBytes = Callable[[int], bytes]
-"""Returns as many bytes as it is asked for, which nobody can guess."""
+"""Returns the given number of unpredictable bytes."""
 
 AUTHORIZER_CACHE_TTL_S = 60
-"""How long a gateway may know a caller without asking again: so long a revoked key still opens."""
+"""How long a gateway may cache the tenant of a key. A revoked key is accepted for as long."""
 
 _ID_BYTES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
-    """A new key. ``text`` is all that its caller needs, and is shown this once."""
+    """A new key. ``text`` is the key itself, which is not stored and so is shown only once."""
 
     key: ApiKey
     text: str = field(repr=False)
 
 
 class ApiKeys:
-    """Knows who calls, by the keys in whatever store it is given."""
+    """Issues keys, and finds the tenant of a key, in the store it is given."""
 
     def __init__(self, store: ApiKeyStore, clock: Clock, random_bytes: RandomBytes) -> None:
         self._store = store
@@ -66,9 +66,9 @@ class ApiKeys:
         return self._store.revoke(key_id)
 
     def tenant_of(self, authorization: str) -> str:
-        """Return whose key an ``Authorization`` header carries.
+        """Return the tenant of the key in an ``Authorization`` header.
 
-        Raises ``Unauthorized`` and ``Unavailable``. What cannot be a key is not looked up.
+        Raises ``Unauthorized`` and ``Unavailable``. A malformed key is not looked up.
         """
         digest = api_key.digest_of(api_key.read_bearer(authorization))
         found = self._store.find(digest)

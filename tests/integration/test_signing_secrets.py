@@ -13,10 +13,10 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from chalicelib.aws.engine import AwsEngine
 from chalicelib.aws.secrets import (
-    ABSENT_MS,
-    AGAIN_MS,
-    AGAIN_WITH_KEYS_MS,
-    KEPT_MS,
+    ABSENT_TTL_MS,
+    FAILURE_TTL_MS,
+    SECRETS_TTL_MS,
+    STALE_TTL_MS,
     SigningSecrets,
 )
 from chalicelib.bootstrap import engine_options
@@ -87,11 +87,13 @@ def test_every_secret_of_the_parameter_signs_in_its_order(
     assert secrets() == (NEW, OLD)
 
 
-@pytest.mark.parametrize(("before", "kept_ms"), [("", ABSENT_MS), (write_secret(OLD), KEPT_MS)])
+@pytest.mark.parametrize(
+    ("before", "kept_ms"), [("", ABSENT_TTL_MS), (write_secret(OLD), SECRETS_TTL_MS)]
+)
 def test_secrets_hold_for_minutes_and_their_absence_for_less_and_then_a_change_is_seen(
     cloud: Cloud, secrets: SigningSecrets, clock: HandClock, before: str, kept_ms: int
 ) -> None:
-    assert ABSENT_MS <= 30_000 < KEPT_MS
+    assert ABSENT_TTL_MS <= 30_000 < SECRETS_TTL_MS
     if before:
         cloud.keep_secrets(before)
     first = secrets()
@@ -120,7 +122,7 @@ def test_a_parameter_that_was_removed_ends_the_signing_and_is_logged(
     cloud.keep_secrets(write_secret(OLD))
     secrets()
     cloud.ssm.delete_parameter(Name=NAMES.signing_secrets)
-    clock.advance(KEPT_MS)
+    clock.advance(SECRETS_TTL_MS)
 
     assert tuple(secrets()) == ()
     assert [record.message for record in caplog.records] == [
@@ -158,7 +160,7 @@ def test_a_failure_is_shared_for_a_moment_and_then_asked_again(
     with pytest.raises(Unavailable):
         secrets()
     cloud.heal()
-    clock.advance(AGAIN_MS - 1)
+    clock.advance(FAILURE_TTL_MS - 1)
     with pytest.raises(Unavailable):
         secrets()
     assert asked(cloud) == 0
@@ -173,7 +175,7 @@ def test_what_was_read_before_stays_in_use_with_a_warning(
     cloud.keep_secrets(write_secret(OLD))
     secrets()
     fail_ssm(cloud)
-    clock.advance(KEPT_MS)
+    clock.advance(SECRETS_TTL_MS)
 
     assert secrets() == (OLD,)
     assert secrets() == (OLD,)
@@ -182,7 +184,7 @@ def test_what_was_read_before_stays_in_use_with_a_warning(
     assert "ThrottlingException" in record.message
     cloud.heal()
     cloud.keep_secrets(write_secret(NEW))
-    clock.advance(AGAIN_WITH_KEYS_MS)
+    clock.advance(STALE_TTL_MS)
     assert secrets() == (NEW,)
 
 
@@ -191,11 +193,11 @@ def test_that_there_are_no_secrets_stays_known_while_ssm_is_away(
 ) -> None:
     secrets()
     fail_ssm(cloud)
-    clock.advance(ABSENT_MS)
+    clock.advance(ABSENT_TTL_MS)
     assert tuple(secrets()) == ()
     cloud.heal()
     cloud.keep_secrets(write_secret(NEW))
-    clock.advance(ABSENT_MS)
+    clock.advance(ABSENT_TTL_MS)
     assert secrets() == (NEW,)
 
 
@@ -220,7 +222,7 @@ def test_a_parameter_that_was_spoilt_leaves_the_keys_of_before_in_use(
     cloud.keep_secrets(write_secret(OLD))
     secrets()
     cloud.keep_secrets("spoilt")
-    clock.advance(KEPT_MS)
+    clock.advance(SECRETS_TTL_MS)
 
     assert secrets() == (OLD,)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
@@ -234,25 +236,25 @@ def test_after_a_spoilt_parameter_was_seen_its_absence_is_no_leave_to_send_unsig
     if absent_before:
         assert tuple(secrets()) == ()
     cloud.keep_secrets(text)
-    clock.advance(ABSENT_MS)
+    clock.advance(ABSENT_TTL_MS)
     with pytest.raises(Unavailable):
         secrets()
     cloud.ssm.delete_parameter(Name=NAMES.signing_secrets)
     for _ in range(3):
-        clock.advance(AGAIN_MS)
+        clock.advance(FAILURE_TTL_MS)
         with pytest.raises(Unavailable):
             secrets()
     fail_ssm(cloud)
-    clock.advance(AGAIN_MS)
+    clock.advance(FAILURE_TTL_MS)
     with pytest.raises(Unavailable):
         secrets()
 
     cloud.heal()
     cloud.keep_secrets(write_secret(NEW))
-    clock.advance(AGAIN_MS)
+    clock.advance(FAILURE_TTL_MS)
     assert secrets() == (NEW,)
     cloud.ssm.delete_parameter(Name=NAMES.signing_secrets)
-    clock.advance(KEPT_MS)
+    clock.advance(SECRETS_TTL_MS)
     assert tuple(secrets()) == ()
 
 
@@ -262,10 +264,10 @@ def test_keys_of_before_stay_in_use_when_the_spoilt_parameter_is_removed(
     cloud.keep_secrets(write_secret(OLD))
     secrets()
     cloud.keep_secrets("spoilt")
-    clock.advance(KEPT_MS)
+    clock.advance(SECRETS_TTL_MS)
     secrets()
     cloud.ssm.delete_parameter(Name=NAMES.signing_secrets)
-    clock.advance(AGAIN_WITH_KEYS_MS)
+    clock.advance(STALE_TTL_MS)
     assert secrets() == (OLD,)
 
 
@@ -278,16 +280,16 @@ def test_a_process_that_asks_while_there_is_no_parameter_signs_soon_after_there_
     with pytest.raises(Unavailable):
         old()
     cloud.ssm.delete_parameter(Name=NAMES.signing_secrets)
-    clock.advance(AGAIN_MS)
+    clock.advance(FAILURE_TTL_MS)
     new = cloud.signing_secrets()
     with pytest.raises(Unavailable):
         old()
     assert tuple(new()) == ()
 
     cloud.keep_secrets(write_secret(NEW))
-    clock.advance(AGAIN_MS)
+    clock.advance(FAILURE_TTL_MS)
     assert old() == (NEW,)
-    clock.advance(ABSENT_MS - AGAIN_MS)
+    clock.advance(ABSENT_TTL_MS - FAILURE_TTL_MS)
     assert new() == (NEW,)
 
 
@@ -316,7 +318,7 @@ def test_while_one_asks_again_the_others_go_on_with_the_keys_they_have(
 ) -> None:
     cloud.keep_secrets(write_secret(OLD))
     secrets()
-    clock.advance(KEPT_MS)
+    clock.advance(SECRETS_TTL_MS)
     asking, answer = threading.Event(), threading.Event()
 
     def hang(_operation: str) -> None:
