@@ -12,7 +12,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from chalicelib.aws.secrets import AGAIN_MS, SigningSecrets
+from chalicelib.aws.secrets import FAILURE_TTL_MS, SigningSecrets
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.signing import read_secret, read_secrets, write_secret
 from infra import __main__ as command
@@ -171,7 +171,7 @@ def test_who_delivers_sends_nothing_unsigned_from_a_spoilt_parameter_to_a_new_se
     with pytest.raises(Unavailable):
         keys()
     run("dev")
-    clock.advance(AGAIN_MS)
+    clock.advance(FAILURE_TTL_MS)
     assert keys() == read_secrets(held())
 
 

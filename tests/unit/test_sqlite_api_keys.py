@@ -127,7 +127,7 @@ def test_a_file_that_is_removed_meanwhile_is_not_made_by_a_look_up(
     store: SQLiteApiKeyStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.mkdir()
-    monkeypatch.setattr(SQLiteApiKeyStore, "_prove", lambda *_, **__: None)
+    monkeypatch.setattr(SQLiteApiKeyStore, "_check_file", lambda *_, **__: None)
     with pytest.raises(Unavailable):
         store.find(KEY.digest)
     assert list(folder.iterdir()) == []
