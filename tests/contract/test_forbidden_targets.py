@@ -19,7 +19,7 @@ from tests.contract.certificate import Authority
 from tests.contract.hostile import HOSTILE, LANDS_HERE, NAMES
 from tests.contract.network import PUBLIC, Names, Recorder, recorded, resolve
 from tests.contract.senders import OPEN, Listen, Start, call
-from tests.contract.wire import Receiver, answer, answer_and_close
+from tests.contract.socket_receiver import Receiver, respond, respond_and_close
 
 GUARDED = Guard()
 HERE = "127.0.0.1"
@@ -120,7 +120,7 @@ def test_a_redirect_to_a_forbidden_address_is_not_followed(
     status: int, location: str, start: Start, listen: Listen, connections: Recorder
 ) -> None:
     canary = listen()
-    receiver = listen(answer(status, "Location: " + location.replace("{port}", str(canary.port))))
+    receiver = listen(respond(status, "Location: " + location.replace("{port}", str(canary.port))))
     assert start(guard=ONLY_HERE).send(call(receiver)) == Outcome(status=status)
     assert connections.addresses == [HERE]
     assert canary.connections == 0
@@ -256,7 +256,7 @@ def test_a_kept_connection_that_closed_is_replaced_by_a_checked_one_only(
     start: Start, listen: Listen, connections: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve(monkeypatch, {"hook.example": [[HERE], ["10.0.0.1"]]})
-    receiver = listen(answer_and_close)
+    receiver = listen(respond_and_close)
     sender = start(guard=ONLY_HERE)
     for _ in range(5):
         send(sender, at(receiver, "hook.example"))
