@@ -14,7 +14,7 @@ import pytest
 
 from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.embedded.resolver import GuardedResolver
-from tests.contract.network import LOOK_UP
+from tests.contract.network import SYSTEM_GETADDRINFO
 from tests.contract.senders import (
     AMPLE_S,
     OPEN,
@@ -47,7 +47,9 @@ class SilentNames:
         if name.endswith("silent.example"):
             self._came.release()
             self._over.wait()
-        return LOOK_UP("127.0.0.1", port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        return SYSTEM_GETADDRINFO(
+            "127.0.0.1", port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
 
     def wait_for(self, count: int) -> None:
         """Return when ``count`` more look-ups hang."""
@@ -68,7 +70,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentNames]:
 
 @contextmanager
 def calling(sender: Any, urls: list[str]) -> Iterator[list[Future[Outcome]]]:
-    """Have all of ``urls`` called at once."""
+    """Call all of ``urls`` at once."""
     with ThreadPoolExecutor(len(urls)) as threads:
         yield [threads.submit(sender.send, Call(url=url, headers={})) for url in urls]
 
@@ -100,7 +102,7 @@ def test_many_calls_of_one_name_look_it_up_once(listen: Listen, names: SilentNam
     assert names.asked == ["silent.example"]
 
 
-def test_a_look_up_that_finds_no_room_is_dropped_when_nobody_can_want_it_any_more(
+def test_a_look_up_without_a_free_slot_is_dropped_once_every_call_has_timed_out(
     names: SilentNames,
 ) -> None:
     async def crowd() -> None:
