@@ -31,7 +31,7 @@ def post(session: requests.Session, in_flight: InFlightCall) -> requests.Respons
     """Send the empty POST and return the response as soon as its headers are complete.
 
     Raises what ``requests`` raises, ``ForbiddenTarget`` and ``TimeoutError``. The timeout here is
-    only the longest silence: who holds the call to its deadline, the package's docstring says.
+    only the longest silence. The package's docstring says who enforces the deadline.
     """
     return session.post(
         in_flight.call.url,
