@@ -1,31 +1,31 @@
-"""How much of a receiver's answer is read: it decides nothing by its length, and may be hostile."""
+"""Limits on reading a receiver's response.
+
+Only the status and Retry-After matter. The rest may be hostile.
+"""
 
 from __future__ import annotations
 
 import re
 
 MAX_RESPONSE_BYTES = 131_072
-"""How much of an answer is taken in at all: interim answers, headers, body and trailers."""
+"""Bytes read of one response at most: interim responses, headers, body and trailers."""
 
 MAX_DRAIN_BYTES = 65_536
-"""How much of an answer's body is read, so that its connection can be used again."""
+"""Bytes of the body read at most. A connection is only reused when the whole body has been read."""
 
 MAX_DRAIN_S = 1.0
-"""How long that may take."""
-
-MAX_REASON_CHARACTERS = 200
-"""How much of what went wrong is told."""
+"""Seconds spent on reading the body at most."""
 
 _DELTA_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class ResponseTooLong(Exception):
-    """The receiver sent ``MAX_RESPONSE_BYTES``, and still no final status with its headers."""
-
-    def __init__(self) -> None:
-        super().__init__(f"answer without an end: over {MAX_RESPONSE_BYTES} bytes")
+    """The receiver sent ``MAX_RESPONSE_BYTES`` and the headers are still not complete."""
 
 
-def retry_after(header: str) -> float | None:
-    """Return what Retry-After asks for, where it is a number of seconds."""
+def parse_retry_after(header: str) -> float | None:
+    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3).
+
+    None if there is no such number: the header's other form, a date, is ignored.
+    """
     return float(header) if _DELTA_SECONDS.fullmatch(header) else None

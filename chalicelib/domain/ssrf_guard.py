@@ -1,8 +1,8 @@
-"""Which addresses may be called (SSRF). Pure: senders resolve a name once, ask here about every
-address it stands for, and connect to one of those and no other.
+"""Which addresses may be called: the protection against SSRF (server-side request forgery). Pure.
 
-What counts is the address that is connected to, not what the URL looks like: a name may resolve
-differently the second time, and one IPv4 address can be written in IPv6 in many ways.
+A sender resolves a name once, has every address of it checked here, and connects to one of those
+addresses and to no other. Checking the URL alone is not enough: a name may resolve to another
+address the second time, and one IPv4 address has many spellings in IPv6.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_ADDRESSES = 16
-"""How many of a name's addresses are tried: a name with thousands would have us scan ports."""
+"""Addresses of one name that a sender tries. A name with thousands would make it a port scanner."""
 
 
 def _networks(*texts: str) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(text) for text in texts)
 
 
-_NOT_GLOBAL = _networks(
+NOT_GLOBAL = _networks(
     # IANA IPv4 special-purpose registry, multicast and reserved space
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -43,7 +43,7 @@ _NOT_GLOBAL = _networks(
     "203.0.113.0/24",
     "224.0.0.0/4",
     "240.0.0.0/4",
-    # IPv6: only 2000::/3 is given out, and within it these lead elsewhere or nowhere
+    # IPv6: IANA assigns global addresses from 2000::/3 only. Within it, these are special-purpose
     "::/3",
     "2001::/23",
     "2001:db8::/32",
@@ -54,11 +54,11 @@ _NOT_GLOBAL = _networks(
     "8000::/1",
 )
 
-_ALWAYS_BLOCKED = _networks(
-    # Metadata services, which hand out the machine's credentials to whoever can call them
+ALWAYS_BLOCKED = _networks(
+    # Metadata services: they give the machine's credentials to every caller on it
     "169.254.0.0/16",  # link-local: AWS, its ECS and EKS, Google, Azure, Oracle and most others
     "100.100.100.200/32",  # Alibaba
-    "168.63.129.16/32",  # Azure, on a public address of Microsoft's
+    "168.63.129.16/32",  # Azure; a public address that Microsoft owns
     "192.0.0.192/32",  # Oracle
     "fd00:c1::a9fe:a9fe/128",  # Oracle
     "fd00:ec2::/32",  # AWS
@@ -67,56 +67,57 @@ _ALWAYS_BLOCKED = _networks(
     "fd00:100::100:200/128",  # Alibaba
     "fd00:a9fe:a9fe::1/128",  # Akamai (Linode)
     "fe80::a9fe:a9fe/128",  # OpenStack
-    # No one machine's
+    # Multicast and broadcast
     "224.0.0.0/4",
     "255.255.255.255/32",
     "ff00::/8",
-    # Tunnels in which the IPv4 address meant cannot be told
+    # Tunnels (local-use NAT64, Teredo) whose IPv4 destination cannot be read from the address
     "64:ff9b:1::/48",
     "2001::/32",
 )
-"""What even a service that may call private addresses does not call."""
+"""Blocked even when private addresses are allowed."""
 
-_CARRIERS = (
-    (ipaddress.IPv6Network("::ffff:0:0/96"), 0),
-    (ipaddress.IPv6Network("::ffff:0:0:0/96"), 0),
-    (ipaddress.IPv6Network("::/96"), 0),
-    (ipaddress.IPv6Network("64:ff9b::/96"), 0),
-    (ipaddress.IPv6Network("2002::/16"), 80),
+_IPV4_IN_IPV6 = (
+    (ipaddress.IPv6Network("::ffff:0:0/96"), 0),  # mapped
+    (ipaddress.IPv6Network("::ffff:0:0:0/96"), 0),  # translated (SIIT)
+    (ipaddress.IPv6Network("::/96"), 0),  # compatible
+    (ipaddress.IPv6Network("64:ff9b::/96"), 0),  # NAT64
+    (ipaddress.IPv6Network("2002::/16"), 80),  # 6to4
 )
-"""IPv6 networks whose addresses carry one of IPv4, and how many bits stand right of it."""
+"""IPv6 networks whose addresses contain an IPv4 address, and the number of bits after it."""
 
 
 class ForbiddenTarget(ValueError):
-    """The address must not be called; the message says so in words for the one who asked."""
+    """The address must not be called. The caller of the API may read the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The policy of one process, the same for every sender.
+    """Which addresses this process may call.
 
-    ``allow_private`` lets loopback and private addresses through, as an offline server needs,
-    but no metadata service; ``allowed`` lists networks that may be called whatever they are.
+    Globally routable addresses are allowed. ``allow_private`` allows loopback and private ones too,
+    as an offline server needs, except for ``ALWAYS_BLOCKED``. The networks in ``allowed`` are
+    allowed without exception.
     """
 
     allow_private: bool = False
     allowed: tuple[Network, ...] = field(default=())
 
     def check(self, host: str, addresses: Iterable[str]) -> None:
-        """Raise ``ForbiddenTarget`` unless every address that ``host`` stands for may be called.
+        """Raise ``ForbiddenTarget`` unless all ``addresses`` of ``host`` may be called.
 
-        One forbidden address among good ones refuses them all: which one is connected to is
-        chance. Of a name the message says only that, whatever it stands for: its addresses, and
-        what kind they are of, may be known inside a private network alone.
+        One forbidden address is enough, because chance decides which one is connected to. If
+        ``host`` is a name, the message is the same for every address. The addresses of a name may
+        be known inside a private network only, and the message must not reveal them.
         """
         for address in addresses:
             if not _may_call(self, address):
                 raise ForbiddenTarget(_refusal(host, address))
 
     def check_literal(self, host: str) -> None:
-        """Check ``host``, without brackets, if it is an address; a name passes.
+        """Check ``host``, without brackets, if it is an address. A name passes.
 
-        A courtesy when a timer is set: the rule is ``check``, when one is sent.
+        This is a courtesy when a timer is created. The protection is ``check`` when it is sent.
         """
         if _address(host) is not None:
             self.check(host, [host])
@@ -124,14 +125,16 @@ class Guard:
 
 @functools.lru_cache(maxsize=4096)
 def _may_call(guard: Guard, text: str) -> bool:
+    """Return whether the policy allows this address. Text that is no address is not allowed."""
     address = _address(text)
     if address is None:
         return False
     if _within(guard.allowed, address):
         return True
     if guard.allow_private:
-        return not _within(_ALWAYS_BLOCKED, _carried(address))
-    return not (_within(_NOT_GLOBAL, address) or _within(_ALWAYS_BLOCKED, address))
+        return not _within(ALWAYS_BLOCKED, _embedded_ipv4(address))
+    # NOT_GLOBAL contains every network of _IPV4_IN_IPV6: no need to look inside those addresses.
+    return not (_within(NOT_GLOBAL, address) or _within(ALWAYS_BLOCKED, address))
 
 
 def _refusal(host: str, address: str) -> str:
@@ -146,16 +149,16 @@ def _refusal(host: str, address: str) -> str:
 
 
 def _address(text: str) -> Address | None:
-    """Return the address without its zone, None where ``text`` is none."""
+    """Return the address without its zone (``%eth0``). None if ``text`` is no address."""
     try:
         return ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
 
 
-def _carried(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 address stands for, else ``address`` itself."""
-    for network, bits in _CARRIERS:
+def _embedded_ipv4(address: Address) -> Address:
+    """Return the IPv4 address that an IPv6 address contains, else ``address`` itself."""
+    for network, bits in _IPV4_IN_IPV6:
         if address in network:
             return ipaddress.IPv4Address(int(address) >> bits & 0xFFFF_FFFF)
     return address

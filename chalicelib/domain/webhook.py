@@ -1,4 +1,4 @@
-"""One call of a webhook: the prepared request, and its outcome. Pure values."""
+"""One call of a webhook: the prepared request, and the outcome. Pure values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One prepared webhook: what to send, where. ``url`` is ASCII and sent byte for byte.
+    """One prepared webhook request. ``url`` is ASCII and is sent byte for byte.
 
-    ``timeout_s`` shortens the sender's own deadline, and never lengthens it.
+    ``timeout_s`` may shorten the sender's own deadline, never lengthen it.
     """
 
     url: str
@@ -17,15 +17,15 @@ class Call:
     timeout_s: float | None = None
 
     def deadline_s(self, longest: float) -> float:
-        """Return how many seconds this call may take, of the ``longest`` that any may."""
+        """Return the seconds this call may take, where no call may take more than ``longest``."""
         return longest if self.timeout_s is None else min(self.timeout_s, longest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of one call: an HTTP status, or why there was none.
+    """The result of one call: an HTTP status, or an error that says why there was none.
 
-    ``retry_after`` is the receiver's wish in seconds, where it had one.
+    ``retry_after`` is the number of seconds the receiver asks us to wait, if it does.
     """
 
     status: int | None = None

@@ -1,4 +1,4 @@
-"""Name look-ups of the sender: each once, in a thread, every address checked before it is used."""
+"""Name look-ups of the sender: each on a thread, every address checked before it is used."""
 
 from __future__ import annotations
 
@@ -15,27 +15,35 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from chalicelib.domain.ssrf_guard import MAX_ADDRESSES, Guard
 
-LOOK_UPS = 1_000
-"""Look-ups at once. Nothing can cut short one that no name server answers: it holds its thread
-until the system gives up, for seconds. The event loop's own look-ups share four threads.
+MAX_LOOKUPS = 1_000
+"""Look-ups at once. Nothing can interrupt one that no name server answers: it occupies its thread
+until the system gives up, for seconds. The event loop's own look-ups would share four threads.
 """
 
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
 class GuardedResolver(AbstractResolver):
-    """Gives the connector addresses that may be called; it connects to these and no others.
+    """Gives aiohttp's connector addresses that may be called. It connects to no others.
 
-    Every look-up under way has a thread: one that hangs holds up no other name, and, as these are
-    daemons and an executor's are not, not the end of the process either. The connector asks once
-    for what many calls want at the same time.
+    Each look-up under way has a thread of its own, so that one that hangs delays no other name. The
+    threads are daemons, unlike those of an executor: they do not delay the end of the process.
+    Idle threads are used again. If many calls want one name at once, the connector asks once.
     """
 
-    def __init__(self, guard: Guard, longest_s: float) -> None:
-        """``longest_s`` is how long a call can wait: beyond that nobody wants the look-up."""
+    def __init__(
+        self,
+        guard: Guard,
+        max_wait_s: float,
+        *,
+        max_lookups: int = MAX_LOOKUPS,
+        new_thread: Callable[..., threading.Thread] = threading.Thread,
+    ) -> None:
+        """``max_wait_s`` is the longest deadline of a call: after that nobody wants the result."""
         self._guard = guard
-        self._longest_s = longest_s
-        self._room = asyncio.Semaphore(LOOK_UPS)
+        self._max_wait_s = max_wait_s
+        self._slots = asyncio.Semaphore(max_lookups)
+        self._new_thread = new_thread
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads = 0
         self._idle = 0
@@ -45,38 +53,39 @@ class GuardedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Return the addresses of ``host``.
 
-        Raises ``OSError``, ``ForbiddenTarget``, and ``asyncio.TimeoutError`` when other look-ups
-        leave no room for as long as any call lasts. (The connector shields this from the end of
-        the call that asked.)
+        Raises ``OSError`` and ``ForbiddenTarget``; ``asyncio.TimeoutError`` if no slot came free
+        in time; ``RuntimeError`` if the system has no more threads. aiohttp 3.14 shields this from
+        the cancellation of the call that asked, so the wait for a slot has a limit of its own.
         """
-        await asyncio.wait_for(self._room.acquire(), self._longest_s)
+        await asyncio.wait_for(self._slots.acquire(), self._max_wait_s)
         try:
-            self._engage()
-        except RuntimeError:  # the system has no more threads
-            self._room.release()
+            self._reserve_thread()
+        except RuntimeError:
+            self._slots.release()
             raise
         found: Future[list[ResolveResult]] = Future()
+        # A running future cannot be cancelled: its slot stays taken until the look-up ends.
         found.set_running_or_notify_cancel()
         found.add_done_callback(functools.partial(self._done, asyncio.get_running_loop()))
         self._jobs.put((found, functools.partial(self._look_up, host, port, family)))
         return await asyncio.wrap_future(found)
 
-    def _engage(self) -> None:
-        """See to a thread for one job more. Raises ``RuntimeError`` where there is none."""
+    def _reserve_thread(self) -> None:
+        """Have a thread for one more job. Raises ``RuntimeError`` if the system has no more."""
         if self._idle:
             self._idle -= 1
             return
-        threading.Thread(target=_work, args=(self._jobs,), name="resolve", daemon=True).start()
+        self._new_thread(target=_work, args=(self._jobs,), name="resolve", daemon=True).start()
         self._threads += 1
 
     def _done(self, loop: asyncio.AbstractEventLoop, _found: object) -> None:
-        """Make room, from any thread, unless the loop is gone by now."""
+        """Free the slot. Called on the thread of the look-up, maybe after the loop has closed."""
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._leave)
+            loop.call_soon_threadsafe(self._free_slot)
 
-    def _leave(self) -> None:
+    def _free_slot(self) -> None:
         self._idle += 1
-        self._room.release()
+        self._slots.release()
 
     def _look_up(self, host: str, port: int, family: int) -> list[ResolveResult]:
         found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
@@ -94,7 +103,7 @@ class GuardedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Let the threads go; a look-up that hangs ends by itself."""
+        """Let the threads end. One whose look-up hangs ends after that."""
         for _ in range(self._threads):
             self._jobs.put(None)
 
@@ -103,7 +112,7 @@ _Job = tuple["Future[list[ResolveResult]]", Callable[[], list[ResolveResult]]]
 
 
 def _work(jobs: queue.SimpleQueue[_Job | None]) -> None:
-    """Look up one name after another, until there is None."""
+    """Carry out one job after another, until there is None."""
     while (job := jobs.get()) is not None:
         found, look_up = job
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-import os
 import socket
 import ssl
 from contextvars import ContextVar
@@ -15,44 +14,46 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
+from chalicelib.domain.failure import Failure, system_error, timed_out, unexpected
 from chalicelib.domain.response import (
     MAX_DRAIN_BYTES,
     MAX_DRAIN_S,
-    MAX_REASON_CHARACTERS,
     MAX_RESPONSE_BYTES,
     ResponseTooLong,
-    retry_after,
+    parse_retry_after,
 )
 from chalicelib.domain.ssrf_guard import ForbiddenTarget, Guard
 from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.embedded.resolver import GuardedResolver
 
 KEEPALIVE_S = 15.0
-_REASONS: dict[type[Exception], str] = {
-    ForbiddenTarget: "{}",
-    ResponseTooLong: "{}",
-    aiohttp.ClientResponseError: "not an HTTP answer: {0.message}",
-    aiohttp.ClientConnectorDNSError: "host name not found",
-    aiohttp.ServerDisconnectedError: "connection closed without an answer",
-    aiohttp.ClientSSLError: "TLS failed: {}",
-    ssl.SSLError: "TLS failed: {}",
+"""Seconds that an idle connection is kept for the next call to the same receiver."""
+
+_FAILURES: dict[type[Exception], Failure] = {
+    ForbiddenTarget: Failure.FORBIDDEN_TARGET,
+    ResponseTooLong: Failure.RESPONSE_TOO_LONG,
+    aiohttp.ClientConnectorDNSError: Failure.HOST_NOT_FOUND,
+    aiohttp.ServerDisconnectedError: Failure.CLOSED_WITHOUT_RESPONSE,
+    aiohttp.ClientSSLError: Failure.TLS_FAILED,
+    ssl.SSLError: Failure.TLS_FAILED,
 }
 
 
 class AiohttpSender:
     """Sends each call as one empty POST. Made and closed on a running event loop.
 
-    The deadline is wall clock, from the look-up of the name to the headers of the answer. No
-    redirect is followed, no proxy of the environment is used, no cookie is kept. Only addresses
-    that ``guard`` lets through are connected to.
+    The deadline is wall clock, from the look-up of the name to the last header of the response.
+    No redirect is followed, no proxy of the environment is used, no cookie is kept. Only addresses
+    that ``guard`` allows are connected to.
     """
 
-    def __init__(self, deadline_s: float, guard: Guard) -> None:
+    def __init__(self, deadline_s: float, guard: Guard, *, drain_s: float = MAX_DRAIN_S) -> None:
         self._deadline_s = deadline_s
+        self._drain_s = drain_s
         self._resolver = GuardedResolver(guard, deadline_s)
-        connector = functools.partial(_Connector, guard, self._resolver)
-        self._session = self._open(connector(keepalive_timeout=KEEPALIVE_S))
-        self._fresh = self._open(connector(force_close=True))
+        connector = functools.partial(_CheckedConnector, guard, self._resolver)
+        self._session = _open_session(connector(keepalive_timeout=KEEPALIVE_S))
+        self._fresh = _open_session(connector(force_close=True))
 
     async def close(self) -> None:
         """Close every connection."""
@@ -61,105 +62,126 @@ class AiohttpSender:
         await self._resolver.close()
 
     async def send(self, call: Call) -> Outcome:
-        """Send an empty POST and return what came of it within the deadline."""
+        """Send an empty POST and return its outcome, within the deadline."""
         try:
             return await self._send(call)
         except Exception as error:  # noqa: BLE001 - whatever a receiver does is an outcome
-            return Outcome(error=_reason(error, call.deadline_s(self._deadline_s)))
+            return Outcome(error=_failure_text(error, call.deadline_s(self._deadline_s)))
 
     async def _send(self, call: Call) -> Outcome:
         clock = asyncio.get_running_loop().time
         deadline_s = call.deadline_s(self._deadline_s)
-        deadline = clock() + deadline_s
+        expires_at = clock() + deadline_s
         try:
             return await self._post(self._session, call, deadline_s)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            used = _protocol.get()
-            if used is None or not used.reused or used.heard:
+            used = _current_protocol.get()
+            if used is None or not used.reused or used.response_began:
                 raise
-        # The receiver had closed a kept-alive connection: not a failure of this attempt.
-        return await self._post(self._fresh, call, max(deadline - clock(), 0.001))
+        # The receiver had closed a kept connection while it was idle. That is no failure of this
+        # attempt: send once more, on a connection that is certainly new. (aiohttp takes a timeout
+        # of 0 for none.)
+        return await self._post(self._fresh, call, max(expires_at - clock(), 0.001))
 
-    async def _post(self, session: aiohttp.ClientSession, call: Call, left_s: float) -> Outcome:
-        _protocol.set(None)
+    async def _post(
+        self, session: aiohttp.ClientSession, call: Call, remaining_s: float
+    ) -> Outcome:
+        _current_protocol.set(None)
         response = await session.post(
-            URL(call.url, encoded=True),
+            URL(call.url, encoded=True),  # yarl would write escapes anew: %2f%7E as %2F~
             headers=call.headers,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=left_s, ceil_threshold=math.inf),
+            # By default aiohttp rounds timeouts over 5 s up to a whole second.
+            timeout=aiohttp.ClientTimeout(total=remaining_s, ceil_threshold=math.inf),
         )
         async with response:
             if not response.content.at_eof():
-                await _read_rest(response.content)
-        asked = retry_after(response.headers.get("Retry-After", ""))
-        return Outcome(status=response.status, retry_after=asked)
-
-    @staticmethod
-    def _open(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("Content-Type", "Accept", "Accept-Encoding", "User-Agent"),
-            auto_decompress=False,
-            trust_env=False,
-        )
+                await _drain(response.content, self._drain_s)
+        retry_after = parse_retry_after(response.headers.get("Retry-After", ""))
+        return Outcome(status=response.status, retry_after=retry_after)
 
 
-class _Protocol(ResponseHandler):
-    """Tells whether an answer has begun on its connection, and takes in only so much of one."""
+def _open_session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    """Return a session that sends what a call says and adds nothing of its environment."""
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        # aiohttp would send "Content-Type: application/octet-stream" with an empty body.
+        skip_auto_headers=("Content-Type", "Accept", "Accept-Encoding", "User-Agent"),
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+class _BoundedProtocol(ResponseHandler):
+    """Reads only so much of a response, and notes whether one has begun.
+
+    aiohttp 3.14: the handler of one connection, for all the responses on it.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.reused = False
+        """Whether the connection has served another call before this one."""
         self._used = False
         self._left = MAX_RESPONSE_BYTES
 
     @property
-    def heard(self) -> bool:
-        """Whether the receiver has sent anything since the last request."""
+    def response_began(self) -> bool:
+        """Whether the receiver has sent any byte since the last request."""
         return self._left < MAX_RESPONSE_BYTES
 
-    def expect(self) -> None:
-        """Get ready for the answer to a request that is about to be sent."""
+    def begin_call(self) -> None:
+        """Get ready for the response to the request that is sent next."""
         self.reused, self._used = self._used, True
         self._left = MAX_RESPONSE_BYTES
 
     def data_received(self, data: bytes) -> None:
+        """Parse what came, up to the limit. Beyond it, fail the call and end the connection."""
         self._left -= len(data)
         if self._left >= 0:
             super().data_received(data)
             return
+        # The headers may be complete in the part below the limit: then the status stands.
         super().data_received(data[: self._left])
         self.set_exception(ResponseTooLong())
         if self.transport is not None:
             self.transport.abort()
 
 
-_protocol: ContextVar[_Protocol | None] = ContextVar("protocol", default=None)
+_current_protocol: ContextVar[_BoundedProtocol | None] = ContextVar("protocol", default=None)
+"""The connection that the call of this task went out on, None before it has one.
+
+``ClientSession.post`` does not say when it raises. The connector runs in the same task, so it can
+leave the connection here. (aiohttp's tracing tells it too, at twice the cost of a whole call.)
+"""
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Opens connections to checked addresses only, and notes which one a call goes out on.
-
-    (Tracing would tell too, at twice the cost of a whole call.)
-    """
+class _CheckedConnector(aiohttp.TCPConnector):
+    """Connects to checked addresses only, and notes the connection that a call goes out on."""
 
     def __init__(self, guard: Guard, resolver: GuardedResolver, **options: Any) -> None:
         make_socket = functools.partial(_checked_socket, guard)
         super().__init__(limit=0, resolver=resolver, socket_factory=make_socket, **options)
-        self._factory = functools.partial(_Protocol, self._loop)  # type: ignore[assignment]
+        # aiohttp 3.14: BaseConnector makes the protocol of every new connection with this.
+        self._factory = functools.partial(_BoundedProtocol, self._loop)  # type: ignore[assignment]
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
+        """Note the connection, kept or new. aiohttp 3.14 gets every connection here."""
         connection = await super().connect(req, traces, timeout)
-        if isinstance(connection.protocol, _Protocol):
-            connection.protocol.expect()
-            _protocol.set(connection.protocol)
+        if isinstance(connection.protocol, _BoundedProtocol):
+            connection.protocol.begin_call()
+            _current_protocol.set(connection.protocol)
         return connection
 
     async def _wrap_create_connection(
         self, *arguments: Any, addr_infos: list[Any], **options: Any
     ) -> Any:
-        """Try each address once: aiohttp goes on to try all but the first again, and so on."""
+        """Try each address once.
+
+        aiohttp 3.14: one call of this tries all of them. If it fails, the caller takes the first
+        address of each family off the list, and calls again until the list is empty: so empty it.
+        """
         try:
             return await super()._wrap_create_connection(
                 *arguments, addr_infos=addr_infos, **options
@@ -170,19 +192,20 @@ class _Connector(aiohttp.TCPConnector):
 
 
 def _checked_socket(guard: Guard, info: tuple[Any, ...]) -> socket.socket:
-    """Make the socket for one address, the last thing before it is connected to.
+    """Make the socket for one address, right before aiohttp connects it.
 
-    The resolver has checked what names stand for; of addresses in a URL it hears nothing.
+    The resolver has checked the addresses of names. An address in a URL is never resolved, so it is
+    checked here.
     """
     family, kind, proto, _, (address, *_) = info
     guard.check(address, [address])
     return socket.socket(family, kind, proto)
 
 
-async def _read_rest(body: aiohttp.StreamReader) -> None:
-    """Read what follows the headers, so that the connection can be kept.
+async def _drain(body: aiohttp.StreamReader, drain_s: float) -> None:
+    """Read the body, so that the connection can be kept.
 
-    The status has already decided: a body that is long, slow or broken only costs its connection.
+    The status is known already: a body that is long, slow or broken only costs its connection.
     """
 
     async def read() -> None:
@@ -191,18 +214,18 @@ async def _read_rest(body: aiohttp.StreamReader) -> None:
             left -= len(chunk)
 
     try:
-        await asyncio.wait_for(read(), MAX_DRAIN_S)
+        await asyncio.wait_for(read(), drain_s)
     except (asyncio.TimeoutError, aiohttp.ClientError, OSError):
         return
 
 
-def _reason(error: Exception, deadline_s: float) -> str:
-    """Say in words a person can act on why there was no answer."""
+def _failure_text(error: Exception, deadline_s: float) -> str:
+    """Return why there was no response."""
     if isinstance(error, asyncio.TimeoutError):
-        return f"timed out after {deadline_s:g} s"
-    for kind, reason in _REASONS.items():
+        return timed_out(deadline_s)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return Failure.NOT_HTTP.text(error.message)
+    for kind, failure in _FAILURES.items():
         if isinstance(error, kind):
-            return reason.format(error)[:MAX_REASON_CHARACTERS]
-    if isinstance(error, OSError) and error.errno and error.errno > 0:
-        return os.strerror(error.errno).lower()
-    return f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS]
+            return failure.text(error)
+    return system_error(error) or unexpected(error)

@@ -1,4 +1,4 @@
-"""Certificates for receivers of tests, by an authority made up for the run."""
+"""Certificates for test receivers, signed by a certificate authority made for the test run."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ DAY = dt.timedelta(days=1)
 
 
 class Authority:
-    """Signs certificates; ``file`` is its own, for those who are to trust it."""
+    """Signs certificates. ``file`` holds its own one, for clients that should trust it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name("authority of a test")
+        self._name = _name("test authority")
         self.file = folder / "authority.pem"
         certificate = self._sign(self._name, self._key, x509.BasicConstraints(True, None))
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def server(self, host: str) -> ssl.SSLContext:
-        """Return what a receiver needs to be ``host``."""
+        """Return the TLS context of a receiver that serves as ``host``."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(
             _name(host), key, x509.SubjectAlternativeName([x509.DNSName(host)])

@@ -26,8 +26,8 @@ from tests.contract.senders import (
     Make,
     Start,
 )
+from tests.contract.socket_receiver import Receiver, Response
 from tests.contract.stores import Store
-from tests.contract.wire import Answer, Receiver
 from tests.support.clock import HandClock
 from tests.support.dynamodb import dynamodb_on_moto, empty_table
 
@@ -97,8 +97,8 @@ def start_as_served(request: pytest.FixtureRequest) -> Iterator[Start]:
 def _starting(make: Make) -> Iterator[Start]:
     senders: list[ClosableSender] = []
 
-    def started(deadline_s: float = AMPLE_S, guard: Guard = OPEN) -> ClosableSender:
-        senders.append(make(deadline_s, guard))
+    def started(deadline_s: float = AMPLE_S, guard: Guard = OPEN, **options: Any) -> ClosableSender:
+        senders.append(make(deadline_s, guard, **options))
         return senders[-1]
 
     yield started
@@ -113,11 +113,11 @@ def sender(start: Start) -> ClosableSender:
 
 @pytest.fixture
 def listen() -> Iterator[Listen]:
-    """Return what makes a receiver that gives these answers."""
+    """Return what makes a receiver that gives these responses."""
     receivers: list[Receiver] = []
 
-    def listening(*answers: Answer, **options: Any) -> Receiver:
-        receivers.append(Receiver(*answers, **options))
+    def listening(*responses: Response, **options: Any) -> Receiver:
+        receivers.append(Receiver(*responses, **options))
         return receivers[-1]
 
     yield listening

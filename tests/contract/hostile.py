@@ -1,4 +1,4 @@
-"""URLs that want to be called at an address that must not be, by every way known."""
+"""URLs that lead to a forbidden address, by every trick we know."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ NAMES: dict[str, list[list[str]]] = {
     "many.example": [[*(f"93.184.{part}.34" for part in range(1, 200)), "127.0.0.1"]],
     "many-private.example": [[f"10.0.0.{part}" for part in range(1, 200)]],
 }
-"""What the names in these URLs stand for."""
+"""The names in these URLs, and the addresses they resolve to."""
 
 _HOSTS = (
-    # IPv4 as it is
+    # Plain IPv4
     *("127.0.0.1", "127.0.0.2", "127.255.255.254", "0.0.0.0", "10.0.0.1", "172.16.0.1"),
     *("192.168.0.1", "100.64.0.1", "169.254.0.1", "192.0.0.1", "192.0.2.1", "198.18.0.1"),
     *("198.51.100.1", "203.0.113.1", "192.88.99.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"),
@@ -55,7 +55,7 @@ _HOSTS = (
     *("3232235777", "167772161"),
     # Dots
     *("127.0.0.1.", "127.0.0.1..", "127..0.0.1", "2130706433.", "127.1.", "localhost.", "."),
-    # Digits and dots that are not ASCII, and what IDNA takes away
+    # Digits and dots that are not ASCII, and characters that IDNA drops
     *("\uff11\uff12\uff17.\uff10.\uff10.\uff11", "\u2460\u2461\u2466.\u24ea.\u24ea.\u2460"),
     *("127\u30020\u30020\u30021", "127\uff0e0\uff0e0\uff0e1", "127\uff610\uff610\uff611"),
     *("127\u00ad.0.0.1", "127\u200b.0.0.1", "\U0001d7cf\U0001d7d0\U0001d7d5.1", "\u2488\u2488"),
@@ -166,7 +166,7 @@ HOSTILE = (
     *_WITH_TWO_HOSTS,
     *_WITH_ODD_FRAMES,
 )
-"""Each with ``{port}`` where a listener on this machine waits for it."""
+"""``{port}`` stands for the port of a listener on this machine, which must not be reached."""
 
 LANDS_HERE = tuple(
     f"http://{host}:{{port}}/"
@@ -176,4 +176,4 @@ LANDS_HERE = tuple(
         *("loopback.example", "bad-then-good.example"),
     )
 )
-"""Those that a sender without a guard would connect to this very machine for."""
+"""URLs for which a sender without a guard does connect to this machine."""

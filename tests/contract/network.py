@@ -1,5 +1,5 @@
-"""The network, for tests of what is called: names stand for what a test says, and nothing but
-loopback is reached, whatever any code tries.
+"""The network of the SSRF tests: a test decides what names resolve to, and every connection that
+leaves loopback is refused.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from typing import Any
 import pytest
 
 PUBLIC = ("93.184.216.34", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "87.0.0.1")
-"""The only addresses that hostile URLs may lead to: those of good.example, and 0127.0.0.1."""
+"""The only addresses that hostile URLs may lead to: those of good.example, and 87.0.0.1, which is
+0127.0.0.1 with its first part read as octal.
+"""
 
-LOOK_UP = socket.getaddrinfo
+SYSTEM_GETADDRINFO = socket.getaddrinfo
 
 
 class Names:
-    """Stands in for the system's resolver; no query leaves the machine.
+    """Stands in for the system's resolver. No query leaves the machine.
 
-    A name has a list of answers, one for each look-up; the last is for all that follow.
+    Each name has a list of results, one for each look-up. The last is for all further look-ups.
     """
 
     def __init__(self, table: Mapping[str, Sequence[Sequence[str]]]) -> None:
@@ -41,23 +43,23 @@ class Names:
         **__: Any,
     ) -> list[Any]:
         name = host.decode() if isinstance(host, bytes) else str(host)
-        answers = self._table.get(name.removesuffix("."))
-        if answers is None:
-            return LOOK_UP(name, port, family, type, flags=socket.AI_NUMERICHOST)
+        results = self._table.get(name.removesuffix("."))
+        if results is None:
+            return SYSTEM_GETADDRINFO(name, port, family, type, flags=socket.AI_NUMERICHOST)
         self.asked.append(name)
-        answer = answers[min(self.asked.count(name), len(answers)) - 1]
+        addresses = results[min(self.asked.count(name), len(results)) - 1]
         return [
             found
-            for address in answer
-            for found in LOOK_UP(address, port, 0, type, flags=socket.AI_NUMERICHOST)
+            for address in addresses
+            for found in SYSTEM_GETADDRINFO(address, port, 0, type, flags=socket.AI_NUMERICHOST)
         ]
 
 
 class Recorder:
-    """Every address that a socket of this process is told to connect to.
+    """Records every address that a socket of this process connects to.
 
-    CPython reports it before the system call, to whoever listens (audit hooks, PEP 578), whichever
-    library or event loop the socket belongs to. What is not on loopback is refused there and then.
+    CPython reports it to audit hooks (PEP 578) before the system call, for every library and every
+    event loop. Addresses that are not on loopback are refused at that point.
     """
 
     def __init__(self) -> None:
@@ -65,10 +67,10 @@ class Recorder:
 
     def note(self, address: Any) -> None:
         if not isinstance(address, tuple):
-            return  # a path on this machine
+            return  # the path of a Unix socket
         host = str(address[0])
         self.addresses.append(host)
-        if not _is_here(host):
+        if not _is_loopback(host):
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"no test calls {host}")
 
 
@@ -77,7 +79,7 @@ _recorders: list[Recorder] = []
 
 @functools.lru_cache(maxsize=1)
 def _listen() -> None:
-    """Have the hook installed: there is no taking it out again."""
+    """Install the hook, once: an audit hook cannot be removed."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "socket.connect" and _recorders:
@@ -88,7 +90,7 @@ def _listen() -> None:
 
 @contextmanager
 def recorded() -> Iterator[Recorder]:
-    """Record connections, and let none leave this machine, until the end of the block."""
+    """Record connections, and refuse those that leave this machine, until the end of the block."""
     _listen()
     _recorders.append(Recorder())
     try:
@@ -98,13 +100,13 @@ def recorded() -> Iterator[Recorder]:
 
 
 def resolve(monkeypatch: pytest.MonkeyPatch, table: Mapping[str, Sequence[Sequence[str]]]) -> Names:
-    """Have the names of ``table`` stand for what it says, and all others not exist."""
+    """Make names resolve as ``table`` says. All other names do not exist."""
     names = Names(table)
     monkeypatch.setattr(socket, "getaddrinfo", names.getaddrinfo)
     return names
 
 
-def _is_here(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     address = ipaddress.ip_address(host.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None) or address
     return bool(mapped.is_loopback or mapped.is_unspecified)

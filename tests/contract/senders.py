@@ -1,4 +1,4 @@
-"""Every sender the service has, made alike for tests."""
+"""Both senders behind one constructor and one blocking ``send``, for contract tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import uvloop
 
@@ -16,23 +16,23 @@ from chalicelib.domain.ssrf_guard import Guard
 from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.embedded.sender import AiohttpSender
 from chalicelib.service.ports import Sender
-from tests.contract.wire import Receiver
+from tests.contract.socket_receiver import Receiver
 
 AMPLE_S = 5.0
 SHORT_S = 0.3
 SOON_S = 1.0
-"""Within this a call with a deadline of ``SHORT_S`` is over on a busy machine too."""
+"""A call with a deadline of ``SHORT_S`` is over within this, on a busy machine too."""
 
 OPEN = Guard(allow_private=True)
 
 
 class ClosableSender(Sender, Protocol):
-    """A sender that holds connections."""
+    """A sender that keeps connections until it is closed."""
 
     def close(self) -> None: ...
 
 
-class OnALoop:
+class BlockingAiohttpSender:
     """The sender of the embedded engine, on an event loop in a thread of its own."""
 
     def __init__(
@@ -41,12 +41,13 @@ class OnALoop:
         guard: Guard,
         *,
         make_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+        **options: Any,
     ) -> None:
         self._loop = make_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self._sender = asyncio.run_coroutine_threadsafe(
-            self._make(deadline_s, guard), self._loop
+            self._make(deadline_s, guard, options), self._loop
         ).result()
 
     def send(self, call: Call) -> Outcome:
@@ -60,23 +61,41 @@ class OnALoop:
         self._loop.close()
 
     @staticmethod
-    async def _make(deadline_s: float, guard: Guard) -> AiohttpSender:
-        return AiohttpSender(deadline_s, guard)
+    async def _make(deadline_s: float, guard: Guard, options: dict[str, Any]) -> AiohttpSender:
+        return AiohttpSender(deadline_s, guard, **options)
 
 
-Make = Callable[[float, Guard], ClosableSender]
+class NoThreadAtFirst:
+    """Makes threads, the first of which the system refuses to start."""
+
+    def __init__(self) -> None:
+        self._refused = False
+
+    def __call__(self, **options: Any) -> threading.Thread:
+        if self._refused:
+            return threading.Thread(**options)
+        self._refused = True
+        return _RefusedThread(**options)
+
+
+class _RefusedThread(threading.Thread):
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+Make = Callable[..., ClosableSender]
 Start = Callable[..., ClosableSender]
 Listen = Callable[..., Receiver]
 
 SENDERS: dict[str, Make] = {
-    "aiohttp": OnALoop,
+    "aiohttp": BlockingAiohttpSender,
     "requests": RequestsSender,
 }
 
 AS_SERVED: dict[str, Make] = SENDERS | {
-    "aiohttp on uvloop": functools.partial(OnALoop, make_loop=uvloop.new_event_loop),
+    "aiohttp on uvloop": functools.partial(BlockingAiohttpSender, make_loop=uvloop.new_event_loop),
 }
-"""With the event loop that ``make run`` uses, too."""
+"""The same, and once more on the event loop that ``make run`` uses."""
 
 
 def call(receiver: Receiver, target: str = "/hook/7", **headers: str) -> Call:
@@ -84,7 +103,7 @@ def call(receiver: Receiver, target: str = "/hook/7", **headers: str) -> Call:
 
 
 def timed(sender: Sender, wanted: Call) -> tuple[Outcome, float]:
-    """Send, and return the outcome and how many seconds that took."""
+    """Send. Return the outcome and the seconds it took."""
     started = time.monotonic()
     outcome = sender.send(wanted)
     return outcome, time.monotonic() - started

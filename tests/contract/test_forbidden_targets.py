@@ -1,5 +1,6 @@
-"""Nothing that must not be called is connected to, whatever the URL, the resolver or the receiver
-says. What is connected to is seen at the sockets, and by a listener on this machine.
+"""No sender connects to a forbidden address, for any URL, name or redirect.
+
+Connections are observed at the sockets, and by a listener on this machine.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from tests.contract.certificate import Authority
 from tests.contract.hostile import HOSTILE, LANDS_HERE, NAMES
 from tests.contract.network import PUBLIC, Names, Recorder, recorded, resolve
 from tests.contract.senders import OPEN, Listen, Start, call
-from tests.contract.wire import Receiver, answer, answer_and_close
+from tests.contract.socket_receiver import Receiver, respond, respond_and_close
 
 GUARDED = Guard()
 HERE = "127.0.0.1"
-ONLY_HERE = Guard(allowed=(ip_network("127.0.0.1/32"),))
-"""Lets the listener of a test be called, and nothing else that is not public."""
+ONLY_LOOPBACK = Guard(allowed=(ip_network("127.0.0.1/32"),))
+"""Allows the listener of a test, and no other address that is not public."""
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def start(start_as_served: Start) -> Start:
 
 
 def send(sender: Sender, url: str) -> Outcome:
-    """Send to ``url`` as the service does, which refuses some before."""
+    """Send to ``url`` as the service does. It refuses some URLs before the sender sees them."""
     timer = Timer(tenant="t", id=7, url=url, created_at=0, due_at=0, next_attempt_at=0)
     try:
         prepared = prepare(timer, "store", now=0)
@@ -55,11 +56,11 @@ def send(sender: Sender, url: str) -> Outcome:
 
 
 def send_unchecked(sender: Sender, url: str) -> Outcome:
-    """Send to ``url`` as if nothing before had looked at it."""
+    """Send to ``url`` without the checks that come before the sender."""
     return sender.send(Call(url=url, headers={}))
 
 
-Way = Callable[[Sender, str], Outcome]
+Send = Callable[[Sender, str], Outcome]
 
 
 def at(receiver: Receiver, name: str) -> str:
@@ -70,13 +71,13 @@ def at(receiver: Receiver, name: str) -> str:
 
 
 @pytest.mark.usefixtures("names")
-@pytest.mark.parametrize("way", [send, send_unchecked])
+@pytest.mark.parametrize("send_by", [send, send_unchecked])
 @pytest.mark.parametrize("url", HOSTILE)
 def test_a_hostile_url_leads_to_no_forbidden_address(
-    url: str, way: Way, start: Start, listen: Listen, connections: Recorder
+    url: str, send_by: Send, start: Start, listen: Listen, connections: Recorder
 ) -> None:
     canary = listen()
-    outcome = way(start(guard=GUARDED), url.replace("{port}", str(canary.port)))
+    outcome = send_by(start(guard=GUARDED), url.replace("{port}", str(canary.port)))
     assert outcome.status is None
     assert outcome.error
     assert set(connections.addresses) <= set(PUBLIC)
@@ -120,13 +121,13 @@ def test_a_redirect_to_a_forbidden_address_is_not_followed(
     status: int, location: str, start: Start, listen: Listen, connections: Recorder
 ) -> None:
     canary = listen()
-    receiver = listen(answer(status, "Location: " + location.replace("{port}", str(canary.port))))
-    assert start(guard=ONLY_HERE).send(call(receiver)) == Outcome(status=status)
+    receiver = listen(respond(status, "Location: " + location.replace("{port}", str(canary.port))))
+    assert start(guard=ONLY_LOOPBACK).send(call(receiver)) == Outcome(status=status)
     assert connections.addresses == [HERE]
     assert canary.connections == 0
 
 
-# Names that do not stand for the same twice
+# Names that resolve to another address the second time (DNS rebinding)
 
 
 @pytest.mark.parametrize("late", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1"])
@@ -159,18 +160,18 @@ def test_a_name_that_turns_forbidden_between_two_calls_is_not_followed(
     assert set(connections.addresses) <= set(PUBLIC)
 
 
-def test_what_is_connected_to_is_the_address_that_was_checked(
+def test_the_sender_connects_to_the_address_that_was_checked(
     start: Start, listen: Listen, connections: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = resolve(monkeypatch, {"hook.example": [[HERE], ["10.0.0.1"]]})
     receiver = listen()
-    assert send(start(guard=ONLY_HERE), at(receiver, "hook.example")).status == 200
+    assert send(start(guard=ONLY_LOOPBACK), at(receiver, "hook.example")).status == 200
     assert names.asked == ["hook.example"]
     assert connections.addresses == [HERE]
     assert receiver.requests[0].headers["host"] == f"hook.example:{receiver.port}"
 
 
-def test_only_so_many_of_a_names_addresses_are_tried(
+def test_only_the_first_addresses_of_a_name_are_tried(
     start: Start, connections: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = [f"93.184.{part}.34" for part in range(1, 200)]
@@ -179,7 +180,7 @@ def test_only_so_many_of_a_names_addresses_are_tried(
     assert connections.addresses == many[:MAX_ADDRESSES]
 
 
-# TLS: to the checked address, in the name's name
+# TLS: to the checked address, for the name
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +190,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def trusted(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Authority:
-    """Have every sender trust the authority of the tests, and no other."""
+    """Make every sender trust the authority of the tests, and no other."""
     context = ssl.create_default_context(cafile=str(authority.file))
     monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", context)
     monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(authority.file))
@@ -197,13 +198,13 @@ def trusted(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Authority:
 
 
 def asked_for(context: ssl.SSLContext) -> list[str | None]:
-    """Return the names that clients will have asked ``context`` for (SNI)."""
+    """Return a list that collects the names clients ask ``context`` for (SNI)."""
     names: list[str | None] = []
     context.sni_callback = lambda _socket, name, _context: names.append(name)
     return names
 
 
-def test_tls_is_spoken_with_the_checked_address_in_the_names_name(
+def test_tls_is_negotiated_with_the_checked_address_for_the_name(
     start: Start,
     listen: Listen,
     connections: Recorder,
@@ -214,7 +215,7 @@ def test_tls_is_spoken_with_the_checked_address_in_the_names_name(
     server = trusted.server("hook.example")
     names = asked_for(server)
     receiver = listen(tls=server)
-    sender = start(guard=ONLY_HERE)
+    sender = start(guard=ONLY_LOOPBACK)
     for _ in range(2):
         assert send(sender, f"https://hook.example:{receiver.port}/hook") == Outcome(status=200)
     assert names == ["hook.example"]
@@ -222,7 +223,7 @@ def test_tls_is_spoken_with_the_checked_address_in_the_names_name(
     assert receiver.requests[0].headers["host"] == f"hook.example:{receiver.port}"
 
 
-def test_another_names_certificate_is_not_taken(
+def test_the_certificate_of_another_name_is_not_accepted(
     start: Start,
     listen: Listen,
     connections: Recorder,
@@ -231,13 +232,13 @@ def test_another_names_certificate_is_not_taken(
 ) -> None:
     resolve(monkeypatch, {"hook.example": [[HERE]]})
     receiver = listen(tls=trusted.server("other.example"))
-    outcome = send(start(guard=ONLY_HERE), f"https://hook.example:{receiver.port}/hook")
+    outcome = send(start(guard=ONLY_LOOPBACK), f"https://hook.example:{receiver.port}/hook")
     assert (outcome.error or "").startswith("TLS failed: ")
     assert connections.addresses == [HERE]
     assert receiver.requests == []
 
 
-# Connections that are kept
+# Kept connections
 
 
 def test_a_kept_connection_outlives_its_name_but_leads_nowhere_else(
@@ -245,7 +246,7 @@ def test_a_kept_connection_outlives_its_name_but_leads_nowhere_else(
 ) -> None:
     resolve(monkeypatch, {"hook.example": [[HERE], ["10.0.0.1"]]})
     receiver = listen()
-    sender = start(guard=ONLY_HERE)
+    sender = start(guard=ONLY_LOOPBACK)
     for _ in range(3):
         assert send(sender, at(receiver, "hook.example")).status == 200
     assert [request.connection for request in receiver.requests] == [1, 1, 1]
@@ -256,8 +257,8 @@ def test_a_kept_connection_that_closed_is_replaced_by_a_checked_one_only(
     start: Start, listen: Listen, connections: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve(monkeypatch, {"hook.example": [[HERE], ["10.0.0.1"]]})
-    receiver = listen(answer_and_close)
-    sender = start(guard=ONLY_HERE)
+    receiver = listen(respond_and_close)
+    sender = start(guard=ONLY_LOOPBACK)
     for _ in range(5):
         send(sender, at(receiver, "hook.example"))
     assert set(connections.addresses) == {HERE}
@@ -268,7 +269,7 @@ def test_a_kept_connection_serves_no_other_name(
 ) -> None:
     resolve(monkeypatch, {"hook.example": [[HERE]], "other.example": [["10.0.0.1"]]})
     receiver = listen()
-    sender = start(guard=ONLY_HERE)
+    sender = start(guard=ONLY_LOOPBACK)
     assert send(sender, at(receiver, "hook.example")).status == 200
     outcome = send(sender, at(receiver, "other.example"))
     assert outcome.error == "other.example stands for an address that must not be called"
@@ -276,7 +277,7 @@ def test_a_kept_connection_serves_no_other_name(
     assert connections.addresses == [HERE]
 
 
-# Exceptions that the settings make
+# Exceptions by settings
 
 
 def test_an_allowed_network_may_be_called_and_no_other(
@@ -287,7 +288,7 @@ def test_an_allowed_network_may_be_called_and_no_other(
         {"ours.example": [[HERE]], "not.example": [["10.0.0.1"]], "both.example": [[HERE, "::1"]]},
     )
     receiver = listen()
-    sender = start(guard=ONLY_HERE)
+    sender = start(guard=ONLY_LOOPBACK)
     assert send(sender, at(receiver, HERE)).status == 200
     assert send(sender, at(receiver, "ours.example")).status == 200
     for name in ("127.0.0.2", "10.0.0.1", "[::1]", "0.0.0.0", "not.example", "both.example"):

@@ -1,4 +1,4 @@
-"""Names that no name server answers for: whoever sets timers for them holds up nobody else."""
+"""Names that no name server answers for: timers for them delay no other timer."""
 
 from __future__ import annotations
 
@@ -13,19 +13,27 @@ from typing import Any
 import pytest
 
 from chalicelib.domain.webhook import Call, Outcome
-from chalicelib.embedded import resolver
 from chalicelib.embedded.resolver import GuardedResolver
-from tests.contract.network import LOOK_UP
-from tests.contract.senders import AMPLE_S, OPEN, SOON_S, Listen, OnALoop, Start, timed
+from tests.contract.network import SYSTEM_GETADDRINFO
+from tests.contract.senders import (
+    AMPLE_S,
+    OPEN,
+    SOON_S,
+    BlockingAiohttpSender,
+    Listen,
+    NoThreadAtFirst,
+    Start,
+    timed,
+)
 
 MANY = 300
-ROOM = 8
+MAX_LOOKUPS = 8
 
 
 class SilentNames:
-    """Stands in for the system's resolver: names under ``silent.example`` hang until a word.
+    """Stands in for the system's resolver: look-ups under ``silent.example`` hang until ``speak``.
 
-    All others stand for this machine.
+    All other names resolve to this machine.
     """
 
     def __init__(self) -> None:
@@ -39,7 +47,9 @@ class SilentNames:
         if name.endswith("silent.example"):
             self._came.release()
             self._over.wait()
-        return LOOK_UP("127.0.0.1", port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        return SYSTEM_GETADDRINFO(
+            "127.0.0.1", port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
 
     def wait_for(self, count: int) -> None:
         """Return when ``count`` more look-ups hang."""
@@ -60,7 +70,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentNames]:
 
 @contextmanager
 def calling(sender: Any, urls: list[str]) -> Iterator[list[Future[Outcome]]]:
-    """Have all of ``urls`` called at once."""
+    """Call all of ``urls`` at once."""
     with ThreadPoolExecutor(len(urls)) as threads:
         yield [threads.submit(sender.send, Call(url=url, headers={})) for url in urls]
 
@@ -83,7 +93,7 @@ def test_names_that_hang_hold_up_no_other_name(
 
 
 def test_many_calls_of_one_name_look_it_up_once(listen: Listen, names: SilentNames) -> None:
-    receiver, sender = listen(), OnALoop(AMPLE_S, OPEN)
+    receiver, sender = listen(), BlockingAiohttpSender(AMPLE_S, OPEN)
     with calling(sender, [f"http://silent.example:{receiver.port}/7"] * 20) as calls:
         names.wait_for(1)
         names.speak()
@@ -92,16 +102,14 @@ def test_many_calls_of_one_name_look_it_up_once(listen: Listen, names: SilentNam
     assert names.asked == ["silent.example"]
 
 
-def test_a_look_up_that_finds_no_room_is_dropped_when_nobody_can_want_it_any_more(
-    names: SilentNames, monkeypatch: pytest.MonkeyPatch
+def test_a_look_up_without_a_free_slot_is_dropped_once_every_call_has_timed_out(
+    names: SilentNames,
 ) -> None:
-    monkeypatch.setattr(resolver, "LOOK_UPS", ROOM)
-
     async def crowd() -> None:
-        resolving = GuardedResolver(OPEN, 0.05)
+        resolving = GuardedResolver(OPEN, 0.05, max_lookups=MAX_LOOKUPS)
         under_way = [
             asyncio.create_task(resolving.resolve(f"{number}.silent.example"))
-            for number in range(ROOM)
+            for number in range(MAX_LOOKUPS)
         ]
         queued = (resolving.resolve(f"late-{number}.silent.example") for number in range(50))
         for dropped in await asyncio.gather(*queued, return_exceptions=True):
@@ -113,7 +121,7 @@ def test_a_look_up_that_finds_no_room_is_dropped_when_nobody_can_want_it_any_mor
 
     asyncio.run(crowd())
     assert sorted(names.asked) == [
-        *(f"{number}.silent.example" for number in range(ROOM)),
+        *(f"{number}.silent.example" for number in range(MAX_LOOKUPS)),
         "good.example",
     ]
 
@@ -121,7 +129,7 @@ def test_a_look_up_that_finds_no_room_is_dropped_when_nobody_can_want_it_any_mor
 def test_a_look_up_that_hangs_outlives_its_call_and_the_loop_in_silence(
     names: SilentNames, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sender = OnALoop(0.05, OPEN)
+    sender = BlockingAiohttpSender(0.05, OPEN)
     outcome = sender.send(Call(url="http://silent.example/7", headers={}))
     assert outcome == Outcome(error="timed out after 0.05 s")
     sender.close()
@@ -147,20 +155,13 @@ def test_look_ups_one_after_another_share_a_thread(names: SilentNames) -> None:
     asyncio.run(look_up())
 
 
-def test_a_look_up_for_which_there_is_no_thread_leaves_its_room_to_others(
-    names: SilentNames, monkeypatch: pytest.MonkeyPatch
+def test_a_look_up_for_which_there_is_no_thread_leaves_its_slot_to_others(
+    names: SilentNames,
 ) -> None:
-    monkeypatch.setattr(resolver, "LOOK_UPS", 1)
-
-    def refuse(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     async def look_up_twice() -> None:
-        resolving = GuardedResolver(OPEN, AMPLE_S)
-        with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", refuse)
-            with pytest.raises(RuntimeError):
-                await resolving.resolve("good.example")
+        resolving = GuardedResolver(OPEN, AMPLE_S, max_lookups=1, new_thread=NoThreadAtFirst())
+        with pytest.raises(RuntimeError):
+            await resolving.resolve("good.example")
         assert await resolving.resolve("good.example")
         await resolving.close()
 

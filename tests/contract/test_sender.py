@@ -1,4 +1,4 @@
-"""What every sender does on the wire, whatever library it is made of."""
+"""What every sender sends and how it reads responses, whichever library it uses."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from tests.contract.senders import (
     SOON_S,
     ClosableSender,
     Listen,
+    NoThreadAtFirst,
     Start,
     call,
     timed,
 )
-from tests.contract.wire import (
-    Answer,
-    answer,
-    answer_and_close,
+from tests.contract.socket_receiver import (
+    Response,
     close,
     drip,
     hang,
     reset,
-    talk,
+    respond,
+    respond_and_close,
+    send_raw,
 )
 
 # What is sent
@@ -50,7 +51,9 @@ def test_a_webhook_is_one_empty_post(sender: ClosableSender, listen: Listen) -> 
     assert request.headers["host"] == f"127.0.0.1:{receiver.port}"
 
 
-def test_nothing_is_said_that_was_not_asked_for(sender: ClosableSender, listen: Listen) -> None:
+def test_no_header_is_added_beyond_those_that_http_needs(
+    sender: ClosableSender, listen: Listen
+) -> None:
     receiver = listen()
     sender.send(call(receiver, **{"User-Agent": "webhook-timers/1", "webhook-id": "s.default.7"}))
     (request,) = receiver.requests
@@ -111,18 +114,18 @@ def test_the_environments_proxy_is_not_used(
 
 
 def test_no_cookie_is_kept(sender: ClosableSender, listen: Listen) -> None:
-    receiver = listen(answer(200, "Set-Cookie: a=b; Path=/"))
+    receiver = listen(respond(200, "Set-Cookie: a=b; Path=/"))
     sender.send(call(receiver))
     sender.send(call(receiver))
     assert "cookie" not in receiver.requests[1].headers
 
 
-# What an answer means
+# What a response means
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 400, 401, 404, 410, 429, 500, 503, 599])
 def test_the_status_is_the_outcome(sender: ClosableSender, listen: Listen, status: int) -> None:
-    receiver = listen(answer(status))
+    receiver = listen(respond(status))
     assert sender.send(call(receiver)) == Outcome(status=status)
     assert len(receiver.requests) == 1
 
@@ -130,7 +133,7 @@ def test_the_status_is_the_outcome(sender: ClosableSender, listen: Listen, statu
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(sender: ClosableSender, listen: Listen, status: int) -> None:
     elsewhere = listen()
-    receiver = listen(answer(status, f"Location: http://127.0.0.1:{elsewhere.port}/"))
+    receiver = listen(respond(status, f"Location: http://127.0.0.1:{elsewhere.port}/"))
     assert sender.send(call(receiver)) == Outcome(status=status)
     assert elsewhere.connections == 0
     assert len(receiver.requests) == 1
@@ -149,20 +152,20 @@ def test_a_redirect_is_not_followed(sender: ClosableSender, listen: Listen, stat
         ("9" * 400, None),
     ],
 )
-def test_the_receivers_wish_when_to_come_back_is_read(
+def test_retry_after_is_read_where_it_is_a_number_of_seconds(
     sender: ClosableSender, listen: Listen, text: str, seconds: float | None
 ) -> None:
-    receiver = listen(answer(503, f"Retry-After: {text}"))
+    receiver = listen(respond(503, f"Retry-After: {text}"))
     assert sender.send(call(receiver)) == Outcome(status=503, retry_after=seconds)
 
 
 @pytest.mark.parametrize("status", [100, 102, 103, 199])
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_word_to_go_on_is_no_answer_yet(
+def test_an_interim_response_is_not_the_outcome(
     sender: ClosableSender, listen: Listen, status: int, times: int
 ) -> None:
     interim = b"HTTP/1.1 %d Go on\r\nLink: </a>\r\n\r\n" % status
-    receiver = listen(talk(interim * times + b"HTTP/1.1 204 No Content\r\n\r\n"))
+    receiver = listen(send_raw(interim * times + b"HTTP/1.1 204 No Content\r\n\r\n"))
     assert sender.send(call(receiver)) == Outcome(status=204)
 
 
@@ -170,15 +173,15 @@ def test_another_protocol_than_the_one_asked_for_is_no_success(
     sender: ClosableSender, listen: Listen
 ) -> None:
     receiver = listen(
-        talk(b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n")
+        send_raw(b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n")
     )
     assert sender.send(call(receiver)) == Outcome(status=101)
 
 
-def test_an_answer_without_a_length_ends_with_its_connection(
+def test_a_response_without_a_length_ends_with_its_connection(
     sender: ClosableSender, listen: Listen
 ) -> None:
-    receiver = listen(talk(b"HTTP/1.1 200 OK\r\n\r\nsome words"))
+    receiver = listen(send_raw(b"HTTP/1.1 200 OK\r\n\r\nsome words"))
     assert sender.send(call(receiver)) == Outcome(status=200)
 
 
@@ -194,7 +197,7 @@ def test_an_answer_without_a_length_ends_with_its_connection(
 def test_a_broken_body_does_not_undo_the_status(
     sender: ClosableSender, listen: Listen, raw: bytes
 ) -> None:
-    assert sender.send(call(listen(talk(raw)))) == Outcome(status=200)
+    assert sender.send(call(listen(send_raw(raw)))) == Outcome(status=200)
 
 
 @pytest.mark.parametrize(
@@ -219,15 +222,15 @@ def test_a_broken_body_does_not_undo_the_status(
         "cut in the status",
         "cut after the status",
         "cut in a header",
-        "cut after an interim answer",
-        "cut in an interim answer",
+        "cut after an interim response",
+        "cut in an interim response",
         "zeros",
     ],
 )
-def test_what_is_no_http_answer_is_a_failed_attempt(
+def test_a_malformed_response_is_a_failed_attempt(
     sender: ClosableSender, listen: Listen, raw: bytes
 ) -> None:
-    receiver = listen(talk(raw))
+    receiver = listen(send_raw(raw))
     outcome = sender.send(call(receiver))
     assert outcome.status is None
     assert outcome.error
@@ -238,13 +241,13 @@ def test_what_is_no_http_answer_is_a_failed_attempt(
 def test_a_body_is_passed_over_without_being_decoded(
     sender: ClosableSender, listen: Listen
 ) -> None:
-    receiver = listen(answer(200, "Content-Encoding: gzip", body=b"not gzip at all"))
+    receiver = listen(respond(200, "Content-Encoding: gzip", body=b"not gzip at all"))
     for _ in range(2):
         assert sender.send(call(receiver)) == Outcome(status=200)
     assert [request.connection for request in receiver.requests] == [1, 1]
 
 
-# No answer
+# No response
 
 
 def test_a_refused_connection_is_a_failed_attempt(sender: ClosableSender) -> None:
@@ -261,11 +264,11 @@ def test_a_name_that_does_not_exist_is_a_failed_attempt(sender: ClosableSender) 
     assert outcome == Outcome(error="host name not found")
 
 
-@pytest.mark.parametrize("misdeed", [reset, close], ids=["reset", "closed"])
-def test_a_fresh_connection_without_an_answer_is_one_failed_attempt(
-    sender: ClosableSender, listen: Listen, misdeed: Answer
+@pytest.mark.parametrize("misbehaviour", [reset, close], ids=["reset", "closed"])
+def test_a_fresh_connection_without_a_response_is_one_failed_attempt(
+    sender: ClosableSender, listen: Listen, misbehaviour: Response
 ) -> None:
-    receiver = listen(misdeed)
+    receiver = listen(misbehaviour)
     outcome = sender.send(call(receiver))
     assert outcome.status is None
     assert outcome.error
@@ -318,9 +321,9 @@ def test_a_body_that_drips_does_not_put_off_the_deadline(start: Start, listen: L
         (b"HTTP/1.1 103 Early Hints\r\nLink: ", b"a"),
         (b"HTTP/1.1 200 ", b"O"),
     ],
-    ids=["interim answers", "an interim header", "a status"],
+    ids=["interim responses", "an interim header", "a status"],
 )
-def test_no_other_beginning_that_drips_puts_off_the_deadline(
+def test_a_dripping_start_of_a_response_does_not_put_off_the_deadline(
     start: Start, listen: Listen, first: bytes, drop: bytes
 ) -> None:
     outcome, took_s = timed(start(SHORT_S), call(listen(drip(first, drop))))
@@ -328,22 +331,17 @@ def test_no_other_beginning_that_drips_puts_off_the_deadline(
     assert took_s < SOON_S
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten how long the senders wait for a body."""
-    for module in ("chalicelib.aws.sender", "chalicelib.embedded.sender"):
-        monkeypatch.setattr(f"{module}.MAX_DRAIN_S", 0.1)
+IMPATIENT_S = 0.1
+"""How long a sender waits for a body in the next tests."""
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_body_that_drips_is_left_long_before_the_deadline(start: Start, listen: Listen) -> None:
     receiver = listen(drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x"))
-    outcome, took_s = timed(start(10 * AMPLE_S), call(receiver))
+    outcome, took_s = timed(start(10 * AMPLE_S, drain_s=IMPATIENT_S), call(receiver))
     assert outcome == Outcome(status=200)
     assert took_s < AMPLE_S
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     "raw",
     [
@@ -357,7 +355,7 @@ def test_a_body_that_drips_is_left_long_before_the_deadline(start: Start, listen
 def test_a_body_that_does_not_come_is_left_long_before_the_deadline(
     start: Start, listen: Listen, raw: bytes
 ) -> None:
-    outcome, took_s = timed(start(10 * AMPLE_S), call(listen(drip(raw, b""))))
+    outcome, took_s = timed(start(10 * AMPLE_S, drain_s=IMPATIENT_S), call(listen(drip(raw, b""))))
     assert outcome == Outcome(status=200)
     assert took_s < AMPLE_S
 
@@ -368,7 +366,7 @@ def test_a_body_that_does_not_come_is_left_long_before_the_deadline(
     ids=["without a word", "of a byte at a time"],
 )
 def test_a_tls_handshake_without_an_end_is_left_at_the_deadline(
-    start: Start, listen: Listen, greet: Answer
+    start: Start, listen: Listen, greet: Response
 ) -> None:
     receiver = listen(greet=greet)
     wanted = Call(url=f"https://127.0.0.1:{receiver.port}/7", headers={})
@@ -398,7 +396,7 @@ def test_a_receiver_that_never_reads_is_left_at_the_deadline(
     ],
     ids=["hangs", "drips a handshake", "drips headers", "drips a body"],
 )
-def test_a_call_that_was_given_up_holds_no_thread(listen: Listen, greet: Answer) -> None:
+def test_a_call_that_was_given_up_holds_no_thread(listen: Listen, greet: Response) -> None:
     slow, quick = listen(greet=greet), listen()
     sender = RequestsSender(SHORT_S, OPEN)
     for scheme in ("https", "http"):
@@ -414,18 +412,11 @@ def sending_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "send"]
 
 
-def test_a_call_for_which_there_is_no_thread_is_no_failed_attempt(
-    listen: Listen, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
+def test_a_call_for_which_there_is_no_thread_is_no_failed_attempt(listen: Listen) -> None:
     receiver = listen()
-    sender = RequestsSender(AMPLE_S, OPEN)
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(Unavailable, match="no more threads"):
-            sender.send(call(receiver))
+    sender = RequestsSender(AMPLE_S, OPEN, new_thread=NoThreadAtFirst())
+    with pytest.raises(Unavailable, match="no more threads"):
+        sender.send(call(receiver))
     assert sender.send(call(receiver)) == Outcome(status=200)
     sender.close()
 
@@ -433,7 +424,7 @@ def test_a_call_for_which_there_is_no_thread_is_no_failed_attempt(
 def test_a_kept_connection_that_hangs_is_left_at_the_deadline_and_not_tried_again(
     start: Start, listen: Listen
 ) -> None:
-    receiver = listen(answer(), hang)
+    receiver = listen(respond(), hang)
     sender = start(SHORT_S)
     sender.send(call(receiver))
     outcome, took_s = timed(sender, call(receiver))
@@ -443,17 +434,17 @@ def test_a_kept_connection_that_hangs_is_left_at_the_deadline_and_not_tried_agai
 
 
 def test_a_timeout_does_not_hurt_the_next_call(start: Start, listen: Listen) -> None:
-    receiver = listen(hang, answer())
+    receiver = listen(hang, respond())
     sender = start(SHORT_S)
     sender.send(call(receiver))
     assert sender.send(call(receiver)).status == 200
 
 
 BUFFERED_BYTES = 50_000_000
-"""More than the system's buffers take of what nobody reads."""
+"""More than the system buffers of a response that nobody reads."""
 
 ENDLESS = {
-    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "interim responses": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     "early hints": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
     "headers": (b"HTTP/1.1 200 OK\r\n", b"X: a\r\n"),
     "a header": (b"HTTP/1.1 200 OK\r\nX: ", b"a" * 100),
@@ -473,8 +464,8 @@ ENDLESS_BODIES = {
 }
 
 
-def flood(first: bytes, drop: bytes) -> tuple[Answer, list[int]]:
-    """Return what sends ``first``, then ``drop`` as fast as it can, and how much that was."""
+def flood(first: bytes, drop: bytes) -> tuple[Response, list[int]]:
+    """Send ``first``, then ``drop`` as fast as possible. The list counts the bytes."""
     sent: list[int] = []
 
     def send(connection: socket.socket, over: threading.Event) -> bool:
@@ -491,11 +482,11 @@ def flood(first: bytes, drop: bytes) -> tuple[Answer, list[int]]:
     ("kind", "status"),
     [*((kind, None) for kind in ENDLESS), *((kind, 200) for kind in ENDLESS_BODIES)],
 )
-def test_an_answer_without_an_end_is_read_no_further_than_it_serves(
+def test_a_response_without_an_end_is_read_up_to_a_limit_only(
     start: Start, listen: Listen, kind: str, status: int | None
 ) -> None:
-    misdeed, sent = flood(*(ENDLESS | ENDLESS_BODIES)[kind])
-    receiver = listen(misdeed)
+    misbehaviour, sent = flood(*(ENDLESS | ENDLESS_BODIES)[kind])
+    receiver = listen(misbehaviour)
     outcome, took_s = timed(start(10 * AMPLE_S), call(receiver))
     receiver.close()
     assert outcome.status == status
@@ -508,27 +499,27 @@ def test_an_answer_without_an_end_is_read_no_further_than_it_serves(
 
 
 def test_a_connection_is_used_again(sender: ClosableSender, listen: Listen) -> None:
-    receiver = listen(answer(200, body=b"thanks"))
+    receiver = listen(respond(200, body=b"thanks"))
     for _ in range(3):
         assert sender.send(call(receiver)).status == 200
     assert [request.connection for request in receiver.requests] == [1, 1, 1]
 
 
-def test_a_kept_connection_that_the_receiver_closed_meanwhile_costs_nothing(
+def test_a_kept_connection_that_the_receiver_closed_while_idle_costs_nothing(
     sender: ClosableSender, listen: Listen
 ) -> None:
-    receiver = listen(answer_and_close)
+    receiver = listen(respond_and_close)
     for _ in range(5):
         assert sender.send(call(receiver)) == Outcome(status=200)
         time.sleep(0.02)  # the receiver's close is on its way
     assert len(receiver.requests) == 5
 
 
-@pytest.mark.parametrize("misdeed", [reset, close], ids=["reset", "closed"])
+@pytest.mark.parametrize("misbehaviour", [reset, close], ids=["reset", "closed"])
 def test_a_kept_connection_that_closes_on_a_request_is_replaced_at_once(
-    sender: ClosableSender, listen: Listen, misdeed: Answer
+    sender: ClosableSender, listen: Listen, misbehaviour: Response
 ) -> None:
-    receiver = listen(answer(), misdeed, answer(202))
+    receiver = listen(respond(), misbehaviour, respond(202))
     sender.send(call(receiver))
     assert sender.send(call(receiver)) == Outcome(status=202)
     assert [request.connection for request in receiver.requests] == [1, 1, 2]
@@ -538,18 +529,18 @@ def test_a_kept_connection_that_closes_on_a_request_is_replaced_at_once(
 @pytest.mark.parametrize(
     "raw",
     [b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nX: a\r\n", b"HTTP/1.1 103 Early\r\n\r\n"],
-    ids=["in the status", "after the status", "in the headers", "after an interim answer"],
+    ids=["in the status", "after the status", "in the headers", "after an interim response"],
 )
 @pytest.mark.parametrize("end", [reset, close], ids=["reset", "closed"])
-def test_a_kept_connection_that_breaks_within_its_answer_is_one_failed_attempt(
-    sender: ClosableSender, listen: Listen, raw: bytes, end: Answer
+def test_a_kept_connection_that_breaks_within_its_response_is_one_failed_attempt(
+    sender: ClosableSender, listen: Listen, raw: bytes, end: Response
 ) -> None:
     def break_off(connection: socket.socket, over: threading.Event) -> bool:
         connection.sendall(raw)
         time.sleep(0.05)  # a reset would overtake what it follows at once
         return end(connection, over)
 
-    receiver = listen(answer(), break_off, answer())
+    receiver = listen(respond(), break_off, respond())
     sender.send(call(receiver))
     outcome = sender.send(call(receiver))
     assert outcome.status is None
@@ -558,7 +549,7 @@ def test_a_kept_connection_that_breaks_within_its_answer_is_one_failed_attempt(
 
 
 def test_a_kept_connection_is_replaced_once_only(sender: ClosableSender, listen: Listen) -> None:
-    receiver = listen(answer(), close)
+    receiver = listen(respond(), close)
     sender.send(call(receiver))
     outcome = sender.send(call(receiver))
     assert outcome.status is None
@@ -569,7 +560,7 @@ def test_a_kept_connection_is_replaced_once_only(sender: ClosableSender, listen:
 def test_a_replaced_connection_shares_the_deadline_of_its_call(
     start: Start, listen: Listen
 ) -> None:
-    receiver = listen(answer(), close, hang)
+    receiver = listen(respond(), close, hang)
     sender = start(SHORT_S)
     sender.send(call(receiver))
     outcome, took_s = timed(sender, call(receiver))

@@ -28,7 +28,7 @@ from chalicelib.embedded.writer import Writer
 from chalicelib.service.attempt import DeliveryPolicy
 from chalicelib.settings import load
 from infra.package import ROOT
-from tests.contract.wire import Receiver, Request
+from tests.contract.socket_receiver import Receiver, Request
 from tests.support.armable import ArmableSQLite, HandArmedStore
 from tests.support.clock import START, HandClock
 from tests.support.cloud import Cloud, HandSender, delivery_of

@@ -73,11 +73,11 @@ METADATA = [
     "2002:a9fe:a9fe::1",
     "64:ff9b:1::a9fe:a9fe",
 ]
-"""Where machines get their credentials, and the IPv6 detours to there."""
+"""Metadata services, and their addresses written in IPv6."""
 
-NO_MACHINES = ["224.0.0.1", "239.255.255.255", "255.255.255.255", "ff02::1", "ff05::2"]
+MULTICAST = ["224.0.0.1", "239.255.255.255", "255.255.255.255", "ff02::1", "ff05::2"]
 
-OURS = [
+PRIVATE_OR_GLOBAL = [
     "0.0.0.0",
     "10.0.0.1",
     "100.64.0.1",
@@ -100,7 +100,7 @@ OURS = [
     "8.8.8.8",
     "2606:4700::1111",
 ]
-"""What a service on a machine of one's own may call, or may as well be told to."""
+"""Addresses that a service with ``allow_private`` may call."""
 
 
 @pytest.mark.parametrize("address", FORBIDDEN)
@@ -119,7 +119,7 @@ def test_one_forbidden_address_among_good_ones_refuses_them_all() -> None:
         Guard().check("h", ["8.8.8.8", "10.0.0.1"])
 
 
-@pytest.mark.parametrize("address", [*FORBIDDEN, *METADATA, *NO_MACHINES])
+@pytest.mark.parametrize("address", [*FORBIDDEN, *METADATA, *MULTICAST])
 def test_a_forbidden_address_in_a_url_is_known_without_a_look_up(address: str) -> None:
     with pytest.raises(ForbiddenTarget, match="must not be called"):
         Guard().check_literal(address)
@@ -134,17 +134,17 @@ def test_a_name_in_a_url_is_not_looked_up(host: str) -> None:
     "text", ["", "localhost", "127.1", "127.0.0.1.", "1.2.3.4.5", "0x7f.0.0.1"]
 )
 @pytest.mark.parametrize("allow_private", [True, False])
-def test_what_is_no_address_is_not_connected_to(text: str, allow_private: bool) -> None:  # noqa: FBT001
+def test_text_that_is_no_address_is_refused(text: str, allow_private: bool) -> None:  # noqa: FBT001
     with pytest.raises(ForbiddenTarget):
         Guard(allow_private).check("h", [text])
 
 
-@pytest.mark.parametrize("address", OURS)
+@pytest.mark.parametrize("address", PRIVATE_OR_GLOBAL)
 def test_an_offline_server_may_call_its_own_machine_and_network(address: str) -> None:
     Guard(allow_private=True).check("h", [address])
 
 
-@pytest.mark.parametrize("address", [*METADATA, *NO_MACHINES])
+@pytest.mark.parametrize("address", [*METADATA, *MULTICAST])
 def test_not_even_an_offline_server_calls_a_metadata_service_or_a_multicast_group(
     address: str,
 ) -> None:
@@ -186,8 +186,8 @@ def test_the_refusal_names_the_settings_where_those_are_meant_for_it(
     assert str(refusal.value).startswith(f"{address} must not be called")
 
 
-@pytest.mark.parametrize("address", [*FORBIDDEN, *METADATA, *NO_MACHINES])
-def test_the_refusal_of_a_name_is_the_same_whatever_it_stands_for(address: str) -> None:
+@pytest.mark.parametrize("address", [*FORBIDDEN, *METADATA, *MULTICAST])
+def test_the_refusal_of_a_name_is_the_same_for_every_address(address: str) -> None:
     with pytest.raises(ForbiddenTarget) as refusal:
         Guard().check("db.internal", ["8.8.8.8", address])
     assert str(refusal.value) == "db.internal stands for an address that must not be called"
@@ -195,7 +195,9 @@ def test_the_refusal_of_a_name_is_the_same_whatever_it_stands_for(address: str) 
 
 @settings(derandomize=True, deadline=None, max_examples=1_000)
 @given(ip_addresses())
-def test_whatever_the_standard_library_calls_not_global_is_refused(address: Address) -> None:
+def test_every_address_that_the_standard_library_calls_not_global_is_refused(
+    address: Address,
+) -> None:
     assume(not address.is_global)
     with pytest.raises(ForbiddenTarget):
         Guard().check("h", [str(address)])

@@ -1,4 +1,4 @@
-"""A receiver that speaks plain sockets: it records every byte and misbehaves as it is told."""
+"""A receiver on plain sockets. It records every byte and responds, or misbehaves, as told."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO_LINGER = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came, and the number of the connection it came on."""
+    """One request, byte for byte, and the number of its connection."""
 
     raw: bytes
     connection: int
@@ -27,7 +27,7 @@ class Request:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers by lower-case name; none may come twice."""
+        """The headers by lower-case name. Asserts that none comes twice."""
         lines = self.raw.partition(b"\r\n\r\n")[0].decode("ascii").split("\r\n")[1:]
         pairs = [(name.lower(), value) for name, value in (line.split(": ", 1) for line in lines)]
         assert len(dict(pairs)) == len(pairs), "a header came twice"
@@ -38,12 +38,15 @@ class Request:
         return self.raw.partition(b"\r\n\r\n")[2]
 
 
-Answer = Callable[[socket.socket, threading.Event], bool]
-"""Answers one request; returns whether the connection stays open."""
+Response = Callable[[socket.socket, threading.Event], bool]
+"""Responds to one request, in whatever way; returns whether the connection stays open.
+
+The event is set when the receiver closes.
+"""
 
 
-def answer(status: int = 200, *headers: str, body: bytes = b"") -> Answer:
-    """Answer at once and keep the connection."""
+def respond(status: int = 200, *headers: str, body: bytes = b"") -> Response:
+    """Respond at once and keep the connection."""
     lines = [f"HTTP/1.1 {status} Any", f"Content-Length: {len(body)}", *headers, "", ""]
 
     def send(connection: socket.socket, _over: threading.Event) -> bool:
@@ -53,14 +56,14 @@ def answer(status: int = 200, *headers: str, body: bytes = b"") -> Answer:
     return send
 
 
-def answer_and_close(connection: socket.socket, over: threading.Event) -> bool:
-    """Answer as if the connection were kept, and close it all the same."""
-    answer()(connection, over)
+def respond_and_close(connection: socket.socket, over: threading.Event) -> bool:
+    """Respond as if the connection were kept, then close it."""
+    respond()(connection, over)
     return False
 
 
 def close(_connection: socket.socket, _over: threading.Event) -> bool:
-    """Close the connection without a word."""
+    """Close the connection without a response."""
     return False
 
 
@@ -71,13 +74,13 @@ def reset(connection: socket.socket, _over: threading.Event) -> bool:
 
 
 def hang(_connection: socket.socket, over: threading.Event) -> bool:
-    """Never answer."""
+    """Never respond."""
     over.wait()
     return False
 
 
-def talk(raw: bytes) -> Answer:
-    """Send ``raw``, whatever it is, and close."""
+def send_raw(raw: bytes) -> Response:
+    """Send these bytes, whatever they are, and close."""
 
     def send(connection: socket.socket, _over: threading.Event) -> bool:
         connection.sendall(raw)
@@ -86,8 +89,8 @@ def talk(raw: bytes) -> Answer:
     return send
 
 
-def drip(first: bytes, drop: bytes) -> Answer:
-    """Send ``first``, then ``drop`` again and again, for ever."""
+def drip(first: bytes, drop: bytes) -> Response:
+    """Send ``first``, then ``drop`` every 10 ms without an end."""
 
     def send(connection: socket.socket, over: threading.Event) -> bool:
         connection.sendall(first)
@@ -99,20 +102,20 @@ def drip(first: bytes, drop: bytes) -> Answer:
 
 
 class Receiver:
-    """Listens on loopback; answers the first request with the first answer, and so on.
+    """Listens on loopback. Gives the first response to the first request, and so on.
 
-    The last answer is for all that follow. ``greet`` comes before any request is read, and ends
-    the connection unless it returns True.
+    The last response is given to all further requests. ``greet`` runs before any request is read,
+    and ends the connection unless it returns True.
     """
 
     def __init__(
-        self, *answers: Answer, greet: Answer | None = None, tls: ssl.SSLContext | None = None
+        self, *responses: Response, greet: Response | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self._greet = greet
         self._tls = tls
         self.requests: list[Request] = []
         self.connections = 0
-        self._answers = answers or (answer(),)
+        self._responses = responses or (respond(),)
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -154,8 +157,8 @@ class Receiver:
                 self._open.add(connection)
             with contextlib.suppress(OSError):
                 if self._greet is None or self._greet(connection, self._over):
-                    with self._encrypted(connection) as talking:
-                        self._converse(talking, number)
+                    with self._encrypted(connection) as encrypted:
+                        self._respond(encrypted, number)
             with self._lock:
                 self._open.discard(connection)
 
@@ -167,23 +170,24 @@ class Receiver:
             self._open.add(encrypted)
         return encrypted
 
-    def _converse(self, connection: socket.socket, number: int) -> None:
+    def _respond(self, connection: socket.socket, number: int) -> None:
         for raw in _requests(connection):
             with self._lock:
                 self.requests.append(Request(raw, number))
-                place = min(len(self.requests), len(self._answers)) - 1
-            if not self._answers[place](connection, self._over):
+                index = min(len(self.requests), len(self._responses)) - 1
+            if not self._responses[index](connection, self._over):
                 return
 
 
 def _requests(connection: socket.socket) -> Iterator[bytes]:
-    """Yield requests until the other side closes; what follows the headers is body."""
+    """Yield requests until the other side closes. Bytes after the headers are the body."""
     while True:
-        raw = connection.recv(65_536)
-        while raw and b"\r\n\r\n" not in raw:
-            raw += connection.recv(65_536)
-        if not raw:
-            return
+        raw = b""
+        while b"\r\n\r\n" not in raw:
+            received = connection.recv(65_536)
+            if not received:
+                return
+            raw += received
         connection.settimeout(0.01)  # a body, if one came, came with the headers or right after
         with contextlib.suppress(TimeoutError):
             raw += connection.recv(65_536)

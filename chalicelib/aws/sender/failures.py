@@ -1,0 +1,63 @@
+"""Which failure an error of ``requests`` stands for.
+
+``requests`` wraps errors of urllib3, which wraps those of ``http.client``, ``ssl`` and the system.
+The error that says what happened may lie at any depth.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Sequence
+from http.client import HTTPException, RemoteDisconnected
+
+import requests
+from urllib3.exceptions import NameResolutionError, ProtocolError
+
+from chalicelib.domain.failure import Failure, system_error, timed_out, unexpected
+from chalicelib.domain.response import ResponseTooLong
+from chalicelib.domain.ssrf_guard import ForbiddenTarget
+
+
+def failure_text(error: BaseException, deadline_s: float) -> str:
+    """Return why there was no response."""
+    errors = list(_with_causes(error))
+    for cause in errors:
+        if isinstance(cause, (TimeoutError, requests.Timeout)):
+            return timed_out(deadline_s)
+        if isinstance(cause, ForbiddenTarget):
+            return Failure.FORBIDDEN_TARGET.text(cause)
+        if isinstance(cause, ResponseTooLong):
+            return Failure.RESPONSE_TOO_LONG.text()
+        if isinstance(cause, NameResolutionError):
+            return Failure.HOST_NOT_FOUND.text()
+        if isinstance(cause, ssl.SSLError):
+            return Failure.TLS_FAILED.text(errors[-1])
+    return _broken_connection(errors) or unexpected(error)
+
+
+def ended_early(error: BaseException) -> bool:
+    """Return whether the connection ended before the response was complete."""
+    return any(isinstance(cause, ProtocolError) for cause in _with_causes(error))
+
+
+def _broken_connection(errors: Sequence[BaseException]) -> str | None:
+    """Return what broke the connection, None if nothing did. The innermost error knows best."""
+    for cause in reversed(errors):
+        if text := system_error(cause):
+            return text
+        # RemoteDisconnected is an HTTPException too, but says that there was no response at all.
+        if isinstance(cause, HTTPException) and not isinstance(cause, RemoteDisconnected):
+            return Failure.NOT_HTTP.text(cause)
+    return Failure.CLOSED_WITHOUT_RESPONSE.text() if ended_early(errors[0]) else None
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield ``error`` and every error it wraps, outermost first.
+
+    requests 2.34 and urllib3 2.8 keep the wrapped error in ``reason`` or among the arguments.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        wrapped = (getattr(cause, "reason", None), *cause.args, cause.__cause__)
+        cause = next((inner for inner in wrapped if isinstance(inner, BaseException)), None)

@@ -1,0 +1,89 @@
+"""One call while it is in flight: its deadline, its connection and its outcome.
+
+The delivering thread and the sending thread share it (the package's docstring draws both).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from urllib.parse import urlsplit
+
+from chalicelib.domain.ssrf_guard import Guard
+from chalicelib.domain.webhook import Call, Outcome
+
+
+class InFlightCall:
+    """A call that is being sent. Its deadline counts from its creation."""
+
+    def __init__(self, call: Call, guard: Guard, deadline_s: float) -> None:
+        self.call = call
+        self.guard = guard
+        self.deadline_s = deadline_s
+        self.connection_reused = False
+        """Whether the call goes out on a connection that has served another call before."""
+        self.response_began = False
+        """Whether the receiver has sent any byte of a response."""
+        self._expires_at = time.monotonic() + deadline_s
+        self._outcome: Outcome | None = None
+        self._has_outcome = threading.Event()
+        self._lock = threading.Lock()
+        self._handle: socket.socket | None = None
+        self._cancelled = False
+
+    @property
+    def target(self) -> str:
+        """The path and query of the URL, byte for byte as they were prepared."""
+        parts = urlsplit(self.call.url)
+        return parts.path + (f"?{parts.query}" if parts.query else "")
+
+    def remaining_s(self) -> float:
+        """Return the seconds until the deadline. Raises ``TimeoutError`` if it has passed."""
+        remaining = self._expires_at - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError
+        return remaining
+
+    def conclude(self, outcome: Outcome) -> Outcome:
+        """Set the outcome unless there is one already. Return the one that holds."""
+        with self._lock:
+            self._outcome = self._outcome or outcome
+        self._has_outcome.set()
+        return self._outcome
+
+    def wait_for_outcome(self) -> bool:
+        """Wait for the outcome as long as the call may take. Return whether there is one."""
+        return self._has_outcome.wait(self.deadline_s)
+
+    def attach(self, connection: socket.socket) -> None:
+        """Let ``cancel`` reach this connection. Raises ``TimeoutError`` if it was called before."""
+        with self._lock:
+            if self._cancelled:
+                raise TimeoutError
+            self._close_handle()
+            # A plain socket, even where the connection is an SSLSocket: see the package.
+            self._handle = socket.fromfd(connection.fileno(), connection.family, connection.type)
+
+    def detach(self) -> None:
+        """Let go of the connection: other calls may use it from now on."""
+        with self._lock:
+            self._close_handle()
+
+    def cancel(self) -> None:
+        """End the connection now, whatever the sending thread is doing with it.
+
+        A call that has none yet will be stopped by ``attach``.
+        """
+        with self._lock:
+            self._cancelled = True
+            if self._handle is not None:
+                # Unlike a close, a shutdown wakes the thread that is blocked on the socket.
+                with contextlib.suppress(OSError):
+                    self._handle.shutdown(socket.SHUT_RDWR)
+
+    def _close_handle(self) -> None:
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None

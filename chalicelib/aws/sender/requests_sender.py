@@ -1,0 +1,117 @@
+"""The sender itself: one thread for each call, one more try for a kept connection that had ended.
+
+The package's docstring draws the threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from chalicelib.aws.sender.connection import current_call
+from chalicelib.aws.sender.failures import ended_early, failure_text
+from chalicelib.aws.sender.in_flight_call import InFlightCall
+from chalicelib.aws.sender.session import open_session, post
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.failure import timed_out
+from chalicelib.domain.response import MAX_DRAIN_BYTES, MAX_DRAIN_S, parse_retry_after
+from chalicelib.domain.ssrf_guard import Guard
+from chalicelib.domain.webhook import Call, Outcome
+
+
+class RequestsSender:
+    """Sends each call as one empty POST. Many threads may use it at once.
+
+    The deadline is wall clock, from the look-up of the name to the last header of the response.
+    No redirect is followed, no proxy or password of the environment is used, no cookie is kept.
+    Only addresses that ``guard`` allows are connected to.
+    """
+
+    def __init__(
+        self,
+        deadline_s: float,
+        guard: Guard,
+        *,
+        drain_s: float = MAX_DRAIN_S,
+        new_thread: Callable[..., threading.Thread] = threading.Thread,
+    ) -> None:
+        self._deadline_s = deadline_s
+        self._guard = guard
+        self._drain_s = drain_s
+        self._new_thread = new_thread
+        self._session = open_session()
+
+    def close(self) -> None:
+        """Close every idle connection. A call in flight ends by its own deadline."""
+        self._session.close()
+
+    def send(self, call: Call) -> Outcome:
+        """Send an empty POST and return its outcome, within the deadline.
+
+        Raises ``Unavailable`` if the system has no thread for the call: it has not begun then, and
+        is no failed attempt.
+        """
+        in_flight = InFlightCall(call, self._guard, call.deadline_s(self._deadline_s))
+        sending = self._new_thread(target=self._send, args=(in_flight,), name="send", daemon=True)
+        try:
+            sending.start()
+        except RuntimeError as error:
+            raise Unavailable("The system gives this process no more threads.") from error
+        if in_flight.wait_for_outcome():
+            with contextlib.suppress(TimeoutError):
+                sending.join(min(self._drain_s, in_flight.remaining_s()))
+        outcome = in_flight.conclude(Outcome(error=timed_out(in_flight.deadline_s)))
+        in_flight.cancel()
+        return outcome
+
+    def _send(self, call: InFlightCall) -> None:
+        """Carry out the call on the sending thread."""
+        current_call.set(call)
+        try:
+            self._post(call)
+        except Exception as error:  # noqa: BLE001 - whatever a receiver does is an outcome
+            call.conclude(Outcome(error=failure_text(error, call.deadline_s)))
+        finally:
+            call.detach()
+
+    def _post(self, call: InFlightCall) -> None:
+        try:
+            _exchange(self._session, call)
+        except requests.ConnectionError as error:
+            if call.response_began or not (call.connection_reused and ended_early(error)):
+                raise
+        else:
+            return
+        # The receiver had closed a kept connection while it was idle. That is no failure of this
+        # attempt: send once more, on a connection that is certainly new.
+        with open_session() as fresh:
+            _exchange(fresh, call)
+
+
+def _exchange(session: requests.Session, call: InFlightCall) -> None:
+    """Send the request, set the outcome once the headers are here, then drain the body."""
+    response = post(session, call)
+    retry_after = parse_retry_after(response.headers.get("Retry-After", ""))
+    call.conclude(Outcome(status=response.status_code, retry_after=retry_after))
+    with response:
+        _drain(response)
+
+
+def _drain(response: requests.Response) -> None:
+    """Read the body, so that the connection can be kept.
+
+    The outcome is set already: a body that is long, slow or broken only costs its connection.
+    """
+    left = MAX_DRAIN_BYTES
+    with contextlib.suppress(HTTPError, OSError):
+        while left > 0:
+            # ``read1`` returns what there is. ``read`` would wait until it has ``left`` bytes.
+            chunk = response.raw.read1(left)
+            if not chunk:
+                response.raw.release_conn()
+                return
+            left -= len(chunk)

@@ -1,0 +1,66 @@
+"""Why a call got no response, and the words for it in attempt records.
+
+Both senders map the errors of their libraries to these failures. Only this module words them.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+
+from chalicelib.domain.response import MAX_RESPONSE_BYTES
+
+MAX_FAILURE_CHARACTERS = 200
+"""Characters kept of a failure's text: a receiver decides what some of the details say."""
+
+
+class Failure(enum.Enum):
+    """Why there was no response."""
+
+    TIMED_OUT = enum.auto()
+    FORBIDDEN_TARGET = enum.auto()
+    HOST_NOT_FOUND = enum.auto()
+    TLS_FAILED = enum.auto()
+    NOT_HTTP = enum.auto()
+    CLOSED_WITHOUT_RESPONSE = enum.auto()
+    RESPONSE_TOO_LONG = enum.auto()
+    SYSTEM_ERROR = enum.auto()
+    UNEXPECTED = enum.auto()
+
+    def text(self, detail: object = "") -> str:
+        """Return the failure in words that a person can act on."""
+        return _TEXTS[self].format(detail)[:MAX_FAILURE_CHARACTERS]
+
+
+_TEXTS = {
+    Failure.TIMED_OUT: "timed out after {} s",
+    Failure.FORBIDDEN_TARGET: "{}",
+    Failure.HOST_NOT_FOUND: "host name not found",
+    Failure.TLS_FAILED: "TLS failed: {}",
+    Failure.NOT_HTTP: "not an HTTP answer: {}",
+    Failure.CLOSED_WITHOUT_RESPONSE: "connection closed without an answer",
+    Failure.RESPONSE_TOO_LONG: f"answer without an end: over {MAX_RESPONSE_BYTES} bytes",
+    Failure.SYSTEM_ERROR: "{}",
+    Failure.UNEXPECTED: "{}",
+}
+
+
+def timed_out(deadline_s: float) -> str:
+    """Return the text of a call that had no response within ``deadline_s`` seconds."""
+    return Failure.TIMED_OUT.text(f"{deadline_s:g}")
+
+
+def system_error(error: BaseException) -> str | None:
+    """Return the text of an error with an ``errno``, such as a refused connection; else None.
+
+    The errors of look-ups (``socket.gaierror``) are OSErrors too, but their numbers are negative
+    and mean something else.
+    """
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return Failure.SYSTEM_ERROR.text(os.strerror(error.errno).lower())
+    return None
+
+
+def unexpected(error: BaseException) -> str:
+    """Return the text of an error that no sender knows."""
+    return Failure.UNEXPECTED.text(f"{type(error).__name__}: {error}")
