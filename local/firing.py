@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 from chalicelib.bootstrap import Service
@@ -101,7 +102,10 @@ def firing_of(service: Service) -> Firing:
     return _FIRING[service.settings.engine](service)
 
 
-_FIRING = {EMBEDDED: EmbeddedFiring, AWS: EmulatedFiring}
+_FIRING: dict[str, Callable[[Service], Firing]] = {
+    EMBEDDED: EmbeddedFiring,
+    AWS: EmulatedFiring,
+}
 
 
 def pump_timers(service: Service, stopped: threading.Event) -> None:
