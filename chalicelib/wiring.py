@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.aws.names import Names
 from chalicelib.domain.errors import StartupError
-from chalicelib.domain.retry import attempts_allowed
 from chalicelib.service.api_keys import ApiKeys
 from chalicelib.service.attempt import Policy
 from chalicelib.service.dead_letters import DeadLetters
@@ -32,7 +31,6 @@ from chalicelib.settings import AWS, LOCAL, Settings, chalice_command, load
 if TYPE_CHECKING:
     from chalicelib.aws.telemetry import Telemetry
     from chalicelib.aws.wakeups import AwsWaker
-    from chalicelib.rest.schemas import Limits
 
 log = logging.getLogger(__name__)
 
@@ -100,18 +98,6 @@ def _waker() -> Waker:
     from chalicelib.embedded.waker import ImpliedWaker
 
     return ImpliedWaker()
-
-
-def limits() -> Limits:
-    """Return how far the policy of one timer may go."""
-    from chalicelib.rest.schemas import Limits
-
-    current = settings()
-    return Limits(
-        max_attempts=attempts_allowed(current.retry_delays_s),
-        timeout_s=current.send_timeout_s,
-        guard=current.guard,
-    )
 
 
 @functools.lru_cache(maxsize=1)

@@ -14,10 +14,13 @@ import pytest
 from chalice.app import Chalice
 from chalice.local import ARNMatcher
 
-from chalicelib import functions, wiring
+from chalicelib import wiring
 from chalicelib.domain.errors import Unavailable
 from chalicelib.embedded.api_keys import SQLiteApiKeyStore
 from chalicelib.embedded.folder import DataFolder
+from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.embedded.waker import ImpliedWaker
+from chalicelib.functions import Functions, create_functions
 from chalicelib.service.api_keys import ApiKeys, Issued
 from infra import keys as keys_on_aws
 from infra.errors import DeployError
@@ -25,12 +28,14 @@ from infra.package import ROOT
 from local import keys as keys_here
 from tests.support.clock import HandClock
 from tests.support.cloud import NAMES, Cloud
+from tests.support.wired import service_on
 
 API = "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/dev"
 
 
 @pytest.fixture
 def callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ApiKeys:
+    """Return the keys in a store of the test's, with which the commands work too."""
     drawn = iter(range(256))
     callers = ApiKeys(
         SQLiteApiKeyStore(DataFolder(tmp_path)),
@@ -41,12 +46,25 @@ def callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ApiKeys:
     return callers
 
 
+def functions_on(tmp_path: Path, *, refuse_in_api: bool = False) -> Functions:
+    """Return the functions of a service whose keys are in ``tmp_path``."""
+    keys = SQLiteApiKeyStore(DataFolder(tmp_path))
+    store = SQLiteTimerStore.in_memory()
+    service = service_on(store, ImpliedWaker(), HandClock(), api_keys=keys)
+    return create_functions(service, NAMES, refuse_in_api=refuse_in_api)
+
+
+@pytest.fixture
+def functions(tmp_path: Path) -> Functions:
+    return functions_on(tmp_path)
+
+
 @pytest.fixture
 def acme(callers: ApiKeys) -> Issued:
     return callers.issue("acme")
 
 
-def authorize(token: str) -> dict[str, Any]:
+def authorize(functions: Functions, token: str) -> dict[str, Any]:
     event = {"type": "TOKEN", "authorizationToken": token, "methodArn": f"{API}/GET/timers/7"}
     policy: dict[str, Any] = functions.authorizer(event, None)
     return policy
@@ -62,8 +80,10 @@ def statement(policy: dict[str, Any]) -> dict[str, Any]:
 # The authorizer's function
 
 
-def test_a_good_key_opens_every_route_of_this_api_and_no_other(acme: Issued) -> None:
-    policy = authorize(f"Bearer {acme.text}")
+def test_a_good_key_opens_every_route_of_this_api_and_no_other(
+    functions: Functions, acme: Issued
+) -> None:
+    policy = authorize(functions, f"Bearer {acme.text}")
     assert policy["principalId"] == "acme"
     assert policy["context"] == {"tenant": "acme"}
     allowed = statement(policy)
@@ -76,33 +96,35 @@ def test_a_good_key_opens_every_route_of_this_api_and_no_other(acme: Issued) -> 
 
 @pytest.mark.parametrize("token", ["", "Bearer", "Bearer wt_x", "Bearer wt_" + "x" * 43])
 def test_any_other_key_is_denied_everything_without_a_failed_invocation(
-    acme: Issued, token: str, caplog: pytest.LogCaptureFixture
+    functions: Functions, acme: Issued, token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        denied = statement(authorize(token))
+        denied = statement(authorize(functions, token))
     assert (denied["Effect"], denied["Resource"]) == ("Deny", "*")
     assert caplog.records == []
 
 
-def test_a_store_that_is_away_denies_nobody(acme: Issued, tmp_path: Path) -> None:
+def test_a_store_that_is_away_denies_nobody(
+    functions: Functions, acme: Issued, tmp_path: Path
+) -> None:
     (tmp_path / "keys.db").write_bytes(b"\xff" * 8192)
     with pytest.raises(Unavailable):
-        authorize(f"Bearer {acme.text}")
+        authorize(functions, f"Bearer {acme.text}")
 
 
-def test_under_chalice_local_the_api_is_left_to_refuse(
-    acme: Issued, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wiring, "under_chalice_local", lambda: True)
-    assert authorize(f"Bearer {acme.text}")["context"] == {"tenant": "acme"}
-    assert authorize("Bearer x")["context"] == {"refused": "unauthorized"}
+def test_under_chalice_local_the_api_is_left_to_refuse(acme: Issued, tmp_path: Path) -> None:
+    functions = functions_on(tmp_path, refuse_in_api=True)
+    assert authorize(functions, f"Bearer {acme.text}")["context"] == {"tenant": "acme"}
+    assert authorize(functions, "Bearer x")["context"] == {"refused": "unauthorized"}
     (tmp_path / "keys.db").write_bytes(b"\xff" * 8192)
-    assert authorize(f"Bearer {acme.text}")["context"] == {"refused": "unavailable"}
+    assert authorize(functions, f"Bearer {acme.text}")["context"] == {"refused": "unavailable"}
 
 
-def test_chalice_makes_a_function_of_it_whose_answers_are_kept_for_a_minute() -> None:
+def test_chalice_makes_a_function_of_it_whose_answers_are_kept_for_a_minute(
+    functions: Functions,
+) -> None:
     app = Chalice("timers", configure_logs=False)
-    app.register_blueprint(functions.functions)
+    app.register_blueprint(functions.blueprint)
     (made,) = app.builtin_auth_handlers
     assert (made.name, made.handler_string) == ("authorizer", "chalicelib.functions.authorizer")
     assert (made.ttl_seconds, made.header) == (60, "Authorization")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from openapi_spec_validator import validate
+from tests.support.apps import app_as_set
 
 from app import app
 from chalicelib.domain import attempt_log as record
@@ -21,7 +22,6 @@ from chalicelib.rest import http as rest
 from chalicelib.settings import load
 from infra.package import ROOT
 from tests.support import document
-from tests.support.apps import app_as_set
 
 CONTRACT = document.read()
 SCHEMAS = CONTRACT["components"]["schemas"]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from chalice.app import Chalice
 
-from chalicelib import wiring
+from app import create_app
 from chalicelib.aws.dynamodb.api_keys import DynamoDBApiKeyStore
 from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
 from chalicelib.domain import api_key
@@ -30,11 +30,10 @@ from chalicelib.embedded.waker import ImpliedWaker
 from chalicelib.service.api_keys import AUTHORIZER_CACHE_TTL_S, ApiKeys
 from chalicelib.service.ports import ApiKeyStore, TimerStore
 from local.gateway import Gateway
-from tests.support.apps import app_as_set
 from tests.support.clock import HandClock
 from tests.support.dynamodb import dynamodb_on_moto, empty_table
 from tests.support.factories import DUE, claimed, set_timer, settled
-from tests.support.wired import wire
+from tests.support.wired import service_on
 from tests.support.wsgi import Answer, ask, with_body
 
 if TYPE_CHECKING:
@@ -144,12 +143,11 @@ def stores(
 
 
 @pytest.fixture
-def service(stores: tuple[TimerStore, ApiKeyStore], monkeypatch: pytest.MonkeyPatch) -> Service:
+def service(stores: tuple[TimerStore, ApiKeyStore]) -> Service:
     timers, keys = stores
-    app, clock, drawn = app_as_set(monkeypatch, TIMERS_AUTH="keys"), HandClock(), count()
+    clock, drawn = HandClock(), count()
     callers = ApiKeys(keys, clock, lambda length: next(drawn).to_bytes(length, "big"))
-    wire(monkeypatch, timers, ImpliedWaker(), clock)
-    monkeypatch.setattr(wiring, "callers", lambda: callers)
+    app = create_app(service_on(timers, ImpliedWaker(), clock, api_keys=keys, TIMERS_AUTH="keys"))
     seconds = [1_000.0]
     return Service(app, Gateway(app, lambda: seconds[0]), timers, callers, seconds)
 
