@@ -22,13 +22,13 @@ from chalicelib.rest.router import Router
 api = Router[Service]()
 
 
-@api.get("/", public=True, returns=responses.INDEX)
+@api.get("/", public=True, returns=responses.INDEX, tag="service")
 def index(_service: Service, _request: ApiRequest) -> Response:
     """Name the routes."""
     return responses.INDEX.response({"routes": api.names()})
 
 
-@api.get("/health", public=True, returns=responses.HEALTHY)
+@api.get("/health", public=True, returns=responses.HEALTHY, tag="service")
 def health(service: Service, _request: ApiRequest) -> Response:
     """Tell whether the service can reach its store."""
     service.timers.check()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.domain import errors
-from chalicelib.domain.errors import TimersError
+from chalicelib.domain.errors import Fault, TimersError
 from chalicelib.rest.headers import ALLOW, RETRY_AFTER, WWW_AUTHENTICATE, Header
 from chalicelib.rest.reading import MAX_BODY_BYTES, too_large
 
@@ -33,17 +33,26 @@ class Throttled(TimersError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What is known of one kind of error beside its code.
+    """One kind of error: that of ``example``, and ``when`` it is answered.
 
-    ``detail`` is an example. ``header`` is sent with the error; its value is what ``value``
-    returns for the error.
+    ``header`` is sent with the error; its value is what ``value`` returns for the error.
     """
 
+    example: TimersError
     status: int
     when: str
-    detail: str
     header: Header | None = None
     value: Callable[[Any], str] = str
+
+    @property
+    def code(self) -> str:
+        """The stable code of the error."""
+        return self.example.code
+
+    @property
+    def title(self) -> str:
+        """The title of its problem document."""
+        return title_of(self.code)
 
 
 def title_of(code: str) -> str:
@@ -55,129 +64,140 @@ def _retry_after(error: errors.RateLimited | errors.Unavailable) -> str:
     return str(error.retry_after)
 
 
-CATALOGUE: dict[type[TimersError], Entry] = {
-    errors.MalformedBody: Entry(
+_ENTRIES = (
+    Entry(
+        example=errors.MalformedBody("The body must be JSON: the body is empty"),
         status=400,
         when="The body is not JSON, or shorter than its `Content-Length`.",
-        detail="The body must be JSON: the body is empty",
     ),
-    errors.Unauthorized: Entry(
+    Entry(
+        example=errors.Unauthorized(),
         status=401,
         when="The request carries no key, or one that was never issued or is revoked.",
-        detail=errors.Unauthorized().detail,
         header=WWW_AUTHENTICATE,
         value=lambda _error: "Bearer",
     ),
-    errors.CrossSiteRequest: Entry(
+    Entry(
+        example=errors.CrossSiteRequest(
+            "Host 'evil.example' is not this machine's; TIMERS_ALLOWED_HOSTS names others."
+        ),
         status=403,
         when="Offline and without keys: `Host` or `Origin` is not this machine's.",
-        detail="Host 'evil.example' is not this machine's; TIMERS_ALLOWED_HOSTS names others.",
     ),
-    errors.PurgeDisabled: Entry(
+    Entry(
+        example=errors.PurgeDisabled(
+            "Removing all timers is switched off here; TIMERS_ALLOW_PURGE=on allows it."
+        ),
         status=403,
         when="Removing all timers is switched off.",
-        detail="Removing all timers is switched off here; TIMERS_ALLOW_PURGE=on allows it.",
     ),
-    errors.TimerNotFound: Entry(
+    Entry(
+        example=errors.TimerNotFound("There is no timer 1."),
         status=404,
         when="The caller's tenant has no timer of that id, or it is no id at all.",
-        detail="There is no timer 1.",
     ),
-    errors.RouteNotFound: Entry(
+    Entry(
+        example=errors.RouteNotFound("There is no /timer; GET / names the routes."),
         status=404,
         when="No route has this path.",
-        detail="There is no /timer; GET / names the routes.",
     ),
-    errors.MethodNotAllowed: Entry(
+    Entry(
+        example=errors.MethodNotAllowed(["DELETE", "GET", "POST"]),
         status=405,
         when="The path has no such method. No path has HEAD or OPTIONS.",
-        detail=errors.MethodNotAllowed(["DELETE", "GET", "POST"]).detail,
         header=ALLOW,
         value=lambda error: str(error.allowed),
     ),
-    errors.TimerInFlight: Entry(
+    Entry(
+        example=errors.TimerInFlight("The webhook of timer 1 is on the wire right now."),
         status=409,
         when="The webhook of the timer is being sent right now.",
-        detail="The webhook of timer 1 is on the wire right now.",
     ),
-    errors.TimerExpired: Entry(
+    Entry(
+        example=errors.TimerExpired("The time of timer 1 has come; it cannot be moved."),
         status=409,
         when="The timer is due, so it can no longer be moved.",
-        detail="The time of timer 1 has come; it cannot be moved.",
     ),
-    errors.TimerNotFailed: Entry(
+    Entry(
+        example=errors.TimerNotFailed("Timer 1 is pending, not failed."),
         status=409,
         when="The timer has not failed, so it cannot be replayed.",
-        detail="Timer 1 is pending, not failed.",
     ),
-    errors.TimerChanged: Entry(
+    Entry(
+        example=errors.TimerChanged("Timer 1 has just changed; look at it again."),
         status=409,
         when="Another request or an attempt changed the timer at the same time.",
-        detail="Timer 1 has just changed; look at it again.",
     ),
-    errors.BodyTooLarge: Entry(
+    Entry(
+        example=too_large(),
         status=413,
         when=f"The body has more than {MAX_BODY_BYTES:,} bytes, even where none is read.",
-        detail=too_large().detail,
     ),
-    errors.UnsupportedMediaType: Entry(
+    Entry(
+        example=errors.UnsupportedMediaType(
+            "Content-Type is text/plain; send application/json "
+            "(curl: -H 'Content-Type: application/json')."
+        ),
         status=415,
         when="The Content-Type is not application/json.",
-        detail="Content-Type is text/plain; send application/json "
-        "(curl: -H 'Content-Type: application/json').",
     ),
-    errors.InvalidRequest: Entry(
+    Entry(
+        example=errors.InvalidRequest(
+            [Fault("minuets", "unknown field"), Fault("url", "is required")]
+        ),
         status=422,
         when="The body is JSON but no valid request, or a query parameter is not valid.",
-        detail="minuets: unknown field; url: is required",
     ),
-    errors.RateLimited: Entry(
+    Entry(
+        example=errors.RateLimited("At most 100 timers a second may be set."),
         status=429,
         when="The tenant sets timers faster than `TIMERS_CREATES_PER_SECOND`.",
-        detail="At most 100 timers a second may be set.",
         header=RETRY_AFTER,
         value=_retry_after,
     ),
-    Throttled: Entry(
+    Entry(
+        example=Throttled("Too many requests at once; try again in a moment."),
         status=429,
         when="On AWS: there are too many requests at once.",
-        detail="Too many requests at once; try again in a moment.",
         header=RETRY_AFTER,
     ),
-    Internal: Entry(
+    Entry(
+        example=Internal(),
         status=500,
         when="The service has a fault. Its log says more.",
-        detail=Internal().detail,
     ),
-    errors.Unavailable: Entry(
+    Entry(
+        example=errors.Unavailable("The dispatcher is not running."),
         status=503,
         when="The store is away, busy or full, or keys cannot be looked up.",
-        detail="The dispatcher is not running.",
         header=RETRY_AFTER,
         value=_retry_after,
     ),
-    errors.StartupError: Entry(
+    Entry(
+        example=errors.StartupError("The service cannot start."),
         status=503,
         when="The service cannot start as it is set up.",
-        detail="The service cannot start.",
     ),
-    errors.InvalidSettings: Entry(
+    Entry(
+        example=errors.InvalidSettings("PORT=x: must be a number from 1 to 65535"),
         status=503,
         when="A setting has a value that is not allowed.",
-        detail="PORT=x: must be a number from 1 to 65535",
     ),
-    errors.DataFolderError: Entry(
+    Entry(
+        example=errors.DataFolderError(
+            "another server (pid 7) works on /data; stop it, or name another folder with DATA_DIR=…"
+        ),
         status=503,
         when="The data folder is missing, read-only, or held by another server.",
-        detail="another server (pid 7) works on /data; stop it, or name another folder with "
-        "DATA_DIR=…",
     ),
-    errors.StoreFileError: Entry(
+    Entry(
+        example=errors.StoreFileError("/data/timers.db is a SQLite file of another application"),
         status=503,
         when="The store file is damaged, foreign, or of a newer version.",
-        detail="/data/timers.db is a SQLite file of another application",
     ),
-}
+)
+
+CATALOGUE: dict[type[TimersError], Entry] = {type(entry.example): entry for entry in _ENTRIES}
 
 
 def entry_of(kind: type[TimersError]) -> Entry | None:

@@ -25,12 +25,23 @@ def problem(error: TimersError) -> Response:
     headers: Headers = {"Content-Type": PROBLEM_JSON}
     if entry.header:
         headers[entry.header.name] = entry.value(error)
-    return Response(json.dumps(_document(error, entry.status)), headers, entry.status)
+    return Response(json.dumps(document_of(error, entry.status)), headers, entry.status)
 
 
-def problem_of(code: str, status: int, detail: str) -> Problem:
-    """Return the problem document of an error."""
-    return {"type": URN + code, "title": title_of(code), "status": status, "detail": detail}
+def document_of(error: TimersError, status: int) -> Problem | InvalidRequestProblem:
+    """Return the document that tells of ``error``."""
+    document: Problem = {
+        "type": URN + error.code,
+        "title": title_of(error.code),
+        "status": status,
+        "detail": error.detail,
+    }
+    if not isinstance(error, InvalidRequest):
+        return document
+    faults: list[FieldFault] = [
+        {"field": fault.field, "message": fault.message} for fault in error.faults
+    ]
+    return {**document, "errors": faults}
 
 
 def own_problems(event: Any, get_response: Callable[[Any], Response]) -> Response:
@@ -42,13 +53,3 @@ def own_problems(event: Any, get_response: Callable[[Any], Response]) -> Respons
     if "Allow" in response.headers:
         return problem(MethodNotAllowed(str(response.headers["Allow"]).split(", ")))
     return problem(Internal())
-
-
-def _document(error: TimersError, status: int) -> Problem | InvalidRequestProblem:
-    document = problem_of(error.code, status, error.detail)
-    if not isinstance(error, InvalidRequest):
-        return document
-    faults: list[FieldFault] = [
-        {"field": fault.field, "message": fault.message} for fault in error.faults
-    ]
-    return {**document, "errors": faults}

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -36,7 +36,7 @@ from chalicelib.rest.fields import (
     StatusName,
     Url,
 )
-from chalicelib.rest.validation import Body, Limits, invalid
+from chalicelib.rest.validation import Body, Examples, Limits, invalid
 from chalicelib.service.dead_letters import DEFAULT_PER_S, FailedTimers
 from chalicelib.service.timers import TimerRequest
 
@@ -95,6 +95,8 @@ class MoveTimer(Body):
         json_schema_extra={"anyOf": [{"required": [name]} for name in SECONDS_IN]}
     )
 
+    examples: ClassVar[Examples] = {"later": {"value": {"minutes": 2}}}
+
     hours: Hours = 0
     minutes: Minutes = 0
     seconds: Seconds = 0
@@ -129,6 +131,21 @@ class MoveTimer(Body):
 
 class SetTimer(MoveTimer):
     """A URL to call, and how long from now, in amounts as in `MoveTimer`."""
+
+    examples: ClassVar[Examples] = {
+        "plain": {
+            "value": {"hours": 4, "minutes": 0, "seconds": 1, "url": "https://example.com/hook"}
+        },
+        "policy": {
+            "value": {
+                "minutes": 90,
+                "url": "https://example.com/hook?k=v",
+                "max_attempts": 3,
+                "timeout": 5,
+                "on_failure_url": "https://example.com/failed",
+            }
+        },
+    }
 
     url: Url
     max_attempts: (
@@ -173,6 +190,18 @@ class SetTimer(MoveTimer):
 
 class ReplayTimers(Body):
     """Which failed timers are meant: all of them when no field is given."""
+
+    examples: ClassVar[Examples] = {
+        "count": {"value": {}},
+        "replay": {
+            "value": {
+                "url_prefix": "https://example.com/",
+                "failed_from": "2026-11-24T00:00:00Z",
+                "failed_until": "2026-11-25T00:00:00+01:00",
+                "dry_run": False,
+            }
+        },
+    }
 
     url_prefix: Annotated[str, Field(description="Only timers whose URL begins with this.")] = ""
     failed_from: Annotated[
@@ -223,11 +252,10 @@ class ListTimers(BaseModel):
     limit: Annotated[
         int,
         BeforeValidator(_read_limit),
+        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}),
         Field(
-            ge=1,
-            le=MAX_LIMIT,
-            description="Timers at most. A page may be short, even empty, while there is "
-            "a next one.",
+            description="Timers at most. A page may be short, even empty, while there is a next "
+            "one."
         ),
     ] = DEFAULT_LIMIT
     status: Annotated[

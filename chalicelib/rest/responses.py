@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from chalice.app import Response
 
+from chalicelib.domain.attempt_log import MAX_ATTEMPTS_KEPT
 from chalicelib.rest import cursor
 from chalicelib.rest.headers import LINK, LOCATION, Header, Headers
 from chalicelib.rest.models import (
@@ -26,7 +27,7 @@ from chalicelib.rest.models import (
     timer_item,
 )
 from chalicelib.rest.reading import ApiRequest
-from chalicelib.rest.requests import ListTimers
+from chalicelib.rest.requests import MAX_LIMIT, ListTimers
 from chalicelib.service.ports import Page
 
 MAX_PAGE_BYTES = 3_000_000
@@ -37,13 +38,19 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, kw_only=True)
 class Success(Generic[B]):
-    """One kind of response. ``body`` is the type of its JSON body; NoneType means no body."""
+    """One kind of response. ``body`` is the type of its JSON body; NoneType means no body.
+
+    A body that is a list has ``max_items`` at most. ``creates`` says that there is a new timer
+    then: the OpenAPI document links it to the operations on it, and describes the calls it makes.
+    """
 
     status: int
     description: str
     body: type[B]
     example: B
     headers: tuple[Header, ...] = ()
+    max_items: int | None = None
+    creates: bool = False
 
     def response(self, body: B, headers: Headers | None = None) -> Response:
         """Return the response that carries ``body``."""
@@ -74,11 +81,13 @@ CREATED = Success(
     body=TimerId,
     example={"id": 1},
     headers=(LOCATION,),
+    creates=True,
 )
 PAGE = Success(
     status=200,
     description="One page of timers.",
     body=list[TimerItem],
+    max_items=MAX_LIMIT,
     headers=(LINK,),
     example=[
         {
@@ -123,6 +132,7 @@ ATTEMPTS = Success(
     status=200,
     description="The latest attempts, those before a replay included.",
     body=list[AttemptItem],
+    max_items=MAX_ATTEMPTS_KEPT,
     example=[
         {
             "call": "webhook",

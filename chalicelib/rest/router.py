@@ -8,7 +8,7 @@ words, and every error becomes a problem document.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -112,8 +112,7 @@ class Router(Generic[S]):
 
     def names(self) -> list[str]:
         """Return ``METHOD /path`` of every route, by path."""
-        routes = sorted(self.routes, key=lambda route: (route.path, route.method))
-        return [f"{route.method} {route.path}" for route in routes]
+        return names_of(self.routes)
 
     def app(
         self, name: str, service: S, blueprint: Blueprint, authorizer: ChaliceAuthorizer
@@ -143,6 +142,12 @@ class Router(Generic[S]):
             return view
 
         return add
+
+
+def names_of(routes: Iterable[Route[Any]]) -> list[str]:
+    """Return ``METHOD /path`` of every route, by path."""
+    ordered = sorted(routes, key=lambda route: (route.path, route.method))
+    return [f"{route.method} {route.path}" for route in ordered]
 
 
 def _add_middleware(app: Chalice, service: Served) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import Self
@@ -13,6 +13,9 @@ from chalicelib.domain.retry import attempts_allowed
 from chalicelib.domain.ssrf_guard import Guard
 from chalicelib.rest.fields import DELAY_TOO_LONG, SECONDS_IN
 from chalicelib.settings import Settings
+
+Examples = dict[str, dict[str, Any]]
+"""Bodies by name, each under ``value``, as OpenAPI has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,8 @@ class Body(BaseModel):
     """A JSON body: every fault is found, an unknown field is one of them."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    examples: ClassVar[Examples] = {}
 
     @classmethod
     def parse(cls, body: bytes, limits: Limits | None = None) -> Self:
