@@ -1,7 +1,6 @@
-"""The REST API: every route, and nothing else.
+"""The REST API: every route on one screen. Importing this opens nothing.
 
-Importing this opens nothing. Only under ``chalice local`` it starts the dispatcher, which fires
-timers beside the server.
+Only under ``chalice local`` it starts the dispatcher, which fires timers beside the server.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ def health(service: Service, _request: ApiRequest) -> Response:
 
 @api.post("/timers", body=SetTimer, returns=responses.CREATED, raises=(errors.RateLimited,))
 def set_timer(service: Service, request: ApiRequest[SetTimer]) -> Response:
-    """Set a timer.
+    """Set a timer. When the response is sent, the timer is on disk.
 
-    When the response is sent, the timer is on disk. Only after a 503 whose detail says that the
-    request may have been carried out may there be a timer that was not acknowledged.
+    After a 503 whose detail says that the request may have been carried out, and only then, there
+    may be a timer that was not acknowledged.
     """
     timer = service.timers.set(request.tenant, request.input.timer_request())
     return responses.created(request, timer.id)
@@ -104,10 +103,7 @@ def list_attempts(service: Service, request: ApiRequest) -> Response:
     tag="failures",
 )
 def replay_timer(service: Service, request: ApiRequest) -> Response:
-    """Call a timer that failed for good once more.
-
-    It is called at once, and has all its attempts before it again.
-    """
+    """Replay a timer that failed. It is called at once, and has all its attempts again."""
     timer = service.dead_letters.replay(request.tenant, request.timer_id)
     return responses.REPLAYED.response({"id": timer.id})
 

@@ -5,6 +5,7 @@ Pure: routes in, a document out. ``python -m local.documents`` writes it to docs
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -145,11 +146,11 @@ class _Writer:
         }
 
     def _operation(self, route: Route[Any]) -> Json:
-        summary, _, description = prose(route.view.__doc__ or "").partition("\n\n")
+        summary, description = _summary(route.view.__doc__ or "")
         operation: Json = {
             "operationId": route.name,
             "tags": [route.tag],
-            "summary": summary.rstrip("."),
+            "summary": summary,
             "description": description,
             "security": [] if route.public else [{"key": []}],
             "parameters": list(_parameters(route.query)) if route.query else [],
@@ -194,6 +195,13 @@ class _Writer:
         if self._responses.setdefault(name, response) != response:
             raise ValueError(f"two responses of different errors would be named {name}")
         return _ref("responses", name)
+
+
+def _summary(docstring: str) -> tuple[str, str]:
+    """Return the first sentence of a docstring, without its full stop, and the rest."""
+    text = prose(docstring)
+    end = re.search(r"\.\s+|\.$", text)
+    return (text[: end.start()], text[end.end() :]) if end else (text, "")
 
 
 def _by_status(route: Route[Any]) -> list[tuple[int, list[type[TimersError]]]]:

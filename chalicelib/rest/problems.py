@@ -1,4 +1,4 @@
-"""Errors as responses: problem documents (RFC 9457), written by the catalogue."""
+"""Errors as responses: problem documents (RFC 9457), as the catalogue says."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def start() -> Iterator[Start]:
     """Return what starts a service on a store of its own."""
     stores: list[SQLiteTimerStore] = []
 
-    def started(kind: type[SQLiteTimerStore] = SQLiteTimerStore, **environment: str) -> Service:
+    def started(kind: type[SQLiteTimerStore] = SQLiteTimerStore, **environment: Any) -> Service:
         store, clock = kind.in_memory(), HandClock()
         stores.append(store)
         app = create_app(service_on(store, ImpliedWaker(), clock, **environment))

@@ -66,7 +66,7 @@ def acme(callers: ApiKeys) -> Issued:
 
 def authorize(functions: Functions, token: str) -> dict[str, Any]:
     event = {"type": "TOKEN", "authorizationToken": token, "methodArn": f"{API}/GET/timers/7"}
-    policy: dict[str, Any] = functions.authorizer(event, None)
+    policy: dict[str, Any] = functions.authorizer(event, {})
     return policy
 
 

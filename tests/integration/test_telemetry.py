@@ -20,7 +20,7 @@ from tests.support.wired import service_on
 
 SOON = b'{"seconds": 5, "url": "https://example.com"}'
 
-Environment = dict[str, str]
+Environment = dict[str, Any]
 Lines = Callable[[], list[dict[str, Any]]]
 
 
