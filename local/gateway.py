@@ -15,7 +15,8 @@ from chalice.app import Chalice
 from chalice.local import LocalChalice
 
 from chalicelib.domain.errors import MalformedBody, RouteNotFound, TimersError
-from chalicelib.rest import http as rest
+from chalicelib.rest.problems import problem
+from chalicelib.rest.reading import MAX_BODY_BYTES, too_large
 from local.authorizers import Authorizers
 
 Environ = dict[str, Any]
@@ -49,14 +50,14 @@ class Gateway:
         route, parameters = self._match(path)
         if route is None:
             missing = RouteNotFound(f"There is no {path[:100]}; GET / names the routes.")
-            return rest.problem(missing).to_dict()
+            return problem(missing).to_dict()
         try:
             caller = self._authorizers and self._authorizers.context(
                 route, environ["REQUEST_METHOD"], environ.get("HTTP_AUTHORIZATION")
             )
             body = _body(environ)
         except TimersError as error:
-            return rest.problem(error).to_dict()
+            return problem(error).to_dict()
         event = _event(environ, path, route, parameters, body)
         if caller is not None:
             event["requestContext"]["authorizer"] = caller
@@ -87,13 +88,13 @@ def _body(environ: Environ) -> bytes:
     Raises ``BodyTooLarge``, and ``MalformedBody`` when the client has hung up before its end.
     """
     length = environ.get("CONTENT_LENGTH")
-    if length and int(length) > rest.MAX_BODY_BYTES:
-        raise rest.too_large()
+    if length and int(length) > MAX_BODY_BYTES:
+        raise too_large()
     if length in ("0", "", None) and environ.get("HTTP_TRANSFER_ENCODING") is None:
         return b""
-    body: bytes = environ["wsgi.input"].read(rest.MAX_BODY_BYTES + 1)
-    if len(body) > rest.MAX_BODY_BYTES:
-        raise rest.too_large()
+    body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
+    if len(body) > MAX_BODY_BYTES:
+        raise too_large()
     if length and len(body) < int(length):
         raise MalformedBody("The body is shorter than its Content-Length.")
     return body

@@ -1,26 +1,26 @@
-"""Every error a caller of the service can meet.
+"""The tree of errors that a caller of the service can meet.
 
 TimersError
-├── RequestError            the client sent something wrong; it used up nothing
+├── RequestError            the client sent something wrong; the request changed nothing
 │   ├── MalformedBody       not JSON
-│   ├── InvalidRequest      JSON, but not a request we know: carries one fault per field
+│   ├── InvalidRequest      JSON, but no valid request: names the fault of every field
 │   ├── UnsupportedMediaType
 │   ├── BodyTooLarge
-│   ├── Unauthorized        no key, or none that is known
-│   ├── CrossSiteRequest       a web page, or a name that is not this machine's
+│   ├── Unauthorized        no key, or one that is unknown or revoked
+│   ├── CrossSiteRequest    Host or Origin is not this machine's
 │   ├── RouteNotFound
 │   ├── MethodNotAllowed
 │   ├── TimerNotFound
-│   ├── TimerInFlight       its webhook is on the wire right now
-│   ├── TimerExpired        too late to move it
-│   ├── TimerNotFailed      there is nothing to replay
-│   ├── TimerChanged        something happened to it in this very moment
+│   ├── TimerInFlight       its webhook is being sent right now
+│   ├── TimerExpired        it is due, so it cannot be moved
+│   ├── TimerNotFailed      it has not failed, so it cannot be replayed
+│   ├── TimerChanged        it was changed at the same time
 │   ├── RateLimited         the tenant sets timers faster than it may
 │   └── PurgeDisabled
-├── KeyNotFound             the key to revoke: never issued, or revoked before
-├── InvalidTenant           the name of a tenant to issue a key for
+├── KeyNotFound             the key to revoke was never issued, or is revoked already
+├── InvalidTenant           a key cannot be issued for a tenant of this name
 ├── Unavailable             the store cannot be reached or cannot write; try again later
-└── StartupError            the service cannot start as it is set up
+└── StartupError            the service cannot start with its settings
     ├── InvalidSettings
     ├── DataFolderError     missing, read-only, or held by another server
     └── StoreFileError      damaged, foreign, or written by a newer version
@@ -42,7 +42,7 @@ class TimersError(Exception):
 
 
 class RequestError(TimersError):
-    """The client sent something wrong; the request used up nothing and never fires."""
+    """The client sent something wrong; the request changed nothing and never fires."""
 
     code = "bad-request"
 
@@ -62,7 +62,7 @@ class Fault:
 
 
 class InvalidRequest(RequestError):
-    """Well-formed JSON that is no valid request; ``faults`` names every fault found."""
+    """Well-formed JSON, or a query, that is no valid request; ``faults`` has every fault."""
 
     code = "invalid-request"
 
@@ -78,7 +78,7 @@ class UnsupportedMediaType(RequestError):
 
 
 class BodyTooLarge(RequestError):
-    """The body is longer than any valid request."""
+    """The body is longer than any valid one."""
 
     code = "body-too-large"
 
@@ -93,7 +93,7 @@ class Unauthorized(RequestError):
 
 
 class CrossSiteRequest(RequestError):
-    """The offline server was addressed by a foreign name, or by a web page of another site."""
+    """The offline server was called by a foreign name, or by a web page of another site."""
 
     code = "foreign-caller"
 
@@ -121,13 +121,13 @@ class TimerNotFound(RequestError):
 
 
 class TimerInFlight(RequestError):
-    """The timer's webhook is on the wire right now, so it can be neither cancelled nor moved."""
+    """The timer's webhook is being sent right now: it can be neither cancelled nor moved."""
 
     code = "timer-in-flight"
 
 
 class TimerExpired(RequestError):
-    """The timer's time has come, so it can no longer be moved."""
+    """The timer is due, so it can no longer be moved."""
 
     code = "timer-expired"
 
@@ -139,7 +139,7 @@ class TimerNotFailed(RequestError):
 
 
 class TimerChanged(RequestError):
-    """The timer was changed between the look at it and the write."""
+    """The timer was changed between our read and our write."""
 
     code = "timer-changed"
 
@@ -161,7 +161,7 @@ class PurgeDisabled(RequestError):
 
 
 class KeyNotFound(TimersError):
-    """There is no key of that id: never issued, or revoked before."""
+    """There is no key of that id: it was never issued, or is revoked already."""
 
     code = "key-not-found"
 
@@ -186,7 +186,7 @@ class Unavailable(TimersError):
 
 
 class StartupError(TimersError):
-    """The service cannot start as it is set up; ``detail`` says what to change."""
+    """The service cannot start with its settings; ``detail`` says what to change."""
 
     code = "startup"
 

@@ -1,4 +1,4 @@
-"""What a list is continued with: the id below which it goes on, opaque to clients. Pure."""
+"""The cursor of a list: the id below which the next page begins, opaque to clients. Pure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def is_id(text: str) -> bool:
 
 
 def write(before: int) -> str:
-    """Return the cursor that goes on below ``before``."""
+    """Return the cursor of the page that begins below ``before``."""
     return base64.urlsafe_b64encode(str(before).encode()).decode().rstrip("=")
 
 
 def read(cursor: str) -> int:
-    """Return the id below which ``cursor`` goes on. Raises ``ValueError``."""
+    """Return the id below which the page of ``cursor`` begins. Raises ``ValueError``."""
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         before = text.decode("ascii")
