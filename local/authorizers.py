@@ -1,6 +1,4 @@
-"""The authorizers of the app's routes, run as API Gateway runs them: before the app, and not for
-every request.
-"""
+"""Runs the authorizers of routes as API Gateway does: before the app, and with a cache."""
 
 from __future__ import annotations
 
@@ -17,20 +15,20 @@ from chalice.local import ARNMatcher
 
 from chalicelib.domain.errors import Unauthorized
 
-KEPT_ANSWERS = 1_024
+MAX_POLICIES_KEPT = 1_024
 MAX_TOKEN_CHARACTERS = 128
-"""Longer than any key; what is longer is refused unasked, so that it is never kept either."""
+"""Longer than any key. A longer token is refused without asking, so it never fills the cache."""
 
 _API = "arn:aws:execute-api:local:000000000000:timers/local"
 
 Context = dict[str, Any]
-_Asked = tuple[str, str]
-"""The name of an authorizer, and the token it was asked about."""
+_CacheKey = tuple[str, str]
+"""The name of an authorizer, and a token."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """What an authorizer said of one token: what it may call until when, and who it is."""
+class _Policy:
+    """What an authorizer returned for one token: the allowed ARNs, the caller, and its expiry."""
 
     allowed: tuple[str, ...]
     context: Context
@@ -38,10 +36,10 @@ class _Answer:
 
 
 class Authorizers:
-    """Tells who sent a request, to routes that ask for it. Thread-safe.
+    """Finds out who sent a request, for the routes that have an authorizer. Thread-safe.
 
-    An answer is kept for the authorizer's own ``ttl_seconds``, by ``clock`` (seconds), unless it
-    lets nobody in: that costs one look-up, and what anyone may send must not push out the callers.
+    A policy is kept for the ``ttl_seconds`` of its authorizer, by ``clock`` (seconds). A denial is
+    not kept: anybody may cause one, and denials must not push the callers out of the cache.
     """
 
     def __init__(self, app: Chalice, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,17 +50,18 @@ class Authorizers:
             if entry.authorizer is not None
         }
         self._clock = clock
-        self._kept: OrderedDict[_Asked, _Answer] = OrderedDict()
+        self._kept: OrderedDict[_CacheKey, _Policy] = OrderedDict()
         self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
-        """Tell whether any route asks who calls."""
+        """Tell whether any route has an authorizer."""
         return bool(self._of_route)
 
     def context(self, route: str, method: str, token: str | None) -> Context | None:
-        """Return what the authorizer of a route says of ``token``, None if the route has none.
+        """Return the context that the authorizer of a route returns for ``token``.
 
-        Raises ``Unauthorized``, and what the authorizer raises.
+        It is None if the route has no authorizer. Raises ``Unauthorized``, and what the authorizer
+        raises.
         """
         authorizer = self._of_route.get((route, method))
         if authorizer is None:
@@ -70,37 +69,37 @@ class Authorizers:
         if not token or len(token) > MAX_TOKEN_CHARACTERS:
             raise Unauthorized
         arn = f"{_API}/{method}{route}"
-        answer = self._recall((authorizer.name, token)) or self._ask(authorizer, token, arn)
-        if not _matches(arn, answer.allowed):
+        policy = self._recall((authorizer.name, token)) or self._ask(authorizer, token, arn)
+        if not _matches(arn, policy.allowed):
             raise Unauthorized
-        return answer.context
+        return policy.context
 
-    def _recall(self, asked: _Asked) -> _Answer | None:
+    def _recall(self, key: _CacheKey) -> _Policy | None:
         with self._lock:
-            answer = self._kept.get(asked)
-            if answer is None or self._clock() >= answer.until:
+            policy = self._kept.get(key)
+            if policy is None or self._clock() >= policy.until:
                 return None
-            self._kept.move_to_end(asked)
-            return answer
+            self._kept.move_to_end(key)
+            return policy
 
-    def _ask(self, authorizer: ChaliceAuthorizer, token: str, arn: str) -> _Answer:
+    def _ask(self, authorizer: ChaliceAuthorizer, token: str, arn: str) -> _Policy:
         asked_at = self._clock()
         event = {"type": "TOKEN", "authorizationToken": token, "methodArn": arn}
-        policy = authorizer(event, {})
-        answer = _Answer(
-            allowed=_allowed(policy),
-            context={**policy.get("context", {}), "principalId": policy["principalId"]},
+        returned = authorizer(event, {})
+        policy = _Policy(
+            allowed=_allowed(returned),
+            context={**returned.get("context", {}), "principalId": returned["principalId"]},
             until=asked_at + (authorizer.config.ttl_seconds or 0),
         )
-        if answer.allowed:
-            self._keep((authorizer.name, token), answer)
-        return answer
+        if policy.allowed:
+            self._keep((authorizer.name, token), policy)
+        return policy
 
-    def _keep(self, asked: _Asked, answer: _Answer) -> None:
+    def _keep(self, key: _CacheKey, policy: _Policy) -> None:
         with self._lock:
-            self._kept[asked] = answer
-            self._kept.move_to_end(asked)
-            if len(self._kept) > KEPT_ANSWERS:
+            self._kept[key] = policy
+            self._kept.move_to_end(key)
+            if len(self._kept) > MAX_POLICIES_KEPT:
                 self._kept.popitem(last=False)
 
 

@@ -1,6 +1,6 @@
-"""A WSGI application that hands requests to the Chalice app as API Gateway does.
+"""A WSGI application that passes requests to the Chalice app as API Gateway does.
 
-Chalice's own local gateway matches routes slowly and answers unknown paths with 403.
+Chalice's own local gateway matches routes slowly, and its response to an unknown path is 403.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in H
 
 
 class Gateway:
-    """Turns WSGI requests into Lambda proxy events, and the app's answers into responses."""
+    """Turns WSGI requests into Lambda proxy events, and what the app returns into responses."""
 
     def __init__(self, app: Chalice, clock: Callable[[], float] = time.monotonic) -> None:
         _make_thread_safe(app)
@@ -37,15 +37,15 @@ class Gateway:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
-        answer = self._answer(environ)
-        body = answer["body"].encode()
-        headers = list(answer["headers"].items())
-        if answer["statusCode"] != HTTPStatus.NO_CONTENT:
+        response = self._respond(environ)
+        body = response["body"].encode()
+        headers = list(response["headers"].items())
+        if response["statusCode"] != HTTPStatus.NO_CONTENT:
             headers.append(("Content-Length", str(len(body))))
-        start_response(_STATUS_LINES[answer["statusCode"]], headers)
+        start_response(_STATUS_LINES[response["statusCode"]], headers)
         return [body]
 
-    def _answer(self, environ: Environ) -> dict[str, Any]:
+    def _respond(self, environ: Environ) -> dict[str, Any]:
         path = environ["PATH_INFO"].rstrip("/") or "/"
         route, parameters = self._match(path)
         if route is None:
@@ -64,7 +64,7 @@ class Gateway:
         return self._app(event, None)
 
     def _match(self, path: str) -> tuple[str | None, dict[str, str]]:
-        """Return the route of ``path`` and what its braces stand for."""
+        """Return the route of ``path`` and the values of its parameters."""
         if path in self._fixed:
             return path, {}
         parts = path.split("/")
@@ -85,7 +85,7 @@ def _make_thread_safe(app: Chalice) -> None:
 def _body(environ: Environ) -> bytes:
     """Return the body.
 
-    Raises ``BodyTooLarge``, and ``MalformedBody`` when the client has hung up before its end.
+    Raises ``BodyTooLarge``, and ``MalformedBody`` when the client closed the connection early.
     """
     length = environ.get("CONTENT_LENGTH")
     if length and int(length) > MAX_BODY_BYTES:

@@ -191,7 +191,7 @@ class _Writer:
         Raises ``ValueError`` if other kinds have taken that name.
         """
         name = "".join(word.capitalize() for word in kinds[0].code.split("-"))
-        response = _problems([(kind.code, CATALOGUE[kind]) for kind in kinds])
+        response = _problems([CATALOGUE[kind] for kind in kinds])
         if self._responses.setdefault(name, response) != response:
             raise ValueError(f"two responses of different errors would be named {name}")
         return _ref("responses", name)
@@ -212,14 +212,14 @@ def _by_status(route: Route[Any]) -> list[tuple[int, list[type[TimersError]]]]:
     return sorted(found.items())
 
 
-def _problems(kinds: Sequence[tuple[str, Entry]]) -> Json:
-    """Return the response to one of some errors, all of one status."""
-    entries = [entry for _code, entry in kinds]
-    examples = {code: document_of(entry.example, entry.status) for code, entry in kinds}
-    urns = [URN + code for code in examples]
-    schema = "Faults" if InvalidRequest in [type(entry.example) for entry in entries] else "Problem"
+def _problems(entries: Sequence[Entry]) -> Json:
+    """Return the response to one of some errors, which have the same status."""
+    examples = {entry.code: document_of(entry.example, entry.status) for entry in entries}
+    urns = [URN + entry.code for entry in entries]
+    named_faults = any(isinstance(entry.example, InvalidRequest) for entry in entries)
+    # A reference may have siblings in OpenAPI 3.1: they narrow what it refers to.
     narrowed = {
-        **_ref("schemas", schema),
+        **_ref("schemas", "Faults" if named_faults else "Problem"),
         "properties": {
             "status": {"const": entries[0].status},
             "type": {"const": urns[0]} if len(urns) == 1 else {"enum": urns},
@@ -227,10 +227,9 @@ def _problems(kinds: Sequence[tuple[str, Entry]]) -> Json:
     }
     headers = [entry.header for entry in entries if entry.header]
     everywhere = len(headers) == len(entries)
+    lines = [f"- `{entry.code}`: {entry.when}" for entry in entries]
     response: Json = {
-        "description": entries[0].when
-        if len(entries) == 1
-        else "\n".join(f"- `{code}`: {entry.when}" for code, entry in kinds),
+        "description": "\n".join(lines) if len(entries) > 1 else entries[0].when,
         "headers": {header.name: _header(header, required=everywhere) for header in headers},
         "content": {PROBLEM_JSON: {"schema": narrowed, **_examples(examples)}},
     }

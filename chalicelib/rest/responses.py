@@ -179,6 +179,7 @@ def page_of(
 
     A page that would be longer than ``max_bytes`` ends early.
     """
+    # One by one, because the size of the page is known only as it grows.
     headers: Headers = {}
     items, before, size = [], page.before, 0
     for timer in page.timers:

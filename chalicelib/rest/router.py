@@ -160,6 +160,8 @@ def _add_middleware(app: Chalice, service: Served) -> None:
     def same_site_only(request: Request, get_response: Callable[[Any], Response]) -> Response:
         return access.same_site_only(request, get_response, service.settings)
 
+    # The first is the outermost: refusals are observed too, and a cross-site request learns
+    # nothing of our methods, since Chalice would answer 405 only behind the last.
     for middleware in (observe, own_problems, same_site_only):
         app.register_middleware(middleware, "http")
 

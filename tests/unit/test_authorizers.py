@@ -12,7 +12,7 @@ from chalice.app import AuthRequest, AuthResponse, AuthRoute, Chalice, Response
 from chalicelib.domain.errors import Unavailable
 from chalicelib.functions import DENY_ALL
 from chalicelib.rest.problems import own_problems
-from local.authorizers import KEPT_ANSWERS, MAX_TOKEN_CHARACTERS
+from local.authorizers import MAX_POLICIES_KEPT, MAX_TOKEN_CHARACTERS
 from local.gateway import Gateway
 from tests.support.wsgi import Answer, ask, with_body
 
@@ -177,7 +177,7 @@ def test_every_token_has_an_answer_of_its_own(door: Door) -> None:
 
 
 def test_answers_are_kept_in_a_bounded_number_the_last_used_longest(door: Door) -> None:
-    for number in range(KEPT_ANSWERS):
+    for number in range(MAX_POLICIES_KEPT):
         door.knock(f"good-{number}")
     door.knock("good-0")
     door.knock("good-new")
@@ -189,7 +189,7 @@ def test_answers_are_kept_in_a_bounded_number_the_last_used_longest(door: Door) 
 
 def test_refusals_push_out_no_caller(door: Door) -> None:
     door.knock("good")
-    for number in range(KEPT_ANSWERS + 1):
+    for number in range(MAX_POLICIES_KEPT + 1):
         door.knock(f"bad-{number}")
     door.asked.clear()
     assert door.knock("good").code == 200
