@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from local import errors_page, openapi_page
+from local import errors_page, openapi_page, settings_page
 
 ROOT = Path(__file__).resolve().parent.parent
 
 DOCUMENTS: dict[str, Callable[[], str]] = {
     openapi_page.PATH: openapi_page.render,
     errors_page.PATH: errors_page.render,
+    settings_page.PATH: settings_page.render,
 }
 """What writes each document, by its path from the root of the project."""
 
