@@ -60,7 +60,7 @@ class EmbeddedEngine:
     async def run(self, stopped: asyncio.Event) -> None:
         """Own the folder and fire its timers until ``stopped``. Raises ``StartupError``."""
         from chalicelib.embedded.ipc.server import WriteServer
-        from chalicelib.embedded.sender import AiohttpSender
+        from chalicelib.embedded.sender import HttpSender
         from chalicelib.embedded.store import SQLiteTimerStore
         from chalicelib.embedded.writer import Writer
 
@@ -68,7 +68,7 @@ class EmbeddedEngine:
         with self.folder.locked():
             make_private(self.folder.store)
             writer = Writer(SQLiteTimerStore.open(str(self.folder.store), options.rate))
-            sender = AiohttpSender(options.send_timeout_s, options.guard)
+            sender = HttpSender(options.send_timeout_s, options.guard)
             dispatcher = self._dispatcher(writer, sender)
             server = WriteServer(writer, dispatcher.wake_at)
             await server.start(self.folder.listen())

@@ -14,7 +14,7 @@ import uvloop
 from chalicelib.aws.sender import RequestsSender
 from chalicelib.domain.ssrf_guard import Guard
 from chalicelib.domain.webhook import Call, Outcome
-from chalicelib.embedded.sender import AiohttpSender
+from chalicelib.embedded.sender import HttpSender
 from chalicelib.service.ports import Sender
 from tests.contract.socket_receiver import Receiver
 
@@ -32,7 +32,7 @@ class ClosableSender(Sender, Protocol):
     def close(self) -> None: ...
 
 
-class BlockingAiohttpSender:
+class BlockingHttpSender:
     """The sender of the embedded engine, on an event loop in a thread of its own."""
 
     def __init__(
@@ -61,8 +61,8 @@ class BlockingAiohttpSender:
         self._loop.close()
 
     @staticmethod
-    async def _make(deadline_s: float, guard: Guard, options: dict[str, Any]) -> AiohttpSender:
-        return AiohttpSender(deadline_s, guard, **options)
+    async def _make(deadline_s: float, guard: Guard, options: dict[str, Any]) -> HttpSender:
+        return HttpSender(deadline_s, guard, **options)
 
 
 class NoThreadAtFirst:
@@ -88,12 +88,12 @@ Start = Callable[..., ClosableSender]
 Listen = Callable[..., Receiver]
 
 SENDERS: dict[str, Make] = {
-    "aiohttp": BlockingAiohttpSender,
+    "aiohttp": BlockingHttpSender,
     "requests": RequestsSender,
 }
 
 AS_SERVED: dict[str, Make] = SENDERS | {
-    "aiohttp on uvloop": functools.partial(BlockingAiohttpSender, make_loop=uvloop.new_event_loop),
+    "aiohttp on uvloop": functools.partial(BlockingHttpSender, make_loop=uvloop.new_event_loop),
 }
 """The same, and once more on the event loop that ``make run`` uses."""
 

@@ -19,7 +19,7 @@ from tests.contract.senders import (
     AMPLE_S,
     OPEN,
     SOON_S,
-    BlockingAiohttpSender,
+    BlockingHttpSender,
     Listen,
     NoThreadAtFirst,
     Start,
@@ -93,7 +93,7 @@ def test_names_that_hang_hold_up_no_other_name(
 
 
 def test_many_calls_of_one_name_look_it_up_once(listen: Listen, names: SilentNames) -> None:
-    receiver, sender = listen(), BlockingAiohttpSender(AMPLE_S, OPEN)
+    receiver, sender = listen(), BlockingHttpSender(AMPLE_S, OPEN)
     with calling(sender, [f"http://silent.example:{receiver.port}/7"] * 20) as calls:
         names.wait_for(1)
         names.speak()
@@ -129,7 +129,7 @@ def test_a_look_up_without_a_free_slot_is_dropped_once_every_call_has_timed_out(
 def test_a_look_up_that_hangs_outlives_its_call_and_the_loop_in_silence(
     names: SilentNames, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sender = BlockingAiohttpSender(0.05, OPEN)
+    sender = BlockingHttpSender(0.05, OPEN)
     outcome = sender.send(Call(url="http://silent.example/7", headers={}))
     assert outcome == Outcome(error="timed out after 0.05 s")
     sender.close()

@@ -22,7 +22,7 @@ from chalicelib.domain.signing import read_secrets, write_secret
 from chalicelib.domain.ssrf_guard import Guard
 from chalicelib.domain.target import prepare
 from chalicelib.embedded import dispatcher
-from chalicelib.embedded.sender import AiohttpSender
+from chalicelib.embedded.sender import HttpSender
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
 from chalicelib.service.attempt import DeliveryPolicy
@@ -85,7 +85,7 @@ def sent_by_embedded(receiver: Receiver, keys: Sequence[bytes]) -> Request:
     before = len(receiver.requests)
 
     async def run() -> None:
-        writer, sender = Writer(SQLiteTimerStore.in_memory()), AiohttpSender(AMPLE_S, OPEN)
+        writer, sender = Writer(SQLiteTimerStore.in_memory()), HttpSender(AMPLE_S, OPEN)
         new = new_timer(url=f"http://127.0.0.1:{receiver.port}/a", due_at=START)
         await writer.submit(lambda: writer.store.create(new), durable=True)
         policy = dispatcher.DispatcherPolicy(

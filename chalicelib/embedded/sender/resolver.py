@@ -8,27 +8,32 @@ import functools
 import queue
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import TypeAlias
 
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohappyeyeballs import AddrInfoType
 
-from chalicelib.domain.ssrf_guard import MAX_ADDRESSES, Guard
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.ssrf_guard import MAX_ADDRESSES, ForbiddenTarget, Guard
 
 MAX_LOOKUPS = 1_000
 """Look-ups at once. Nothing can interrupt one that no name server answers: it occupies its thread
 until the system gives up, for seconds. The event loop's own look-ups would share four threads.
 """
 
-_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+MAX_ANSWERS = 256
+"""Addresses of one name. A name with thousands is no receiver's, and checking them takes time."""
+
+Addresses: TypeAlias = Sequence[AddrInfoType]
 
 
-class GuardedResolver(AbstractResolver):
-    """Gives aiohttp's connector addresses that may be called. It connects to no others.
+class GuardedResolver:
+    """Resolves names to addresses that may be called.
 
     Each look-up under way has a thread of its own, so that one that hangs delays no other name. The
     threads are daemons, unlike those of an executor: they do not delay the end of the process.
-    Idle threads are used again. If many calls want one name at once, the connector asks once.
+    Idle threads are used again. Calls that want one name at the same time share a look-up.
     """
 
     def __init__(
@@ -45,29 +50,52 @@ class GuardedResolver(AbstractResolver):
         self._slots = asyncio.Semaphore(max_lookups)
         self._new_thread = new_thread
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._under_way: dict[tuple[str, int], asyncio.Task[Addresses]] = {}
         self._threads = 0
         self._idle = 0
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int) -> Addresses:
         """Return the addresses of ``host``.
 
-        Raises ``OSError`` and ``ForbiddenTarget``; ``asyncio.TimeoutError`` if no slot came free
-        in time; ``RuntimeError`` if the system has no more threads. aiohttp 3.14 shields this from
-        the cancellation of the call that asked, so the wait for a slot has a limit of its own.
+        Raises ``OSError``, ``ForbiddenTarget``, and ``Unavailable`` if this machine has no free
+        look-up or no thread.
         """
-        await asyncio.wait_for(self._slots.acquire(), self._max_wait_s)
+        key = (host, port)
+        task = self._under_way.get(key)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._look_up(host, port))
+            self._under_way[key] = task
+            task.add_done_callback(functools.partial(self._forget, key))
+        # Shielded: the end of the call that asked first must not end the look-up of the others.
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Let the threads end. One whose look-up hangs ends after that."""
+        for task in self._under_way.values():
+            task.cancel()
+        for _ in range(self._threads):
+            self._jobs.put(None)
+
+    def _forget(self, key: tuple[str, int], task: asyncio.Task[Addresses]) -> None:
+        del self._under_way[key]
+        if not task.cancelled():
+            task.exception()  # retrieved: every call that asked may have been given up
+
+    async def _look_up(self, host: str, port: int) -> Addresses:
+        try:
+            await asyncio.wait_for(self._slots.acquire(), self._max_wait_s)
+        except asyncio.TimeoutError as error:
+            raise Unavailable("All look-ups of names are busy.") from error
         try:
             self._reserve_thread()
-        except RuntimeError:
+        except RuntimeError as error:
             self._slots.release()
-            raise
-        found: Future[list[ResolveResult]] = Future()
+            raise Unavailable("The system gives this process no more threads.") from error
+        found: Future[Addresses] = Future()
         # A running future cannot be cancelled: its slot stays taken until the look-up ends.
         found.set_running_or_notify_cancel()
         found.add_done_callback(functools.partial(self._done, asyncio.get_running_loop()))
-        self._jobs.put((found, functools.partial(self._look_up, host, port, family)))
+        self._jobs.put((found, functools.partial(self._resolve, host, port)))
         return await asyncio.wrap_future(found)
 
     def _reserve_thread(self) -> None:
@@ -87,28 +115,15 @@ class GuardedResolver(AbstractResolver):
         self._idle += 1
         self._slots.release()
 
-    def _look_up(self, host: str, port: int, family: int) -> list[ResolveResult]:
-        found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    def _resolve(self, host: str, port: int) -> Addresses:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        if len(found) > MAX_ANSWERS:
+            raise ForbiddenTarget(f"{host} stands for more than {MAX_ANSWERS} addresses")
         self._guard.check(host, [str(address[0]) for *_, address in found])
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=port,
-                family=kind,
-                proto=proto,
-                flags=_NUMERIC,
-            )
-            for kind, _, proto, _, address in found[:MAX_ADDRESSES]
-        ]
-
-    async def close(self) -> None:
-        """Let the threads end. One whose look-up hangs ends after that."""
-        for _ in range(self._threads):
-            self._jobs.put(None)
+        return found[:MAX_ADDRESSES]
 
 
-_Job = tuple["Future[list[ResolveResult]]", Callable[[], list[ResolveResult]]]
+_Job: TypeAlias = tuple["Future[Addresses]", Callable[[], Addresses]]
 
 
 def _work(jobs: queue.SimpleQueue[_Job | None]) -> None:

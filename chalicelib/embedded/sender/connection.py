@@ -1,0 +1,206 @@
+"""One connection to a receiver: one call at a time, and silence in between.
+
+A response belongs to the call that asked for it. So a connection that receives bytes while no call
+waits is closed: they would be taken for the response to the next call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+from chalicelib.domain.response import MAX_RESPONSE_BYTES, ResponseTooLong
+from chalicelib.domain.response_head import HeadReader, HeadTooLong, ResponseHead
+from chalicelib.embedded.sender.body import BodySkipper
+from chalicelib.embedded.sender.tls import Tls
+
+
+class ClosedWithoutResponse(ConnectionError):
+    """The connection ended before a status line. ``heard`` tells whether any byte had come."""
+
+    def __init__(self, cause: Exception | None, *, heard: bool) -> None:
+        super().__init__("closed without a response")
+        self.cause = cause
+        self.heard = heard
+
+
+class Connection(asyncio.Protocol):
+    """A connected socket, with TLS where the URL asks for it."""
+
+    def __init__(
+        self,
+        on_free: Callable[[Connection], None],
+        *,
+        drain_s: float,
+        tls: ssl.SSLContext | None = None,
+        server_name: str = "",
+    ) -> None:
+        """``on_free`` gets the connection each time it can be used for another call."""
+        self.reused = False
+        self.established: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._on_free = on_free
+        self._drain_s = drain_s
+        self._tls_context = tls
+        self._server_name = server_name
+        self._tls: Tls | None = None
+        self._transport: asyncio.Transport | None = None
+        self._reader: HeadReader | None = None
+        self._skipper: BodySkipper | None = None
+        self._response: asyncio.Future[ResponseHead] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._left = MAX_RESPONSE_BYTES
+        self._fd = -1
+
+    @property
+    def usable(self) -> bool:
+        """Whether another call may go out: the connection is open, and nothing has come on it."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        # The loop may not have read yet what a receiver has sent, or that it has closed.
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        return not poll.poll(0)
+
+    def exchange(self, request: bytes, deadline: float) -> asyncio.Future[ResponseHead]:
+        """Send one request; return its response to come, at the latest at loop time ``deadline``.
+
+        The future raises ``TimeoutError``, ``ClosedWithoutResponse``, ``NotHttp``,
+        ``ResponseTooLong`` and ``ssl.SSLError``.
+        """
+        assert self._transport is not None
+        self._reader, self._skipper = HeadReader(), None
+        self._response = self._loop.create_future()
+        self._left = MAX_RESPONSE_BYTES
+        self._timer = self._loop.call_at(deadline, self._time_out)
+        if self._tls is not None:
+            self._tls.send(request)
+        else:
+            self._transport.write(request)
+        return self._response
+
+    def close(self) -> None:
+        """End the connection now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, with the handshake if there is TLS."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._fd = self._transport.get_extra_info("socket").fileno()
+        if self._tls_context is None:
+            self.established.set_result(None)
+            return
+        self._tls = Tls(self._tls_context, self._server_name, self._transport.write)
+        self._guarded(self._tls.start)
+
+    def data_received(self, data: bytes) -> None:
+        """Count and read what came."""
+        self._left -= len(data)
+        if self._left < 0:
+            self._fail(ResponseTooLong())
+            return
+        if self._tls is None:
+            self._guarded(lambda: self._read(data))
+        else:
+            tls = self._tls
+            self._guarded(lambda: self._decrypt(tls, data))
+
+    def eof_received(self) -> bool:
+        """Let the transport close: a receiver that has closed its side gets no more calls."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let what is known of the response stand, or tell that there is none."""
+        self._transport = None
+        if self._reader is not None:
+            self._reader.end()
+            self._decide()
+        heard = self._left < MAX_RESPONSE_BYTES
+        self._fail(ClosedWithoutResponse(exc, heard=heard))
+
+    # Reading
+
+    def _decrypt(self, tls: Tls, data: bytes) -> None:
+        plain, ended = tls.receive(data)
+        if tls.established and not self.established.done():
+            self.established.set_result(None)
+            self._left = MAX_RESPONSE_BYTES
+        if plain:
+            self._read(plain)
+        if ended:
+            self.close()
+
+    def _read(self, data: bytes) -> None:
+        if self._reader is None:
+            self.close()  # nobody asked
+            return
+        if self._skipper is not None:
+            self._skipper.feed(data)
+        else:
+            rest = self._reader.feed(data)
+            if not self._reader.complete or self._reader.head is None:
+                return
+            self._skipper = BodySkipper(self._reader.head)
+            self._skipper.feed(rest)
+        self._decide()
+
+    def _decide(self) -> None:
+        """Give the call its response, once the head is read; then see to the rest of the body."""
+        reader, response = self._reader, self._response
+        if reader is None or response is None or reader.head is None or not reader.complete:
+            return
+        if not response.done():
+            self._stop_timer()
+            response.set_result(reader.head)
+            self._timer = self._loop.call_later(self._drain_s, self.close)
+        if self._skipper is not None and self._skipper.ended:
+            self._finish(self._skipper)
+
+    def _finish(self, skipper: BodySkipper) -> None:
+        self._stop_timer()
+        self._reader = self._skipper = self._response = None
+        if not skipper.clean:
+            self.close()
+            return
+        self.reused = True
+        self._on_free(self)
+
+    def _time_out(self) -> None:
+        """End the call at its deadline. A status that has come stands."""
+        if self._reader is not None and self._reader.head is not None:
+            self._reader.end()
+            self._decide()
+        self._fail(TimeoutError())
+        self.close()
+
+    # Failing
+
+    def _guarded(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except HeadTooLong:
+            self._fail(ResponseTooLong())
+        except (ValueError, OSError) as error:  # ssl.SSLError is an OSError
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Tell whoever waits for this connection, and close it."""
+        self._stop_timer()
+        if not self.established.done():
+            self.established.set_exception(error)
+            self.established.exception()  # retrieved: the call may have been given up
+        if self._response is not None and not self._response.done():
+            self._response.set_exception(error)
+            self._response.exception()
+        self.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,76 @@
+"""Connecting to a receiver: resolve its name once, check every address, try them in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Sequence
+
+from aiohappyeyeballs import AddrInfoType, start_connection
+
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.ssrf_guard import Guard
+from chalicelib.embedded.sender.resolver import GuardedResolver
+
+HAPPY_EYEBALLS_DELAY_S = 0.25
+"""After this long the next address of a name is tried beside the last (RFC 8305, section 5)."""
+
+_NO_FILES = (errno.EMFILE, errno.ENFILE)
+
+
+class Dialer:
+    """Opens sockets to checked addresses only."""
+
+    def __init__(self, guard: Guard, resolver: GuardedResolver) -> None:
+        self._guard = guard
+        self._resolver = resolver
+        self._loop = asyncio.get_running_loop()
+
+    async def connect(self, host: str, port: int) -> socket.socket:
+        """Return a connected socket. ``host`` carries no brackets.
+
+        Raises ``OSError``, ``ForbiddenTarget``, and ``Unavailable`` when this machine lacks what
+        a connection needs.
+        """
+        found = self._literal(host, port)
+        if found is None:
+            found = await self._resolver.resolve(host, port)
+        try:
+            connected = await self._connect(found)
+        except OSError as error:
+            if error.errno in _NO_FILES:
+                raise Unavailable("The system gives this process no more files.") from error
+            raise
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connected
+
+    def _literal(self, host: str, port: int) -> Sequence[AddrInfoType] | None:
+        """Return the address that ``host`` is, None for a name."""
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return None
+        self._guard.check(host, [host])
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        place = (host, port) if address.version == 4 else (host, port, 0, 0)
+        return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place)]
+
+    async def _connect(self, found: Sequence[AddrInfoType]) -> socket.socket:
+        if not found:
+            raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
+        if len(found) > 1:
+            return await start_connection(
+                found, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S, interleave=1, loop=self._loop
+            )
+        family, kind, protocol, _, address = found[0]
+        opened = socket.socket(family, kind, protocol)
+        try:
+            opened.setblocking(False)
+            await self._loop.sock_connect(opened, address)
+        except BaseException:
+            opened.close()
+            raise
+        return opened

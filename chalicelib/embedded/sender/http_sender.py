@@ -1,0 +1,157 @@
+"""The sender: one empty POST a call, over a kept connection where there is one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from functools import partial
+
+from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.failure import Failure, system_error, timed_out
+from chalicelib.domain.response import MAX_DRAIN_S, ResponseTooLong, parse_retry_after
+from chalicelib.domain.response_head import NotHttp, ResponseHead
+from chalicelib.domain.ssrf_guard import ForbiddenTarget, Guard
+from chalicelib.domain.webhook import Call, Outcome
+from chalicelib.embedded.sender.connection import ClosedWithoutResponse, Connection
+from chalicelib.embedded.sender.dialer import Dialer
+from chalicelib.embedded.sender.pool import IdlePool, Origin
+from chalicelib.embedded.sender.resolver import GuardedResolver
+
+log = logging.getLogger(__name__)
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_FAILURES: dict[type[Exception], Failure] = {
+    ForbiddenTarget: Failure.FORBIDDEN_TARGET,
+    ResponseTooLong: Failure.RESPONSE_TOO_LONG,
+    NotHttp: Failure.NOT_HTTP,
+    socket.gaierror: Failure.HOST_NOT_FOUND,
+    UnicodeError: Failure.HOST_NOT_FOUND,
+    ssl.SSLError: Failure.TLS_FAILED,
+}
+
+
+class HttpSender:
+    """Sends each call as one empty POST. Made and closed on a running event loop.
+
+    The deadline is wall clock, from the look-up of the name to the last header of the response.
+    No redirect is followed, no proxy of the environment is used, no cookie is kept. Only addresses
+    that ``guard`` allows are connected to.
+    """
+
+    def __init__(
+        self,
+        deadline_s: float,
+        guard: Guard,
+        *,
+        drain_s: float = MAX_DRAIN_S,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """``drain_s`` limits the time to skip a body; ``tls`` is by default the system's trust."""
+        self._deadline_s = deadline_s
+        self._drain_s = drain_s
+        self._tls = tls or ssl.create_default_context()
+        self._loop = asyncio.get_running_loop()
+        self._resolver = GuardedResolver(guard, deadline_s)
+        self._dialer = Dialer(guard, self._resolver)
+        self._idle = IdlePool()
+
+    async def close(self) -> None:
+        """Close every idle connection. A call on its way ends by its own deadline."""
+        self._idle.clear()
+        await self._resolver.close()
+
+    async def send(self, call: Call) -> Outcome:
+        """Send an empty POST and return its outcome, within the deadline.
+
+        Raises ``Unavailable`` when this machine lacks what the call needs: that is no failed
+        attempt.
+        """
+        deadline_s = call.deadline_s(self._deadline_s)
+        try:
+            head = await self._send(call, self._loop.time() + deadline_s)
+        except (Unavailable, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            return Outcome(error=_failure_text(error, deadline_s))
+        return Outcome(status=head.status, retry_after=parse_retry_after(head.retry_after))
+
+    async def _send(self, call: Call, deadline: float) -> ResponseHead:
+        origin, request = _request_of(call)
+        kept = self._idle.take(origin)
+        if kept is not None:
+            try:
+                return await kept.exchange(request, deadline)
+            except ClosedWithoutResponse as error:
+                if error.heard:
+                    raise
+                # The receiver closed the connection while it was idle. That is no failure of this
+                # attempt: send once more, on a connection that is certainly new.
+        connection = await asyncio.wait_for(
+            self._connect(origin), max(deadline - self._loop.time(), 0.0)
+        )
+        return await connection.exchange(request, deadline)
+
+    async def _connect(self, origin: Origin) -> Connection:
+        scheme, authority = origin
+        host, port = _host_and_port(scheme, authority)
+        try:
+            opened = await self._dialer.connect(host, port)
+        except Unavailable:
+            # Idle connections hold files: let this call have one of those.
+            self._idle.clear()
+            opened = await self._dialer.connect(host, port)
+        make = partial(
+            Connection,
+            partial(self._idle.put, origin),
+            drain_s=self._drain_s,
+            tls=self._tls if scheme == "https" else None,
+            server_name=host,
+        )
+        try:
+            _, connection = await self._loop.create_connection(make, sock=opened)
+        except BaseException:
+            opened.close()
+            raise
+        try:
+            await connection.established
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _request_of(call: Call) -> tuple[Origin, bytes]:
+    """Return where a call goes, and its bytes. The URL is canonical ASCII (``domain.target``)."""
+    scheme, _, rest = call.url.partition("://")
+    authority, slash, target = rest.partition("/")
+    if not slash:  # no path, or a query alone
+        authority, mark, query = rest.partition("?")
+        target = mark + query
+    lines = [f"POST /{target} HTTP/1.1", f"Host: {authority}", "Content-Length: 0"]
+    lines += [f"{name}: {value}" for name, value in call.headers.items()]
+    return (scheme, authority), ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _host_and_port(scheme: str, authority: str) -> tuple[str, int]:
+    host, colon, port = authority.rpartition(":")
+    if not colon or port.endswith("]"):
+        host, port = authority, ""
+    return host.strip("[]"), int(port) if port else _DEFAULT_PORTS[scheme]
+
+
+def _failure_text(error: Exception, deadline_s: float) -> str:
+    """Return why there was no response, in words of our own."""
+    if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
+        return timed_out(deadline_s)
+    for kind, failure in _FAILURES.items():
+        if isinstance(error, kind):
+            return failure.text(error)
+    if isinstance(error, ClosedWithoutResponse):
+        return system_error(error.cause or error) or Failure.CLOSED_WITHOUT_RESPONSE.text()
+    known = system_error(error)
+    if known is None:
+        log.error("a call failed in a way that no sender knows", exc_info=error)
+    return known or Failure.UNEXPECTED.text(type(error).__name__)
