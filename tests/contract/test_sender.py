@@ -140,6 +140,23 @@ def test_a_redirect_is_not_followed(sender: ClosableSender, listen: Listen, stat
 
 
 @pytest.mark.parametrize(
+    "location", ["http://[::1", "http://", "//", "http://x:99999/", "http://x\\y/"]
+)
+def test_the_status_of_a_redirect_stands_wherever_it_leads(
+    sender: ClosableSender, listen: Listen, location: str
+) -> None:
+    receiver = listen(respond(302, f"Location: {location}"))
+    assert sender.send(call(receiver)) == Outcome(status=302)
+
+
+def test_the_body_of_a_redirect_does_not_put_off_its_status(start: Start, listen: Listen) -> None:
+    head = b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\nContent-Length: 1000000\r\n\r\n"
+    outcome, took_s = timed(start(SHORT_S), call(listen(drip(head, b"x"))))
+    assert outcome == Outcome(status=302)
+    assert took_s < SOON_S
+
+
+@pytest.mark.parametrize(
     ("text", "seconds"),
     [
         ("120", 120.0),

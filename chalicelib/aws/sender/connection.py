@@ -24,9 +24,9 @@ from chalicelib.domain.ssrf_guard import MAX_ADDRESSES
 current_call: ContextVar[InFlightCall] = ContextVar("current_call")
 """The call of the sending thread.
 
-From ``Session.post`` down to the pool, requests and urllib3 hand on no argument of ours. The thread
-sets this variable when it begins, the pool reads it when it gives out a connection, and from there
-on the call is passed on openly. Nothing else reads it.
+From ``HTTPAdapter.send`` down to the pool, requests and urllib3 hand on no argument of ours. The
+thread sets this variable when it begins, the pool reads it when it gives out a connection, and from
+there on the call is passed on openly. Nothing else reads it.
 """
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import requests
 from urllib3.exceptions import HTTPError
 
+from chalicelib.aws.sender.adapter import CheckedAdapter
 from chalicelib.aws.sender.connection import current_call
 from chalicelib.aws.sender.failures import ended_early, failure_text
 from chalicelib.aws.sender.in_flight_call import InFlightCall
-from chalicelib.aws.sender.session import open_session, post
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.failure import timed_out
 from chalicelib.domain.response import MAX_DRAIN_BYTES, MAX_DRAIN_S, parse_retry_after
@@ -43,11 +43,11 @@ class RequestsSender:
         self._guard = guard
         self._drain_s = drain_s
         self._new_thread = new_thread
-        self._session = open_session()
+        self._adapter = CheckedAdapter()
 
     def close(self) -> None:
         """Close every idle connection. A call in flight ends by its own deadline."""
-        self._session.close()
+        self._adapter.close()
 
     def send(self, call: Call) -> Outcome:
         """Send an empty POST and return its outcome, within the deadline.
@@ -80,7 +80,7 @@ class RequestsSender:
 
     def _post(self, call: InFlightCall) -> None:
         try:
-            _exchange(self._session, call)
+            _exchange(self._adapter, call)
         except requests.ConnectionError as error:
             if call.response_began or not (call.connection_reused and ended_early(error)):
                 raise
@@ -88,13 +88,13 @@ class RequestsSender:
             return
         # The receiver had closed a kept connection while it was idle. That is no failure of this
         # attempt: send once more, on a connection that is certainly new.
-        with open_session() as fresh:
+        with contextlib.closing(CheckedAdapter()) as fresh:
             _exchange(fresh, call)
 
 
-def _exchange(session: requests.Session, call: InFlightCall) -> None:
+def _exchange(adapter: CheckedAdapter, call: InFlightCall) -> None:
     """Send the request, set the outcome once the headers are here, then drain the body."""
-    response = post(session, call)
+    response = adapter.post(call)
     retry_after = parse_retry_after(response.headers.get("Retry-After", ""))
     call.conclude(Outcome(status=response.status_code, retry_after=retry_after))
     with response:
