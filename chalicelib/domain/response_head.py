@@ -20,6 +20,7 @@ MAX_INTERIM_RESPONSES = 8
 
 _STATUS_LINE = re.compile(rb"HTTP/(\d+)\.(\d+)[ \t]+(\d{3})(?!\d)")
 _SWITCHING_PROTOCOLS = 101
+_INTERIM = range(100, 200)
 _WITHOUT_BODY = (204, 304)
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
@@ -138,7 +139,7 @@ class HeadReader:
         if found is None:
             raise NotHttp("it does not begin with a status line")
         major, minor, status = (int(part) for part in found.groups())
-        if 100 <= status < 200 and status != _SWITCHING_PROTOCOLS:
+        if status in _INTERIM and status != _SWITCHING_PROTOCOLS:
             self._interim += 1
             if self._interim > MAX_INTERIM_RESPONSES:
                 raise HeadTooLong

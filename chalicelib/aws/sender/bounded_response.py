@@ -1,22 +1,29 @@
-"""A response of which only so much is read, and whose headers are complete.
+"""A response whose head is read by our own rules, and of which only so much is read.
 
-``http.client`` alone reads interim responses without an end, and a response that breaks off within
-its headers as if those were all.
+``http.client`` refuses responses whose status line was a success, for header lines that decide
+nothing, and reads interim responses without an end.
 """
 
 from __future__ import annotations
 
 import io
-from http import HTTPStatus
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPMessage, HTTPResponse, RemoteDisconnected
 from typing import Any
 
 from chalicelib.aws.sender.in_flight_call import InFlightCall
 from chalicelib.domain.response import MAX_RESPONSE_BYTES, ResponseTooLong
+from chalicelib.domain.response_head import (
+    MAX_HEAD_BYTES,
+    Framing,
+    HeadReader,
+    HeadTooLong,
+    NotHttp,
+    ResponseHead,
+)
 
 
-class UnreadableResponse(ResponseTooLong, HTTPException):
-    """``ResponseTooLong`` for urllib3, which closes a connection on an ``HTTPException``."""
+class UnreadableResponse(HTTPException):
+    """Wraps an error of our reader for urllib3, which closes a connection on an HTTPException."""
 
 
 class BoundedReader(io.RawIOBase):
@@ -26,7 +33,6 @@ class BoundedReader(io.RawIOBase):
         self._raw = raw
         self._call = call
         self._left = MAX_RESPONSE_BYTES
-        self.headers_complete = False
 
     def readable(self) -> bool:
         """Return True: ``io.BufferedReader`` asks."""
@@ -40,10 +46,7 @@ class BoundedReader(io.RawIOBase):
         count = self._raw.readinto(buffer) or 0
         self._left -= count
         if self._left < 0:
-            raise UnreadableResponse
-        if not count and self._call.response_began and not self.headers_complete:
-            # http.client would take the end of the connection for the end of the headers.
-            raise HTTPException("closed in the middle of its headers")
+            raise UnreadableResponse from ResponseTooLong()
         self._call.response_began = self._call.response_began or count > 0
         return count
 
@@ -58,17 +61,39 @@ class BoundedResponse(HTTPResponse):
 
     def __init__(self, call: InFlightCall, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._call = call
         # CPython 3.10-3.14: HTTPResponse has set ``fp`` to a BufferedReader over the socket and
         # reads everything from there. Our reader goes between the two.
-        self._reader = BoundedReader(self.fp.detach(), call)
-        self.fp = io.BufferedReader(self._reader)
+        self.fp = io.BufferedReader(BoundedReader(self.fp.detach(), call))
 
-    def begin(self, *arguments: Any, **options: Any) -> None:
-        """Read the status and the headers, passing over interim responses (RFC 9110, 15.2)."""
-        super().begin(*arguments, **options)
-        # CPython 3.10-3.14: ``begin`` itself passes over 100 only, and does nothing if ``headers``
-        # is set. 101 is final: nobody asked for another protocol.
-        while HTTPStatus.SWITCHING_PROTOCOLS < self.status < HTTPStatus.OK:
-            self.headers = self.msg = None  # type: ignore[assignment]
-            super().begin(*arguments, **options)
-        self._reader.headers_complete = True
+    def begin(self, *_arguments: Any, **_options: Any) -> None:
+        """Read the head. CPython 3.10-3.14: sets what ``read1`` and http.client go by later."""
+        head = self._read_head()
+        self.code = self.status = head.status
+        self.version, self.reason = 11, ""
+        self.headers = self.msg = HTTPMessage()
+        if head.retry_after:
+            self.headers["Retry-After"] = head.retry_after
+        self.chunked, self.chunk_left = head.framing is Framing.CHUNKED, None  # type: ignore[assignment]
+        lengths = {Framing.NONE: 0, Framing.LENGTH: head.length}
+        self.length = lengths.get(head.framing)
+        self.will_close = not head.keep_alive
+
+    def _read_head(self) -> ResponseHead:
+        reader = HeadReader()
+        while not reader.complete:
+            # A line at a time: the bytes of the body stay in the buffer.
+            line = self.fp.readline(MAX_HEAD_BYTES + 1)
+            try:
+                if line:
+                    reader.feed(line)
+                else:
+                    reader.end()
+            except (NotHttp, HeadTooLong) as error:
+                raise UnreadableResponse from error
+            if reader.head is not None:
+                self._call.note_status(reader.head.status)
+            elif not line:
+                raise RemoteDisconnected("closed without a status line")
+        assert reader.head is not None
+        return reader.head

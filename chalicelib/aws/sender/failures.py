@@ -15,6 +15,7 @@ from urllib3.exceptions import NameResolutionError, ProtocolError
 
 from chalicelib.domain.failure import Failure, system_error, timed_out, unexpected
 from chalicelib.domain.response import ResponseTooLong
+from chalicelib.domain.response_head import HeadTooLong, NotHttp
 from chalicelib.domain.ssrf_guard import ForbiddenTarget
 
 
@@ -26,8 +27,10 @@ def failure_text(error: BaseException, deadline_s: float) -> str:
             return timed_out(deadline_s)
         if isinstance(cause, ForbiddenTarget):
             return Failure.FORBIDDEN_TARGET.text(cause)
-        if isinstance(cause, ResponseTooLong):
+        if isinstance(cause, (ResponseTooLong, HeadTooLong)):
             return Failure.RESPONSE_TOO_LONG.text()
+        if isinstance(cause, NotHttp):
+            return Failure.NOT_HTTP.text(cause)
         if isinstance(cause, NameResolutionError):
             return Failure.HOST_NOT_FOUND.text()
         if isinstance(cause, ssl.SSLError):

@@ -27,6 +27,7 @@ class InFlightCall:
         self.response_began = False
         """Whether the receiver has sent any byte of a response."""
         self._expires_at = time.monotonic() + deadline_s
+        self._status: int | None = None
         self._outcome: Outcome | None = None
         self._has_outcome = threading.Event()
         self._lock = threading.Lock()
@@ -52,6 +53,16 @@ class InFlightCall:
             self._outcome = self._outcome or outcome
         self._has_outcome.set()
         return self._outcome
+
+    def note_status(self, status: int) -> None:
+        """Note the status of the final status line, which stands if the rest does not come."""
+        self._status = status
+
+    def conclude_early(self, failure: str) -> Outcome:
+        """Set the outcome of a call that has failed, unless a status had come before."""
+        if self._status is not None:
+            return self.conclude(Outcome(status=self._status))
+        return self.conclude(Outcome(error=failure))
 
     def wait_for_outcome(self) -> bool:
         """Wait for the outcome as long as the call may take. Return whether there is one."""

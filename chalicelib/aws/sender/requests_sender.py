@@ -64,7 +64,7 @@ class RequestsSender:
         if in_flight.wait_for_outcome():
             with contextlib.suppress(TimeoutError):
                 sending.join(min(self._drain_s, in_flight.remaining_s()))
-        outcome = in_flight.conclude(Outcome(error=timed_out(in_flight.deadline_s)))
+        outcome = in_flight.conclude_early(timed_out(in_flight.deadline_s))
         in_flight.cancel()
         return outcome
 
@@ -74,7 +74,7 @@ class RequestsSender:
         try:
             self._post(call)
         except Exception as error:  # noqa: BLE001 - whatever a receiver does is an outcome
-            call.conclude(Outcome(error=failure_text(error, call.deadline_s)))
+            call.conclude_early(failure_text(error, call.deadline_s))
         finally:
             call.detach()
 
