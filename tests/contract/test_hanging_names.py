@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from chalicelib.embedded.resolver import GuardedResolver
 
 from chalicelib.domain.webhook import Call, Outcome
-from chalicelib.embedded.resolver import GuardedResolver
 from tests.contract.network import SYSTEM_GETADDRINFO
 from tests.contract.senders import (
     AMPLE_S,

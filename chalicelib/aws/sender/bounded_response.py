@@ -74,7 +74,7 @@ class BoundedResponse(HTTPResponse):
         self.headers = self.msg = HTTPMessage()
         if head.retry_after:
             self.headers["Retry-After"] = head.retry_after
-        self.chunked, self.chunk_left = head.framing is Framing.CHUNKED, None  # type: ignore[assignment]
+        self.chunked, self.chunk_left = head.framing is Framing.CHUNKED, None
         lengths = {Framing.NONE: 0, Framing.LENGTH: head.length}
         self.length = lengths.get(head.framing)
         self.will_close = not head.keep_alive

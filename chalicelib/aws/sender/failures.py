@@ -18,6 +18,14 @@ from chalicelib.domain.response import ResponseTooLong
 from chalicelib.domain.response_head import HeadTooLong, NotHttp
 from chalicelib.domain.ssrf_guard import ForbiddenTarget
 
+_FAILURES: dict[type[Exception], Failure] = {
+    ForbiddenTarget: Failure.FORBIDDEN_TARGET,
+    ResponseTooLong: Failure.RESPONSE_TOO_LONG,
+    HeadTooLong: Failure.RESPONSE_TOO_LONG,
+    NotHttp: Failure.NOT_HTTP,
+    NameResolutionError: Failure.HOST_NOT_FOUND,
+}
+
 
 def failure_text(error: BaseException, deadline_s: float) -> str:
     """Return why there was no response."""
@@ -25,14 +33,9 @@ def failure_text(error: BaseException, deadline_s: float) -> str:
     for cause in errors:
         if isinstance(cause, (TimeoutError, requests.Timeout)):
             return timed_out(deadline_s)
-        if isinstance(cause, ForbiddenTarget):
-            return Failure.FORBIDDEN_TARGET.text(cause)
-        if isinstance(cause, (ResponseTooLong, HeadTooLong)):
-            return Failure.RESPONSE_TOO_LONG.text()
-        if isinstance(cause, NotHttp):
-            return Failure.NOT_HTTP.text(cause)
-        if isinstance(cause, NameResolutionError):
-            return Failure.HOST_NOT_FOUND.text()
+        for kind, failure in _FAILURES.items():
+            if isinstance(cause, kind):
+                return failure.text(cause)
         if isinstance(cause, ssl.SSLError):
             return Failure.TLS_FAILED.text(errors[-1])
     return _broken_connection(errors) or unexpected(error)

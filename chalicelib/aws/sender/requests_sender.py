@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 
 import requests
@@ -38,7 +39,10 @@ class RequestsSender:
         *,
         drain_s: float = MAX_DRAIN_S,
         new_thread: Callable[..., threading.Thread] = threading.Thread,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """``clock`` (epoch s) is what a Retry-After date is compared with."""
+        self._clock = clock
         self._deadline_s = deadline_s
         self._guard = guard
         self._drain_s = drain_s
@@ -80,7 +84,7 @@ class RequestsSender:
 
     def _post(self, call: InFlightCall) -> None:
         try:
-            _exchange(self._adapter, call)
+            self._exchange(self._adapter, call)
         except requests.ConnectionError as error:
             if call.response_began or not (call.connection_reused and ended_early(error)):
                 raise
@@ -89,16 +93,16 @@ class RequestsSender:
         # The receiver had closed a kept connection while it was idle. That is no failure of this
         # attempt: send once more, on a connection that is certainly new.
         with contextlib.closing(CheckedAdapter()) as fresh:
-            _exchange(fresh, call)
+            self._exchange(fresh, call)
 
-
-def _exchange(adapter: CheckedAdapter, call: InFlightCall) -> None:
-    """Send the request, set the outcome once the headers are here, then drain the body."""
-    response = adapter.post(call)
-    retry_after = parse_retry_after(response.headers.get("Retry-After", ""))
-    call.conclude(Outcome(status=response.status_code, retry_after=retry_after))
-    with response:
-        _drain(response)
+    def _exchange(self, adapter: CheckedAdapter, call: InFlightCall) -> None:
+        """Send the request, set the outcome once the headers are here, then drain the body."""
+        response = adapter.post(call)
+        header = response.headers.get("Retry-After", "")
+        retry_after = parse_retry_after(header, self._clock())
+        call.conclude(Outcome(status=response.status_code, retry_after=retry_after))
+        with response:
+            _drain(response)
 
 
 def _drain(response: requests.Response) -> None:

@@ -17,7 +17,10 @@ _MAX_LINE_BYTES = 4_096
 
 
 class BodySkipper:
-    """Skips one body. ``ended`` once nothing more is read; ``clean`` if it ended where it should."""
+    """Skips one body.
+
+    ``ended`` tells that nothing more is read, ``clean`` that the body ended where it should.
+    """
 
     def __init__(self, head: ResponseHead) -> None:
         self.ended = False

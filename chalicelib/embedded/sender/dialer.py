@@ -11,14 +11,11 @@ from collections.abc import Sequence
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
-from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.ssrf_guard import Guard
 from chalicelib.embedded.sender.resolver import GuardedResolver
 
 HAPPY_EYEBALLS_DELAY_S = 0.25
 """After this long the next address of a name is tried beside the last (RFC 8305, section 5)."""
-
-_NO_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 class Dialer:
@@ -32,18 +29,12 @@ class Dialer:
     async def connect(self, host: str, port: int) -> socket.socket:
         """Return a connected socket. ``host`` carries no brackets.
 
-        Raises ``OSError``, ``ForbiddenTarget``, and ``Unavailable`` when this machine lacks what
-        a connection needs.
+        Raises ``OSError`` and what ``GuardedResolver.resolve`` raises.
         """
         found = self._literal(host, port)
         if found is None:
             found = await self._resolver.resolve(host, port)
-        try:
-            connected = await self._connect(found)
-        except OSError as error:
-            if error.errno in _NO_FILES:
-                raise Unavailable("The system gives this process no more files.") from error
-            raise
+        connected = await self._connect(found)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connected
 
@@ -54,9 +45,9 @@ class Dialer:
         except ValueError:
             return None
         self._guard.check(host, [host])
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        place = (host, port) if address.version == 4 else (host, port, 0, 0)
-        return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place)]
+        if isinstance(address, ipaddress.IPv6Address):
+            return [(socket.AF_INET6, socket.SOCK_STREAM, 0, "", (host, port, 0, 0))]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))]
 
     async def _connect(self, found: Sequence[AddrInfoType]) -> socket.socket:
         if not found:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
+import time
+from collections.abc import Callable
 from functools import partial
 
 from chalicelib.domain.errors import Unavailable
@@ -17,11 +20,15 @@ from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.embedded.sender.connection import ClosedWithoutResponse, Connection
 from chalicelib.embedded.sender.dialer import Dialer
 from chalicelib.embedded.sender.pool import IdlePool, Origin
-from chalicelib.embedded.sender.resolver import GuardedResolver
+from chalicelib.embedded.sender.resolver import BUSY, GuardedResolver
 
 log = logging.getLogger(__name__)
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_NO_FILES = (errno.EMFILE, errno.ENFILE)
+
+_PAUSES_WITHOUT_FILES_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
+"""How long a call waits for an open file, again and again, before it is given up unrecorded."""
 
 _FAILURES: dict[type[Exception], Failure] = {
     ForbiddenTarget: Failure.FORBIDDEN_TARGET,
@@ -48,8 +55,13 @@ class HttpSender:
         *,
         drain_s: float = MAX_DRAIN_S,
         tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """``drain_s`` limits the time to skip a body; ``tls`` is by default the system's trust."""
+        """``drain_s`` limits the time to skip a body; ``tls`` is by default the system's trust.
+
+        ``clock`` (epoch s) is what a Retry-After date is compared with.
+        """
+        self._clock = clock
         self._deadline_s = deadline_s
         self._drain_s = drain_s
         self._tls = tls or ssl.create_default_context()
@@ -72,11 +84,12 @@ class HttpSender:
         deadline_s = call.deadline_s(self._deadline_s)
         try:
             head = await self._send(call, self._loop.time() + deadline_s)
-        except (Unavailable, asyncio.CancelledError):
+        except Unavailable:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a receiver does is an outcome
             return Outcome(error=_failure_text(error, deadline_s))
-        return Outcome(status=head.status, retry_after=parse_retry_after(head.retry_after))
+        retry_after = parse_retry_after(head.retry_after, self._clock())
+        return Outcome(status=head.status, retry_after=retry_after)
 
     async def _send(self, call: Call, deadline: float) -> ResponseHead:
         origin, request = _request_of(call)
@@ -89,19 +102,38 @@ class HttpSender:
                     raise
                 # The receiver closed the connection while it was idle. That is no failure of this
                 # attempt: send once more, on a connection that is certainly new.
-        connection = await asyncio.wait_for(
-            self._connect(origin), max(deadline - self._loop.time(), 0.0)
-        )
+        connection = await self._connect(origin, deadline)
         return await connection.exchange(request, deadline)
 
-    async def _connect(self, origin: Origin) -> Connection:
+    async def _connect(self, origin: Origin, deadline: float) -> Connection:
         scheme, authority = origin
         host, port = _host_and_port(scheme, authority)
+        left_s = max(deadline - self._loop.time(), 0.0)
         try:
-            opened = await self._dialer.connect(host, port)
-        except Unavailable:
-            # Idle connections hold files: let this call have one of those.
-            self._idle.clear()
+            return await asyncio.wait_for(self._open(origin, host, port), left_s)
+        except asyncio.TimeoutError as error:
+            # The receiver was never asked: this is no attempt.
+            if self._resolver.is_waiting(host):
+                raise Unavailable(BUSY) from error
+            raise
+        except OSError as error:
+            if error.errno in _NO_FILES:
+                raise Unavailable("The system gives this process no more files.") from error
+            raise
+
+    async def _open(self, origin: Origin, host: str, port: int) -> Connection:
+        scheme, _ = origin
+        for pause_s in _PAUSES_WITHOUT_FILES_S:
+            try:
+                opened = await self._dialer.connect(host, port)
+                break
+            except OSError as error:
+                if error.errno not in _NO_FILES:
+                    raise
+                # Idle connections hold files, and calls in flight give theirs back.
+                self._idle.clear()
+                await asyncio.sleep(pause_s)
+        else:
             opened = await self._dialer.connect(host, port)
         make = partial(
             Connection,

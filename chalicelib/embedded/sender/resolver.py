@@ -25,6 +25,8 @@ until the system gives up, for seconds. The event loop's own look-ups would shar
 MAX_ANSWERS = 256
 """Addresses of one name. A name with thousands is no receiver's, and checking them takes time."""
 
+BUSY = "All look-ups of names are busy."
+
 Addresses: TypeAlias = Sequence[AddrInfoType]
 
 
@@ -51,6 +53,7 @@ class GuardedResolver:
         self._new_thread = new_thread
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._under_way: dict[tuple[str, int], asyncio.Task[Addresses]] = {}
+        self._waiting: set[str] = set()
         self._threads = 0
         self._idle = 0
 
@@ -69,6 +72,10 @@ class GuardedResolver:
         # Shielded: the end of the call that asked first must not end the look-up of the others.
         return await asyncio.shield(task)
 
+    def is_waiting(self, host: str) -> bool:
+        """Tell whether the look-up of ``host`` has not begun, for want of a free one."""
+        return host in self._waiting
+
     async def close(self) -> None:
         """Let the threads end. One whose look-up hangs ends after that."""
         for task in self._under_way.values():
@@ -82,10 +89,13 @@ class GuardedResolver:
             task.exception()  # retrieved: every call that asked may have been given up
 
     async def _look_up(self, host: str, port: int) -> Addresses:
+        self._waiting.add(host)
         try:
             await asyncio.wait_for(self._slots.acquire(), self._max_wait_s)
         except asyncio.TimeoutError as error:
-            raise Unavailable("All look-ups of names are busy.") from error
+            raise Unavailable(BUSY) from error
+        finally:
+            self._waiting.discard(host)
         try:
             self._reserve_thread()
         except RuntimeError as error:
