@@ -21,8 +21,8 @@ KEY_BYTES = 32
 """Random bytes in a key."""
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
-# 43 characters of base64url are 32 bytes. Blanks are limited, because API Gateway caches a policy
-# for every spelling of the header: an unlimited number of blanks would be as many spellings.
+# 43 characters of base64url are 32 bytes. Only a few blanks are allowed, because API Gateway caches
+# a policy for every spelling of the header.
 _BEARER = re.compile(rf"(?i:bearer) {{1,4}}({PREFIX}[A-Za-z0-9_-]{{43}}) {{0,4}}", re.ASCII)
 
 

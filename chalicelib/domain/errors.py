@@ -42,7 +42,7 @@ class TimersError(Exception):
 
 
 class RequestError(TimersError):
-    """The service refuses the request. The request changed nothing, and no timer of it fires."""
+    """The service refuses the request, which changed nothing."""
 
     code = "bad-request"
 

@@ -65,8 +65,8 @@ def attempt(
     Raises ``Unavailable`` instead of making a call for which the lease leaves too little time.
     """
     timer, lease = claimed.timer, claimed.lease
-    # Too little time is left if the process was halted after the claim, as by a laptop's sleep.
-    # Another sender may claim the timer before this call ends.
+    # Too little time is left if the process was halted after the claim, for example because a
+    # laptop slept. Another sender may claim the timer before this call ends.
     _check_lease(timer, lease, clock(), min_left_ms=policy.lease_ms * MIN_LEASE_FRACTION)
     outcome, record = yield from _call(timer, signer, clock)
     now = math.floor(clock())
