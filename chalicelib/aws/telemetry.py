@@ -31,7 +31,7 @@ class LambdaTelemetry:
         self._service = f"{APP}-{stage}"
 
     def meter(self, metric: Metric, value: float) -> None:
-        """Count one value of a metric. It is written when the observed invocation ends."""
+        """Add one value to a metric. It is written when the observed invocation ends."""
         from aws_lambda_powertools.metrics import MetricUnit
 
         unit = MetricUnit.Milliseconds if metric in _IN_MILLISECONDS else MetricUnit.Count

@@ -40,7 +40,7 @@ class ApiKey:
         return hmac.compare_digest(self.digest, digest)
 
 
-def write(secret: bytes) -> str:
+def encode(secret: bytes) -> str:
     """Return the text of the key with the random bytes ``secret`` (``KEY_BYTES`` of them)."""
     return PREFIX + base64.urlsafe_b64encode(secret).decode().rstrip("=")
 
@@ -50,7 +50,7 @@ def digest_of(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def read_bearer(header: str) -> str:
+def parse_bearer(header: str) -> str:
     """Return the key in an ``Authorization`` header (RFC 6750).
 
     Raises ``Unauthorized`` if it has no well-formed key.
@@ -61,7 +61,7 @@ def read_bearer(header: str) -> str:
     return match[1]
 
 
-def tenant_name(name: str) -> str:
+def check_tenant_name(name: str) -> str:
     """Return ``name`` if it is a valid name of a tenant, else raise ``InvalidTenant``."""
     if not _TENANT.fullmatch(name):
         raise InvalidTenant(

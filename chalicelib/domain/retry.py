@@ -13,7 +13,7 @@ from chalicelib.domain.attempt_log import GONE, SUCCESS
 from chalicelib.domain.timer import Status, Timer
 from chalicelib.domain.webhook import Outcome
 
-DEFAULT_DELAYS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+DEFAULT_DELAYS_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Seconds before the second, third, … attempt. There is one attempt more than delays."""
 
 JITTER = 0.1

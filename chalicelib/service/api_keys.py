@@ -38,10 +38,10 @@ class ApiKeys:
 
     def issue(self, tenant: str) -> Issued:
         """Make a key for ``tenant``. Raises ``InvalidTenant`` and ``Unavailable``."""
-        text = api_key.write(self._random_bytes(api_key.KEY_BYTES))
+        text = api_key.encode(self._random_bytes(api_key.KEY_BYTES))
         issued = ApiKey(
             id=base64.b32encode(self._random_bytes(_ID_BYTES)).decode().lower(),
-            tenant=api_key.tenant_name(tenant),
+            tenant=api_key.check_tenant_name(tenant),
             created_at=int(self._clock()),
             digest=api_key.digest_of(text),
         )
@@ -70,7 +70,7 @@ class ApiKeys:
 
         Raises ``Unauthorized`` and ``Unavailable``. A malformed key is not looked up.
         """
-        digest = api_key.digest_of(api_key.read_bearer(authorization))
+        digest = api_key.digest_of(api_key.parse_bearer(authorization))
         key = self._store.find(digest)
         # A store may look up a part of the digest only. The whole digest decides.
         if key is None or not key.matches(digest):

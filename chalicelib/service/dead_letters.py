@@ -14,7 +14,7 @@ from chalicelib.service.timers import Timers
 REPLAY_STEP = 100
 """Timers that are counted or replayed before the time budget is checked again."""
 
-BUDGET_MS = 20_000
+REPLAY_BUDGET_MS = 20_000
 """How long one request may count or replay. API Gateway gives a request 29 s (AWS limit)."""
 
 DEFAULT_PER_S = 100.0
@@ -64,7 +64,7 @@ class DeadLetters:
         *,
         width: int = 1,
         step: int = REPLAY_STEP,
-        budget_ms: float = BUDGET_MS,
+        budget_ms: float = REPLAY_BUDGET_MS,
         threads: Threads = thread_pool,
     ) -> None:
         """Set the pace: ``width`` timers at once, the time budget checked after every ``step``."""

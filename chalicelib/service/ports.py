@@ -37,18 +37,18 @@ class Metric(str, enum.Enum):
 
 
 Meter = Callable[[Metric, float], None]
-"""Count one value of a metric."""
+"""Add one value to a metric."""
 
 
 def unmetered(_metric: Metric, _value: float) -> None:
-    """Count nothing: the meter of an engine without metrics."""
+    """Do nothing: the meter of an engine without metrics."""
 
 
 class Telemetry(Protocol):
     """The log and the metrics of a process."""
 
     def meter(self, metric: Metric, value: float) -> None:
-        """Count one value of a metric."""
+        """Add one value to a metric."""
 
     def observe(self, context: Any) -> AbstractContextManager[None]:
         """Log and count one invocation of a Lambda, under the request id of ``context``."""
@@ -58,10 +58,10 @@ class NoTelemetry:
     """The telemetry of a process that is not a Lambda. It does nothing."""
 
     def meter(self, metric: Metric, value: float) -> None:
-        """Count nothing."""
+        """Do nothing."""
 
     def observe(self, context: Any) -> AbstractContextManager[None]:
-        """Log and count nothing."""
+        """Do nothing."""
         return nullcontext()
 
 
