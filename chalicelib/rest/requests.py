@@ -22,7 +22,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from chalicelib.domain.errors import Fault, InvalidRequest, MalformedBody
-from chalicelib.domain.retry import DEFAULT_DELAYS, attempts_allowed
+from chalicelib.domain.retry import DEFAULT_DELAYS_S, attempts_allowed
 from chalicelib.domain.timer import DeliveryOptions, Status
 from chalicelib.rest import cursor as cursors
 from chalicelib.rest.fields import (
@@ -155,7 +155,7 @@ class SetTimer(MoveTimer):
                 ge=1,
                 description="Attempts at most. The retry schedule of the service "
                 "(`TIMERS_RETRY_DELAYS`) sets the limit.",
-                json_schema_extra={"maximum": attempts_allowed(DEFAULT_DELAYS)},
+                json_schema_extra={"maximum": attempts_allowed(DEFAULT_DELAYS_S)},
             ),
             AfterValidator(_within_attempts),
         ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.domain.retry import DEFAULT_DELAYS
+from chalicelib.domain.retry import DEFAULT_DELAYS_S
 from chalicelib.domain.timer import MAX_NEAR_S
 from chalicelib.settings import values
 from chalicelib.settings.addresses import is_emulator
@@ -170,7 +170,7 @@ SEND_TIMEOUT = Setting(
 RETRY_DELAYS = Setting(
     name="TIMERS_RETRY_DELAYS",
     kind=values.numbers(0.0, 2_592_000.0),
-    default=",".join(str(delay) for delay in DEFAULT_DELAYS),
+    default=",".join(str(delay) for delay in DEFAULT_DELAYS_S),
     unit="s",
     help="The waits before the second, third, … attempt. There is one attempt more than there "
     "are waits, and no timer's `max_attempts` may be larger. Shorten the list to give up "
