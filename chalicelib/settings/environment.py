@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from chalicelib.domain.errors import InvalidSettings
@@ -19,16 +18,17 @@ LOCAL = "local"
 _PREFIX = "TIMERS_"
 
 
-@dataclass(frozen=True, slots=True)
 class SpecialCase:
     """A second default: ``text``, where ``applies``. ``where`` says the same to a reader."""
 
-    text: str
-    where: str
-    applies: Callable[[Environment], bool]
+    __slots__ = ("applies", "text", "where")
+
+    def __init__(self, text: str, where: str, applies: Callable[[Environment], bool]) -> None:
+        self.text = text
+        self.where = where
+        self.applies = applies
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Setting(Generic[T]):
     """One environment variable.
 
@@ -37,12 +37,24 @@ class Setting(Generic[T]):
     ``help`` is Markdown: what the setting does, and when to change it.
     """
 
-    name: str
-    kind: Kind[T]
-    default: str = ""
-    special_case: SpecialCase | None = None
-    unit: str = ""
-    help: str
+    __slots__ = ("default", "help", "kind", "name", "special_case", "unit")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        kind: Kind[T],
+        default: str = "",
+        special_case: SpecialCase | None = None,
+        unit: str = "",
+        help: str,  # noqa: A002 - the word that argparse uses for the same
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.default = default
+        self.special_case = special_case
+        self.unit = unit
+        self.help = help
 
 
 class Environment:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -17,7 +16,6 @@ T = TypeVar("T")
 N = TypeVar("N", int, float)
 
 
-@dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
     """One kind of value.
 
@@ -26,10 +24,22 @@ class Kind(Generic[T]):
     ``choices`` as a list, ``bounds`` as the smallest and the largest number.
     """
 
-    parse: Callable[[str, str], T]
-    form: str = ""
-    choices: tuple[str, ...] = ()
-    bounds: tuple[float, float] | None = None
+    # Not a dataclass, and neither is Setting: a dataclass is compiled at import, and every Lambda
+    # imports this.
+    __slots__ = ("bounds", "choices", "form", "parse")
+
+    def __init__(
+        self,
+        parse: Callable[[str, str], T],
+        form: str = "",
+        *,
+        choices: tuple[str, ...] = (),
+        bounds: tuple[float, float] | None = None,
+    ) -> None:
+        self.parse = parse
+        self.form = form
+        self.choices = choices
+        self.bounds = bounds
 
 
 def text(form: str) -> Kind[str]:
