@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
     from mypy_boto3_sts import STSClient
 
+# Deployments are long and may be repeated by hand: fail soon when AWS cannot be reached.
 _CONFIG = Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 4})
 
 _WRONG_CREDENTIALS_CODES = {
@@ -38,7 +39,7 @@ _WRONG_CREDENTIALS_CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account and a region, reached with the credentials that boto3 finds."""
+    """An account and a region, with a session of boto3 that has credentials for them."""
 
     session: boto3.Session
     id: str
@@ -46,7 +47,10 @@ class Account:
 
     @classmethod
     def current(cls) -> Account:
-        """Ask AWS whose credentials these are. Raises ``DeployError`` without any, or a region."""
+        """Return the account of the present credentials, as AWS tells it.
+
+        Raises ``DeployError`` without valid credentials, or without a region.
+        """
         try:
             session = boto3.Session()
         except ProfileNotFound as error:
