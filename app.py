@@ -47,6 +47,7 @@ def set_timer(service: Service, request: ApiRequest[SetTimer]) -> Response:
 @api.get("/timers", query=ListTimers, returns=responses.PAGE)
 def list_timers(service: Service, request: ApiRequest[ListTimers]) -> Response:
     """List timers, highest id first, a page at a time."""
+    # The fields of the query are named like the arguments.
     page = service.timers.list(request.tenant, **request.input.model_dump())
     return responses.page_of(request, page, service.timers.now)
 

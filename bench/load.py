@@ -61,6 +61,7 @@ def _by_wrk(wrk: str, plan: list[str], body: str | None) -> dict[str, Any]:
         file = Path(folder) / "load.lua"
         file.write_text(script)
         ran = subprocess.run(
+            # One thread, so that most of the machine is left for the server.
             [wrk, "-t1", "-s", str(file), *plan],
             capture_output=True,
             text=True,

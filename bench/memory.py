@@ -34,6 +34,7 @@ def measure(sink: Sink) -> dict[str, Any]:
     """
     with running() as server:
         fresh = used_bytes(server.pid)
+        # The warm-up uses every thread and fills the caches, which are not a cost of timers.
         progress(f"memory with no and with {COUNT} pending timers")
         timers.create(server.port, WARM_UP, seconds=timers.HOUR, url=sink.url)
         timers.purge(server.port)

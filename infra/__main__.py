@@ -147,4 +147,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(130)  # as shells do for SIGINT: 128 + 2

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # Deployments are long and may be repeated by hand: fail soon when AWS cannot be reached.
 _CONFIG = Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 4})
 
+# The codes of AWS for credentials that are expired, unknown, or have a wrong secret.
 _WRONG_CREDENTIALS_CODES = {
     "ExpiredToken",
     "InvalidClientTokenId",
@@ -98,5 +99,6 @@ class Account:
     @property
     def emulator(self) -> str | None:
         """Return the URL of the emulator that ``AWS_ENDPOINT_URL`` names; None on AWS itself."""
+        # From a client, because boto3 reads the variable and the configuration file.
         endpoint = self.client("cloudformation").meta.endpoint_url.rstrip("/")
         return None if "amazonaws.com" in endpoint else endpoint

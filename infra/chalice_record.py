@@ -55,6 +55,8 @@ def _found(account: Account, names: Names) -> Iterator[Resource]:
     functions = account.client("lambda")
     iam = account.client("iam")
     arns: dict[str, str] = {}
+    # Chalice deletes in the reverse order of its record, so what others need comes first: the role
+    # before its function, the functions before their triggers.
     for name, suffix in FUNCTIONS.items():
         role_name = f"{names.stack}-{name}"
         role = _unless_missing(partial(iam.get_role, RoleName=role_name))

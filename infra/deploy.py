@@ -101,6 +101,7 @@ class Deployment:
         self._refuse_after(Way.PACKAGE)
         self.make_resources()
         self._run_chalice("deploy")
+        # Chalice prints the URL but returns nothing, so the API is looked up.
         apis = [item for item in self._made_by_chalice() if item["name"] == "rest_api"]
         return self._url(apis[0]["rest_api_id"])
 
@@ -128,6 +129,7 @@ class Deployment:
     def destroy(self) -> None:
         """Remove the stage. The table of production stays, with its timers."""
         way = self.way()
+        # The functions first, because they use the resources.
         if way is Way.PACKAGE:
             self._stacks.delete(self.application)
         elif way is Way.CHALICE:
@@ -170,6 +172,7 @@ class Deployment:
     def _url(self, api: str) -> str:
         """Return the URL of the API with this id, without a slash at its end."""
         if self.account.emulator:
+            # On an emulator an API has a path, not a host name of its own.
             return f"{self.account.emulator}/restapis/{api}/{self.stage}/_user_request_"
         suffix = "amazonaws.com.cn" if self.account.region.startswith("cn-") else "amazonaws.com"
         return f"https://{api}.execute-api.{self.account.region}.{suffix}/{self.stage}"

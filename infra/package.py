@@ -24,6 +24,7 @@ TEMPLATE_FILE = "sam.json"
 ZIP_FILE = "deployment.zip"
 ANY_METHOD = "x-amazon-apigateway-any-method"
 
+# Every library is pinned (requirements.txt), so a line has exactly this form.
 _REQUIREMENT = re.compile(r"^([\w.-]+)==([\w.]+)", re.MULTILINE)
 
 _ANY_REGION = "us-east-1"
@@ -118,6 +119,7 @@ def _accept_any_method(template: dict[str, Any]) -> None:
     """
     paths = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]["paths"]
     for operations in paths.values():
+        # Any operation of the path will do: all of them invoke the same function.
         named = next(iter(operations.values()))
         kept = {
             key: value for key, value in named.items() if key not in ("security", "description")
@@ -132,6 +134,7 @@ def _missing_libraries(requirements: Path, code: Path) -> list[str]:
     """Return the requirements that the zip lacks. Chalice only warns of them and packs the rest."""
     wanted = _REQUIREMENT.findall(requirements.read_text(encoding="utf-8"))
     with zipfile.ZipFile(code) as archive:
+        # Each library has a folder like `typing_extensions-4.15.0.dist-info`.
         packed = {name.partition(".dist-info/")[0].lower() for name in archive.namelist()}
     return [
         f"{name} {version}"

@@ -25,6 +25,8 @@ MAX_TEMPLATE_BYTES = 51_200
 """The longest template that fits into the request for a change set (AWS limit)."""
 
 _NOT_YET_CREATED = {"REVIEW_IN_PROGRESS"}
+"""A stack that has only a change set: it must be created still."""
+
 _CREATION_FAILED = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}
 _DONE = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
 _NOTHING_TO_DO = ("didn't contain changes", "No updates are to be performed")
@@ -58,7 +60,7 @@ class Stacks:
         """
         body = _body(name, template)
         stack = self._changeable(name)
-        change_set = f"deploy-{time.time_ns()}"
+        change_set = f"deploy-{time.time_ns()}"  # unique in the stack
         changes = self._prepare(
             {
                 "StackName": name,
@@ -184,6 +186,7 @@ class Stacks:
     def _follow(self, name: str, seen: set[str]) -> str:
         """Print a stack's events until it is no longer changing; return its final state."""
         while True:
+            # Its state is read before its events, so that the last ones are shown.
             stack = self._find(name)
             status: str = stack["StackStatus"] if stack else "DELETE_COMPLETE"
             self._show_events(name, seen)
@@ -209,6 +212,7 @@ class Stacks:
         try:
             found = self.client.describe_stacks(StackName=name)["Stacks"]
         except ClientError as error:
+            # CloudFormation has no code of its own for this either: it is a ValidationError.
             if "does not exist" in str(error):
                 return None
             raise DeployError(f"CloudFormation: {error}") from error

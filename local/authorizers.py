@@ -19,6 +19,7 @@ MAX_POLICIES_KEPT = 1_024
 MAX_TOKEN_CHARACTERS = 128
 """No key is as long. A longer token is refused without the authorizer, so it fills no cache."""
 
+# There is no such API. The policies only need an ARN of the usual form to match.
 _API = "arn:aws:execute-api:local:000000000000:timers/local"
 
 Context = dict[str, Any]
@@ -101,6 +102,7 @@ class Authorizers:
         with self._lock:
             self._kept[key] = policy
             self._kept.move_to_end(key)
+            # The least recently used one goes first.
             if len(self._kept) > MAX_POLICIES_KEPT:
                 self._kept.popitem(last=False)
 

@@ -111,6 +111,7 @@ _FIRING: dict[str, Callable[[Service], Firing]] = {
 
 def pump_timers(service: Service, stopped: threading.Event) -> None:
     """Deliver and sweep the timers of an emulator until ``stopped``. Raises ``StartupError``."""
+    # Imported late: the embedded engine works without boto3.
     from chalicelib.aws import message
     from infra.resources import create_missing
     from local.emulator.pump import Pump

@@ -122,13 +122,15 @@ def _event(
             parse_qs(query, keep_blank_values=True) if query else None
         ),
         "pathParameters": parameters,
-        "stageVariables": None,
+        "stageVariables": None,  # Chalice requires the key
+        # API Gateway sends text. Chalice takes bytes too, and then need not encode them again.
         "body": body,
         "isBase64Encoded": False,
     }
 
 
 def _headers(environ: Environ) -> dict[str, str]:
+    # WSGI has headers as HTTP_…, but Content-Type without that prefix (PEP 3333).
     headers = {
         name[5:].replace("_", "-").lower(): value
         for name, value in environ.items()

@@ -60,6 +60,7 @@ class Supervisor:
         wait_for_port(self._settings.host, self._settings.port)
         self._engine.prepare()
         self._engine.check()
+        # Before the children start: a signal must not end this process without stopping them.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         self._firing.start()
@@ -108,6 +109,7 @@ class Supervisor:
         api_patience_s = STOP_API_S if responded else STOP_STARTING_S
         # The API first: a request that it still accepted needs the dispatcher.
         for child, patience_s in ((self._api, api_patience_s), (self._firing, STOP_FIRING_S)):
+            # An API that is killed during its start loses nothing, so there is nothing to report.
             if not child.stop(patience_s) and responded:
                 print(f"webhook-timers: {child.module} did not end: killed", file=sys.stderr)
 

@@ -197,9 +197,11 @@ _ENTRIES = (
     ),
 )
 
+# In the order of docs/errors.md: by status.
 CATALOGUE: dict[type[TimersError], Entry] = {type(entry.example): entry for entry in _ENTRIES}
 
 
 def entry_of(kind: type[TimersError]) -> Entry | None:
     """Return the entry of ``kind`` or of its nearest base; None if there is none."""
+    # By base: an error that only one engine has is shown as the general one that it specialises.
     return next((CATALOGUE[base] for base in kind.__mro__ if base in CATALOGUE), None)

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Annotated, Literal, overload
 
 from pydantic import Field
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from chalicelib.domain.attempt_log import AttemptRecord, last_attempt
 from chalicelib.domain.timer import Timer

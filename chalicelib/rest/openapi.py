@@ -129,6 +129,7 @@ class _DocumentWriter:
         for route in sorted(self._routes, key=lambda route: route.path):
             shared = {"parameters": [_ref("parameters", "timer_id")]} if _has_id(route) else {}
             paths.setdefault(route.path, shared)[route.method.lower()] = self._operation(route)
+        # No operation has these, but clients meet them, so the document describes them too.
         for kind in NO_ROUTE:
             self._refusal([kind])
         return {
@@ -174,6 +175,7 @@ class _DocumentWriter:
             schema = self._schemas.of(success.body)
             if success.max_items:
                 schema = {**schema, "maxItems": success.max_items}
+            # The only body that depends on the routes themselves.
             example = {"routes": names_of(self._routes)} if success is INDEX else success.example
             response["content"] = {JSON: {"schema": schema, "example": example}}
         if success.creates:

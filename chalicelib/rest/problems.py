@@ -51,6 +51,7 @@ def replace_chalice_errors(event: Any, get_response: Callable[[Any], Response]) 
     chalice_made = isinstance(response.body, dict) and response.body.keys() == {"Code", "Message"}
     if not chalice_made:
         return response
+    # Unknown paths never get here: both gateways refuse them. So it is a method, or a fault.
     if "Allow" in response.headers:
         return problem(MethodNotAllowed(str(response.headers["Allow"]).split(", ")))
     return problem(Internal())

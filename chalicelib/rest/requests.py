@@ -169,7 +169,7 @@ class SetTimer(MoveTimer):
             Field(
                 ge=1,
                 description="Seconds that one attempt may take, `TIMERS_SEND_TIMEOUT` at most.",
-                json_schema_extra={"maximum": 10},
+                json_schema_extra={"maximum": 10},  # the default of TIMERS_SEND_TIMEOUT
             ),
             AfterValidator(_check_timeout),
         ]
@@ -278,6 +278,7 @@ class ListTimers(BaseModel):
         ),
     ] = None
 
+    # Not a Body: other services add parameters of their own to a URL, so unknown ones are ignored.
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> Self:
         """Read a query. Raises ``InvalidRequest`` with every fault."""

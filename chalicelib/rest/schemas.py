@@ -65,6 +65,7 @@ def _cleaned(schema: Schema) -> Schema:
         if keyword == "title" or (keyword == "default" and value is None):
             continue
         cleaned[keyword] = _cleaned_value(keyword, value)
+    # Typed dictionaries do not say so, but our responses have no other fields.
     if "properties" in cleaned:
         cleaned.setdefault("additionalProperties", False)
     return _nullable(cleaned)

@@ -14,6 +14,7 @@ from chalicelib.settings import values
 from chalicelib.settings.addresses import is_emulator
 from chalicelib.settings.environment import Environment, Setting, SpecialCase
 
+# The values that the code compares settings with.
 EMBEDDED = "embedded"
 AWS = "aws"
 OPEN = "none"
