@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
 KEY_BYTES = 32
-"""The length of a new signing key. Standard Webhooks requires 24 to 64 bytes."""
+"""The length of a new signing key. Standard Webhooks asks for 24 to 64 bytes."""
 
 
 def new_secret() -> str:

@@ -25,7 +25,7 @@ MAX_TEMPLATE_BYTES = 51_200
 """The longest template that fits into the request for a change set (AWS limit)."""
 
 _NOT_YET_CREATED = {"REVIEW_IN_PROGRESS"}
-"""A stack that has only a change set: it must be created still."""
+"""The state of a stack that has only a change set: it must still be created."""
 
 _CREATION_FAILED = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}
 _DONE = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}

@@ -80,7 +80,7 @@ def open_store(
         with ExitStack() as undo:
             connection = _connect(path, busy_timeout_s, cache_kib=_WRITER_CACHE_KIB)
             undo.callback(connection.close)
-            # First of all: setting the journal mode writes to the file.
+            # Before anything is written: setting the journal mode writes to the file.
             _refuse_foreign(connection, path, len(migrations))
             # With a write-ahead log, the readers in the API's processes never block the writer.
             connection.execute("PRAGMA journal_mode=WAL")
@@ -152,7 +152,7 @@ def _refuse_foreign(connection: sqlite3.Connection, path: str, newest: int) -> N
 def _migrate(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
     version = _pragma(connection, "user_version")
     for number, migration in enumerate(migrations[version:], start=version + 1):
-        # One transaction has the migration and its version: a crash leaves the old format whole.
+        # The migration and its version are one transaction: a crash leaves the old format intact.
         connection.executescript(
             f"BEGIN IMMEDIATE; {migration} PRAGMA user_version={number}; "
             f"PRAGMA application_id={APPLICATION_ID}; COMMIT;"

@@ -142,13 +142,13 @@ class Dispatcher:
 
     async def _fire_due(self) -> float:
         """Claim due timers and start their calls; return when the next round is (epoch ms)."""
-        free = self._policy.max_in_flight - len(self._in_flight)
-        if free <= 0:
+        free_slots = self._policy.max_in_flight - len(self._in_flight)
+        if free_slots <= 0:
             return math.inf  # the end of a call wakes the dispatcher (_fire)
         # While outcomes cannot be written, no more calls are made: a crash would repeat them all.
         if self._unwritten:
             return self._clock() + self._policy.write_again_s * 1000
-        limit = min(free, CLAIM_BATCH, BURST_LIMIT - self._in_burst())
+        limit = min(free_slots, CLAIM_BATCH, BURST_LIMIT - self._in_burst())
         if limit <= 0:
             return self._clock() + BURST_WINDOW_S * 1000 / 4
         try:

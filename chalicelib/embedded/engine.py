@@ -95,7 +95,7 @@ class EmbeddedEngine:
         from chalicelib.embedded.dispatcher import Dispatcher, DispatcherPolicy
 
         options = self._options
-        # Read once: a restart is how a new secret gets into use here.
+        # Read once: here a new secret takes effect with a restart.
         keys = options.signing_keys or ()
         policy = DispatcherPolicy(
             lease_ms=options.lease_ms,

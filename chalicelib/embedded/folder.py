@@ -24,7 +24,7 @@ _MAX_ADDRESS_BYTES = 100
 """A socket's address may have 104 bytes on macOS and 108 on Linux (``sun_path``)."""
 
 _SOCKET_BACKLOG = 1024
-"""Connections that may wait while the event loop is busy: one for each thread of the API."""
+"""Connections that may wait while the event loop is busy. Each thread of the API has one."""
 
 
 def make_private(path: Path) -> None:

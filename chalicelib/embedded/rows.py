@@ -1,4 +1,4 @@
-"""The rows of the SQLite store: their columns, and a timer to its row and back. Pure."""
+"""The rows of the SQLite store: their columns, and functions from a timer to a row and back."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ KEEPALIVE_S = 15.0
 """How long an idle connection is kept for the next call to the same receiver."""
 
 _MIN_TIMEOUT_S = 0.001
-"""aiohttp takes a timeout of 0 for none."""
+"""aiohttp reads a timeout of 0 as no timeout."""
 
 _FAILURES: dict[type[Exception], Failure] = {
     ForbiddenTarget: Failure.FORBIDDEN_TARGET,
@@ -57,12 +57,12 @@ class AiohttpSender:
         connector = functools.partial(_CheckedConnector, guard, self._resolver)
         self._session = _open_session(connector(keepalive_timeout=KEEPALIVE_S))
         # This session keeps no connection, so each of its calls has a new one.
-        self._fresh = _open_session(connector(force_close=True))
+        self._fresh_session = _open_session(connector(force_close=True))
 
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
-        await self._fresh.close()
+        await self._fresh_session.close()
         await self._resolver.close()
 
     async def send(self, call: Call) -> Outcome:
@@ -84,7 +84,9 @@ class AiohttpSender:
                 raise
         # The receiver had closed a kept connection while it was idle. That is no failure of this
         # attempt: send once more, on a connection that is certainly new.
-        return await self._post(self._fresh, call, max(expires_at - clock(), _MIN_TIMEOUT_S))
+        return await self._post(
+            self._fresh_session, call, max(expires_at - clock(), _MIN_TIMEOUT_S)
+        )
 
     async def _post(
         self, session: aiohttp.ClientSession, call: Call, remaining_s: float

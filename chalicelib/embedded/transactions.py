@@ -35,11 +35,11 @@ class TransactionalStore:
 
     def begin(self, *, durable: bool) -> None:
         """Open a transaction. A durable one is on disk when ``commit`` returns."""
-        # NORMAL syncs at a checkpoint only. SQLite ignores this pragma inside a transaction.
+        # NORMAL syncs at a checkpoint only. It cannot be changed inside a transaction.
         if durable != self._durable:
             self._connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._durable = durable
-        # IMMEDIATE takes the write lock at once: a later statement then never fails for want of it.
+        # IMMEDIATE takes the write lock at once, so no later statement waits for it and fails.
         self._connection.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:

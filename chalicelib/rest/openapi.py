@@ -129,7 +129,7 @@ class _DocumentWriter:
         for route in sorted(self._routes, key=lambda route: route.path):
             shared = {"parameters": [_ref("parameters", "timer_id")]} if _has_id(route) else {}
             paths.setdefault(route.path, shared)[route.method.lower()] = self._operation(route)
-        # No operation has these, but clients meet them, so the document describes them too.
+        # No operation has these errors, but clients get them, so the document has them too.
         for kind in NO_ROUTE:
             self._refusal([kind])
         return {

@@ -40,7 +40,7 @@ from chalicelib.service.timers import TimerRequest
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
-"""Timers in one page of a list: without a ``limit``, and at most."""
+"""Timers in one page of a list: by default, and at most."""
 
 MIN_REPLAYS_PER_S = 0.1
 MAX_REPLAYS_PER_S = 10_000

@@ -1,4 +1,4 @@
-"""The API's side of the local socket: it reads the file itself and sends every write over it."""
+"""The API's side of the local socket: it reads the file, and sends writes to the dispatcher."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class RemoteTimerStore:
     def _reader(self) -> SQLiteTimerStore:
         reader: SQLiteTimerStore | None = getattr(self._thread, "reader", None)
         if reader is None:
-            # First of all connect: once the dispatcher listens, the file exists and is migrated.
+            # Connect first: once the dispatcher listens, the file exists and is migrated.
             self._connection()
             reader = SQLiteTimerStore(open_reader(str(self._folder.store)))
             self._thread.reader = reader

@@ -1,8 +1,8 @@
 """The messages on the local socket: each is one JSON array on a line of its own.
 
 A request is ``[method, arguments]``. A response is ``[null, result]`` or ``[error code, detail]``.
-The seconds of ``Retry-After`` are the third element if the error has them. Both sides run one
-version, because the supervisor starts both, so the format may change with any version.
+The seconds of ``Retry-After`` are the third element if the error has them. The supervisor starts
+both sides, so they run the same version, and the format may change with any version.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from chalicelib.domain.errors import (
 )
 from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions, Lease, NewTimer, Status, Timer
 
-# The errors that a store raises. The class is found by its code, so it arrives as it was raised.
+# The errors that a store raises, by code: so the client raises the error that the store raised.
 _ERRORS: Mapping[str, Callable[..., TimersError]] = {
     error.code: error
     for error in (TimerNotFound, TimerInFlight, TimerChanged, RateLimited, Unavailable)
