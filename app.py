@@ -1,6 +1,6 @@
-"""The REST API: every route on one screen. Importing this opens nothing.
+"""The REST API: every route on one screen. Importing this opens no file or connection.
 
-Only under ``chalice local`` it starts the dispatcher, which fires timers beside the server.
+Only under ``chalice local`` it starts the dispatcher too, which fires timers beside the server.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def set_timer(service: Service, request: ApiRequest[SetTimer]) -> Response:
 @api.get("/timers", query=ListTimers, returns=responses.PAGE)
 def list_timers(service: Service, request: ApiRequest[ListTimers]) -> Response:
     """List timers, highest id first, a page at a time."""
+    # The fields of the query are named like the arguments.
     page = service.timers.list(request.tenant, **request.input.model_dump())
     return responses.page_of(request, page, service.timers.now)
 
@@ -76,7 +77,7 @@ def get_timer(service: Service, request: ApiRequest) -> Response:
     raises=(errors.TimerExpired, errors.TimerInFlight, errors.TimerChanged),
 )
 def move_timer(service: Service, request: ApiRequest[MoveTimer]) -> Response:
-    """Give a timer that has not expired another time."""
+    """Move a timer that has not expired to another time."""
     timer = service.timers.move(request.tenant, request.timer_id, request.input.delay_ms)
     return responses.TIME_LEFT.response(timer_status(timer, service.timers.now))
 
@@ -102,7 +103,7 @@ def list_attempts(service: Service, request: ApiRequest) -> Response:
     tag="failures",
 )
 def replay_timer(service: Service, request: ApiRequest) -> Response:
-    """Replay a timer that failed. It is called at once, and has all its attempts again."""
+    """Replay a timer that failed. Its webhook is called at once, and it has all attempts again."""
     timer = service.dead_letters.replay(request.tenant, request.timer_id)
     return responses.REPLAYED.response({"id": timer.id})
 
@@ -110,18 +111,19 @@ def replay_timer(service: Service, request: ApiRequest) -> Response:
 @api.post("/timers/replay", body=ReplayTimers, returns=responses.REPLAY_RESULT, tag="failures")
 def replay_timers(service: Service, request: ApiRequest[ReplayTimers]) -> Response:
     """Count the failed timers that match, or replay them."""
-    wanted = request.input
-    replayed = service.dead_letters.replay_all(request.tenant, wanted.wanted(), wanted.per_s)
+    failed, per_s = request.input.failed_timers(), request.input.per_s
+    replayed = service.dead_letters.replay_all(request.tenant, failed, per_s)
     return responses.REPLAY_RESULT.response(replay_result(replayed))
 
 
 def create_app(service: Service) -> Chalice:
-    """Return the API and the Lambda functions on ``service``. This opens nothing."""
+    """Return the Chalice app: the API and the Lambda functions of ``service``."""
     names, refuse_in_api = Names(service.settings.stage), service.settings.under_chalice_local
     functions = create_functions(service, names, refuse_in_api=refuse_in_api)
     return api.app("timers", service, functions.blueprint, functions.authorizer)
 
 
+# Chalice and Lambda find the app under this name.
 app = create_app(service())
 if service().settings.under_chalice_local:
     from local import chalice_local

@@ -17,8 +17,9 @@ from chalicelib.domain.errors import Unauthorized
 
 MAX_POLICIES_KEPT = 1_024
 MAX_TOKEN_CHARACTERS = 128
-"""Longer than any key. A longer token is refused without asking, so it never fills the cache."""
+"""No key is as long. A longer token is refused without the authorizer, so it fills no cache."""
 
+# There is no such API. The policies only need an ARN of the usual form to match.
 _API = "arn:aws:execute-api:local:000000000000:timers/local"
 
 Context = dict[str, Any]
@@ -28,22 +29,22 @@ _CacheKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Policy:
-    """What an authorizer returned for one token: the allowed ARNs, the caller, and its expiry."""
+    """The response of an authorizer to one token: the allowed ARNs and the caller's context."""
 
     allowed: tuple[str, ...]
     context: Context
-    until: float
+    expires_at: float
 
 
 class Authorizers:
-    """Finds out who sent a request, for the routes that have an authorizer. Thread-safe.
+    """Runs the authorizer of a route, and caches the policy that it returns. Thread-safe.
 
-    A policy is kept for the ``ttl_seconds`` of its authorizer, by ``clock`` (seconds). A denial is
-    not kept: anybody may cause one, and denials must not push the callers out of the cache.
+    A policy is kept for the ``ttl_seconds`` of its authorizer, by ``clock`` (s). A denial is not
+    kept: anybody can cause denials, and they would push the policies of callers out of the cache.
     """
 
     def __init__(self, app: Chalice, clock: Callable[[], float] = time.monotonic) -> None:
-        self._of_route: dict[tuple[str, str], Any] = {
+        self._by_route: dict[tuple[str, str], Any] = {
             (path, method): entry.authorizer
             for path, entries in app.routes.items()
             for method, entry in entries.items()
@@ -55,41 +56,43 @@ class Authorizers:
 
     def __bool__(self) -> bool:
         """Tell whether any route has an authorizer."""
-        return bool(self._of_route)
+        return bool(self._by_route)
 
     def context(self, route: str, method: str, token: str | None) -> Context | None:
         """Return the context that the authorizer of a route returns for ``token``.
 
-        It is None if the route has no authorizer. Raises ``Unauthorized``, and what the authorizer
-        raises.
+        It is None if the route has no authorizer. Raises ``Unauthorized``, and the errors of the
+        authorizer.
         """
-        authorizer = self._of_route.get((route, method))
+        authorizer = self._by_route.get((route, method))
         if authorizer is None:
             return None
         if not token or len(token) > MAX_TOKEN_CHARACTERS:
             raise Unauthorized
         arn = f"{_API}/{method}{route}"
-        policy = self._recall((authorizer.name, token)) or self._ask(authorizer, token, arn)
+        policy = self._cached((authorizer.name, token)) or self._authorize(authorizer, token, arn)
+        # API Gateway caches by token, so a policy may be that of another route: its ARNs decide.
         if not _matches(arn, policy.allowed):
             raise Unauthorized
         return policy.context
 
-    def _recall(self, key: _CacheKey) -> _Policy | None:
+    def _cached(self, key: _CacheKey) -> _Policy | None:
         with self._lock:
             policy = self._kept.get(key)
-            if policy is None or self._clock() >= policy.until:
+            if policy is None or self._clock() >= policy.expires_at:
                 return None
             self._kept.move_to_end(key)
             return policy
 
-    def _ask(self, authorizer: ChaliceAuthorizer, token: str, arn: str) -> _Policy:
-        asked_at = self._clock()
+    def _authorize(self, authorizer: ChaliceAuthorizer, token: str, arn: str) -> _Policy:
+        # Read before the call: a key that is revoked during the call is not cached for longer.
+        called_at = self._clock()
         event = {"type": "TOKEN", "authorizationToken": token, "methodArn": arn}
         returned = authorizer(event, {})
         policy = _Policy(
             allowed=_allowed(returned),
             context={**returned.get("context", {}), "principalId": returned["principalId"]},
-            until=asked_at + (authorizer.config.ttl_seconds or 0),
+            expires_at=called_at + (authorizer.config.ttl_seconds or 0),
         )
         if policy.allowed:
             self._keep((authorizer.name, token), policy)
@@ -99,6 +102,7 @@ class Authorizers:
         with self._lock:
             self._kept[key] = policy
             self._kept.move_to_end(key)
+            # The least recently used one goes first.
             if len(self._kept) > MAX_POLICIES_KEPT:
                 self._kept.popitem(last=False)
 

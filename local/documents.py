@@ -16,7 +16,7 @@ DOCUMENTS: dict[str, Callable[[], str]] = {
     errors_page.PATH: errors_page.render,
     settings_page.PATH: settings_page.render,
 }
-"""What writes each document, by its path from the root of the project."""
+"""The function that writes each document, by the document's path from the root of the project."""
 
 
 def main(
@@ -43,7 +43,7 @@ def write(root: Path, documents: Mapping[str, Callable[[], str]]) -> None:
 
 
 def stale(root: Path, documents: Mapping[str, Callable[[], str]]) -> list[str]:
-    """Return the paths of the documents that are missing or not what the code says."""
+    """Return the paths of the documents that are missing or not up to date."""
     return [path for path, render in documents.items() if _read(root / path) != render()]
 
 

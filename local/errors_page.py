@@ -20,14 +20,14 @@ and `title`, `status` and `detail` say more. `invalid-request` has `errors` too,
 """
 
 _END = """
-The server in front refuses what is not valid HTTP, and paths or headers without end, without such a
-document: offline with 400, 414 or 431, on AWS with a 4xx `bad-request`.
+The server in front refuses invalid HTTP, and paths or headers that are too long. Offline it sends
+400, 414 or 431 without such a document, on AWS a 4xx `bad-request`.
 
-A 503 to `POST /timers` whose detail says that the request may have been carried out is the one case
-in which there may be a timer that was not acknowledged.
+There may be a timer that was not acknowledged in one case only: after a 503 to `POST /timers` whose
+detail says that the request may have been carried out.
 
-For keys that cannot be looked up, `unavailable` is what `make release` sets up; with `chalice
-deploy` API Gateway answers its own 500.
+If keys cannot be looked up, the error is `unavailable` offline and after `make release`. After
+`chalice deploy`, API Gateway sends a 500 of its own.
 """
 
 

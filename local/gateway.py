@@ -1,6 +1,7 @@
 """A WSGI application that passes requests to the Chalice app as API Gateway does.
 
-Chalice's own local gateway matches routes slowly, and its response to an unknown path is 403.
+Chalice has a local gateway too, but it matches routes slowly and responds to an unknown path with
+403.
 """
 
 from __future__ import annotations
@@ -26,26 +27,28 @@ _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in H
 
 
 class Gateway:
-    """Turns WSGI requests into Lambda proxy events, and what the app returns into responses."""
+    """Turns WSGI requests into Lambda proxy events, and the app's results into responses."""
 
     def __init__(self, app: Chalice, clock: Callable[[], float] = time.monotonic) -> None:
         _make_thread_safe(app)
         self._app = app
         self._authorizers = Authorizers(app, clock) or None
-        self._fixed = {path: path for path in app.routes if "{" not in path}
-        self._open = [(route.split("/"), route) for route in sorted(app.routes) if "{" in route]
+        self._fixed_paths = {path for path in app.routes if "{" not in path}
+        self._patterns = [(route.split("/"), route) for route in sorted(app.routes) if "{" in route]
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request (PEP 3333)."""
+        """Respond to one request (PEP 3333)."""
         response = self._respond(environ)
         body = response["body"].encode()
         headers = list(response["headers"].items())
+        # A 204 must not have this header (RFC 9110, 8.6).
         if response["statusCode"] != HTTPStatus.NO_CONTENT:
             headers.append(("Content-Length", str(len(body))))
         start_response(_STATUS_LINES[response["statusCode"]], headers)
         return [body]
 
     def _respond(self, environ: Environ) -> dict[str, Any]:
+        # API Gateway ignores a slash at the end too.
         path = environ["PATH_INFO"].rstrip("/") or "/"
         route, parameters = self._match(path)
         if route is None:
@@ -55,6 +58,7 @@ class Gateway:
             caller = self._authorizers and self._authorizers.context(
                 route, environ["REQUEST_METHOD"], environ.get("HTTP_AUTHORIZATION")
             )
+            # After the authorizer: a caller without a key must not make the server read a body.
             body = _body(environ)
         except TimersError as error:
             return problem(error).to_dict()
@@ -64,11 +68,11 @@ class Gateway:
         return self._app(event, None)
 
     def _match(self, path: str) -> tuple[str | None, dict[str, str]]:
-        """Return the route of ``path`` and the values of its parameters."""
-        if path in self._fixed:
+        """Return the route of ``path`` and the values of its parameters; None if there is none."""
+        if path in self._fixed_paths:
             return path, {}
         parts = path.split("/")
-        for pattern, route in self._open:
+        for pattern, route in self._patterns:
             if len(pattern) != len(parts):
                 continue
             pairs = list(zip(pattern, parts, strict=True))
@@ -78,7 +82,7 @@ class Gateway:
 
 
 def _make_thread_safe(app: Chalice) -> None:
-    """Keep the current request per thread, with the class that Chalice's own server uses."""
+    """Keep a current request for each thread, with the class that Chalice's own server uses."""
     app.__class__ = type("ThreadSafeApp", (LocalChalice, app.__class__), {})
 
 
@@ -92,6 +96,7 @@ def _body(environ: Environ) -> bytes:
         raise too_large()
     if length in ("0", "", None) and environ.get("HTTP_TRANSFER_ENCODING") is None:
         return b""
+    # One byte more tells whether a chunked body, which has no length, is too long.
     body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
     if len(body) > MAX_BODY_BYTES:
         raise too_large()
@@ -117,13 +122,15 @@ def _event(
             parse_qs(query, keep_blank_values=True) if query else None
         ),
         "pathParameters": parameters,
-        "stageVariables": None,
+        "stageVariables": None,  # Chalice requires the key
+        # API Gateway sends text. Chalice takes bytes too, and then need not encode them again.
         "body": body,
         "isBase64Encoded": False,
     }
 
 
 def _headers(environ: Environ) -> dict[str, str]:
+    # WSGI has headers as HTTP_…, but Content-Type without that prefix (PEP 3333).
     headers = {
         name[5:].replace("_", "-").lower(): value
         for name, value in environ.items()

@@ -19,7 +19,7 @@ from local.firing import firing_of
 
 
 def main(words: Sequence[str] | None = None, service: Service | None = None) -> int:
-    """Run a command, by default this process's; return 1, after one line, if it fails."""
+    """Run the command in ``words``, by default this process's; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m local.keys", description=__doc__)
     add_commands(parser)
     arguments = parser.parse_args(words)

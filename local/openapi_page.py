@@ -27,7 +27,7 @@ def render() -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes paragraphs as blocks, and a value that occurs twice in full."""
+    """Writes paragraphs as blocks, and a value that occurs twice both times in full."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -31,7 +31,7 @@ _HEADER = """\
 
 
 def render() -> str:
-    """Return the page as Markdown, without reading anything but the table."""
+    """Return the page as Markdown. The environment of this process has no influence on it."""
     sections = (_section(subject, settings) for subject, settings in SUBJECTS.items())
     return "\n".join((_INTRODUCTION, *sections))
 

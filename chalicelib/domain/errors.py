@@ -1,29 +1,29 @@
-"""The tree of errors that a caller of the service can meet.
+"""The errors of the service, as one tree.
 
 TimersError
-├── RequestError            the client sent something wrong; the request changed nothing
+├── RequestError            the service refuses the request, which changed nothing
 │   ├── MalformedBody       not JSON
-│   ├── InvalidRequest      JSON, but no valid request: names the fault of every field
+│   ├── InvalidRequest      JSON, but not a valid request: lists the faults of all fields
 │   ├── UnsupportedMediaType
 │   ├── BodyTooLarge
 │   ├── Unauthorized        no key, or one that is unknown or revoked
-│   ├── CrossSiteRequest    Host or Origin is not this machine's
+│   ├── CrossSiteRequest    its Host or Origin is not this machine
 │   ├── RouteNotFound
 │   ├── MethodNotAllowed
 │   ├── TimerNotFound
-│   ├── TimerInFlight       its webhook is being sent right now
+│   ├── TimerInFlight       a sender holds it, so it cannot be cancelled, moved or replayed
 │   ├── TimerExpired        it is due, so it cannot be moved
 │   ├── TimerNotFailed      it has not failed, so it cannot be replayed
-│   ├── TimerChanged        it was changed at the same time
-│   ├── RateLimited         the tenant sets timers faster than it may
+│   ├── TimerChanged        another request changed it at the same time
+│   ├── RateLimited         the tenant sets timers faster than its rate
 │   └── PurgeDisabled
-├── KeyNotFound             the key to revoke was never issued, or is revoked already
-├── InvalidTenant           a key cannot be issued for a tenant of this name
+├── KeyNotFound             the API key to revoke was never issued, or is revoked already
+├── InvalidTenant           an API key cannot be issued for a tenant of this name
 ├── Unavailable             the store cannot be reached or cannot write; try again later
 └── StartupError            the service cannot start with its settings
     ├── InvalidSettings
-    ├── DataFolderError     missing, read-only, or held by another server
-    └── StoreFileError      damaged, foreign, or written by a newer version
+    ├── DataFolderError     the folder is missing, read-only, or held by another server
+    └── StoreFileError      the file is damaged, not ours, or written by a newer version
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dataclasses import dataclass
 
 
 class TimersError(Exception):
-    """Base of the tree. ``code`` is stable: clients and logs may match on it."""
+    """Base of the tree. ``code`` is stable, so clients and logs may match on it."""
 
     code = "error"
 
@@ -42,7 +42,7 @@ class TimersError(Exception):
 
 
 class RequestError(TimersError):
-    """The client sent something wrong; the request changed nothing and never fires."""
+    """The service refuses the request, which changed nothing."""
 
     code = "bad-request"
 
@@ -62,7 +62,10 @@ class Fault:
 
 
 class InvalidRequest(RequestError):
-    """Well-formed JSON, or a query, that is no valid request; ``faults`` has every fault."""
+    """The body is JSON but not a valid request, or the query is not valid.
+
+    ``faults`` has every fault.
+    """
 
     code = "invalid-request"
 
@@ -84,7 +87,7 @@ class BodyTooLarge(RequestError):
 
 
 class Unauthorized(RequestError):
-    """The request carries no key, or one that was never issued or is revoked."""
+    """The request has no API key, or one that was never issued or is revoked."""
 
     code = "unauthorized"
 
@@ -93,7 +96,10 @@ class Unauthorized(RequestError):
 
 
 class CrossSiteRequest(RequestError):
-    """The offline server was called by a foreign name, or by a web page of another site."""
+    """The offline server was called under another host name, or by a web page of another site.
+
+    Without this check, any web page could set timers on the user's own machine.
+    """
 
     code = "foreign-caller"
 
@@ -115,13 +121,13 @@ class MethodNotAllowed(RequestError):
 
 
 class TimerNotFound(RequestError):
-    """There is no timer of that id: never set, cancelled, purged, or no id at all."""
+    """There is no timer of that id. It was never set, or it is cancelled or purged."""
 
     code = "timer-not-found"
 
 
 class TimerInFlight(RequestError):
-    """The timer's webhook is being sent right now: it can be neither cancelled nor moved."""
+    """A sender holds the timer, so it cannot be cancelled, moved or replayed now."""
 
     code = "timer-in-flight"
 
@@ -145,7 +151,7 @@ class TimerChanged(RequestError):
 
 
 class RateLimited(RequestError):
-    """The tenant sets timers faster than it may. ``retry_after`` is in seconds."""
+    """The tenant sets timers faster than its rate. ``retry_after`` is in seconds."""
 
     code = "rate-limited"
 
@@ -161,7 +167,7 @@ class PurgeDisabled(RequestError):
 
 
 class KeyNotFound(TimersError):
-    """There is no key of that id: it was never issued, or is revoked already."""
+    """There is no API key of that id. It was never issued, or is revoked already."""
 
     code = "key-not-found"
 
@@ -173,9 +179,10 @@ class InvalidTenant(TimersError):
 
 
 class Unavailable(TimersError):
-    """The store cannot be reached or cannot write; nothing was acknowledged.
+    """The store cannot be reached or cannot write. Nothing was acknowledged.
 
-    ``retry_after`` is in seconds.
+    A write may have applied all the same, if only its response was lost. ``retry_after`` is in
+    seconds.
     """
 
     code = "unavailable"
@@ -192,7 +199,7 @@ class StartupError(TimersError):
 
 
 class InvalidSettings(StartupError):
-    """A setting has a value it cannot have."""
+    """A setting has an invalid value."""
 
     code = "invalid-settings"
 

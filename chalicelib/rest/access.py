@@ -1,4 +1,4 @@
-"""Who may call: the checks of Host and Origin on one machine, and the tenant of a request."""
+"""Access to the API: the tenant of a request, and the checks of Host and Origin on one machine."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from chalicelib.settings import Settings, is_loopback
 def tenant_of(context: Mapping[str, Any], *, needs_key: bool) -> str:
     """Return the tenant that the authorizer found, from the ``requestContext`` of an event.
 
-    Where a key is needed, raises ``Unauthorized`` if no authorizer named a tenant, whatever the
-    gateway let through, and ``Unavailable`` if the authorizer could not look the key up. A tenant
-    that an authorizer names is never replaced by another.
+    Where a key is needed, raises ``Unauthorized`` if no authorizer named a tenant. Raises
+    ``Unavailable`` if the authorizer could not look the key up.
     """
+    # A tenant that an authorizer names counts even where no key is needed: the default tenant must
+    # never stand in for another.
     found = context.get("authorizer") or {}
     if isinstance(found.get("tenant"), str) and found["tenant"]:
         return str(found["tenant"])
     if found.get("refused") == errors.Unavailable.code:
         raise errors.Unavailable("Keys cannot be looked up now.")
+    # The gateway should not let such a request through. If it is misconfigured, this still holds.
     if needs_key:
         raise errors.Unauthorized
     return DEFAULT_TENANT
@@ -35,9 +37,9 @@ def tenant_of(context: Mapping[str, Any], *, needs_key: bool) -> str:
 def same_site_only(
     request: Request, get_response: Callable[[Any], Response], settings: Settings
 ) -> Response:
-    """Refuse cross-site requests on this machine, where no key is needed (a middleware).
+    """Refuse cross-site requests where no key is needed (a middleware).
 
-    Where a key is needed every site may call: no web page has a key.
+    Where a key is needed, every site may call, because a foreign page has no key.
     """
     if not (settings.in_lambda or settings.needs_key):
         try:
@@ -50,21 +52,25 @@ def same_site_only(
 def check_site(headers: Mapping[str, str], allowed_hosts: frozenset[str]) -> None:
     """Raise ``CrossSiteRequest`` unless Host and Origin are this machine's or allowed.
 
-    On loopback the browser is the way in for an attacker: a page of another site may post here
-    (Origin), or have its own name resolve to 127.0.0.1 (Host).
+    On loopback, an attacker can call through the browser of this machine's user. A page of another
+    site may post here, which Origin shows. Or its name may resolve to 127.0.0.1 (DNS rebinding),
+    which Host shows.
     """
     host = headers.get("host", "")
     if not _is_local(_hostname("//" + host), allowed_hosts):
         raise errors.CrossSiteRequest(
             f"Host {host[:100]!r} is not this machine's; TIMERS_ALLOWED_HOSTS names others."
         )
+    # Only browsers send Origin. "null", from a sandboxed page, has no host name and is refused.
     origin = headers.get("origin")
     if origin is not None and not _is_local(_hostname(origin), allowed_hosts):
         raise errors.CrossSiteRequest(f"Requests of pages from {origin[:100]!r} are refused.")
 
 
+# Clients send the same few names with every request.
 @functools.lru_cache(maxsize=256)
 def _hostname(url: str) -> str:
+    """Return the host name in ``url``, empty if there is none."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:

@@ -1,7 +1,7 @@
-"""The catalogue of errors: the HTTP status of each, its headers, and when it is answered.
+"""The catalogue of errors: the HTTP status of each error, its header, and when it is sent.
 
-Three things come from it: the problem documents that are sent, the responses of the OpenAPI
-document, and ``docs/errors.md``. The codes are those of the error tree.
+The problem documents, the responses of the OpenAPI document and ``docs/errors.md`` are made from
+it. The codes are those of the error tree (``domain/errors.py``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from chalicelib.rest.reading import MAX_BODY_BYTES, too_large
 
 
 class Internal(TimersError):
-    """A fault of the service. No detail of it leaves the log."""
+    """A fault of the service. Only the log has its details."""
 
     code = "internal"
 
@@ -26,23 +26,23 @@ class Internal(TimersError):
 
 
 class Throttled(TimersError):
-    """API Gateway refuses a request by its rate limit; none of our code raises this."""
+    """API Gateway refuses a request because of its rate limit. None of our code raises this."""
 
     code = "throttled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One kind of error: that of ``example``, and ``when`` it is answered.
+    """One kind of error, shown by an ``example``, and in words ``when`` it is sent.
 
-    ``header`` is sent with the error; its value is what ``value`` returns for the error.
+    ``header`` is sent with the error. ``header_value`` returns its value for one error.
     """
 
     example: TimersError
     status: int
     when: str
     header: Header | None = None
-    value: Callable[[Any], str] = str
+    header_value: Callable[[Any], str] = str
 
     @property
     def code(self) -> str:
@@ -51,12 +51,12 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """The title of its problem document."""
+        """The title of the error's problem document."""
         return title_of(self.code)
 
 
 def title_of(code: str) -> str:
-    """Return the title of the error ``code``: the code as words."""
+    """Return the title of the error with this code: the code as words."""
     return code.replace("-", " ").capitalize()
 
 
@@ -75,7 +75,7 @@ _ENTRIES = (
         status=401,
         when="The request carries no key, or one that was never issued or is revoked.",
         header=WWW_AUTHENTICATE,
-        value=lambda _error: "Bearer",
+        header_value=lambda _error: "Bearer",
     ),
     Entry(
         example=errors.CrossSiteRequest(
@@ -94,7 +94,7 @@ _ENTRIES = (
     Entry(
         example=errors.TimerNotFound("There is no timer 1."),
         status=404,
-        when="The caller's tenant has no timer of that id, or it is no id at all.",
+        when="The caller's tenant has no timer with this id, or the text is not an id.",
     ),
     Entry(
         example=errors.RouteNotFound("There is no /timer; GET / names the routes."),
@@ -106,17 +106,17 @@ _ENTRIES = (
         status=405,
         when="The path has no such method. No path has HEAD or OPTIONS.",
         header=ALLOW,
-        value=lambda error: str(error.allowed),
+        header_value=lambda error: str(error.allowed),
     ),
     Entry(
         example=errors.TimerInFlight("The webhook of timer 1 is on the wire right now."),
         status=409,
-        when="The webhook of the timer is being sent right now.",
+        when="The timer is in flight: its webhook is being called right now.",
     ),
     Entry(
         example=errors.TimerExpired("The time of timer 1 has come; it cannot be moved."),
         status=409,
-        when="The timer is due, so it can no longer be moved.",
+        when="The due time of the timer has passed, so it can no longer be moved.",
     ),
     Entry(
         example=errors.TimerNotFailed("Timer 1 is pending, not failed."),
@@ -153,7 +153,7 @@ _ENTRIES = (
         status=429,
         when="The tenant sets timers faster than `TIMERS_CREATES_PER_SECOND`.",
         header=RETRY_AFTER,
-        value=_retry_after,
+        header_value=_retry_after,
     ),
     Entry(
         example=Throttled("Too many requests at once; try again in a moment."),
@@ -169,14 +169,14 @@ _ENTRIES = (
     Entry(
         example=errors.Unavailable("The dispatcher is not running."),
         status=503,
-        when="The store is away, busy or full, or keys cannot be looked up.",
+        when="The store cannot be reached, is busy or full, or keys cannot be looked up.",
         header=RETRY_AFTER,
-        value=_retry_after,
+        header_value=_retry_after,
     ),
     Entry(
         example=errors.StartupError("The service cannot start."),
         status=503,
-        when="The service cannot start as it is set up.",
+        when="The service cannot start with its configuration.",
     ),
     Entry(
         example=errors.InvalidSettings("PORT=x: must be a number from 1 to 65535"),
@@ -197,9 +197,11 @@ _ENTRIES = (
     ),
 )
 
+# In the order of docs/errors.md: by status.
 CATALOGUE: dict[type[TimersError], Entry] = {type(entry.example): entry for entry in _ENTRIES}
 
 
 def entry_of(kind: type[TimersError]) -> Entry | None:
-    """Return the entry of ``kind`` or of its nearest base; None if no request meets it."""
+    """Return the entry of ``kind`` or of its nearest base; None if there is none."""
+    # By base: an error that only one engine has is shown as the general one that it specialises.
     return next((CATALOGUE[base] for base in kind.__mro__ if base in CATALOGUE), None)

@@ -1,4 +1,4 @@
-"""The cursor of a list: the id below which the next page begins, opaque to clients. Pure."""
+"""The cursor of a list: the id below which the next page begins, encoded for clients. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import binascii
 import re
 
 MAX_ID = 2**63 - 1
+"""The largest integer of SQLite."""
 
+# ASCII only: `int` also reads the digits of other scripts.
 _ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 
 
@@ -24,6 +26,7 @@ def write(before: int) -> str:
 def read(cursor: str) -> int:
     """Return the id below which the page of ``cursor`` begins. Raises ``ValueError``."""
     try:
+        # `write` leaves the padding out, because "=" is escaped in a URL.
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         before = text.decode("ascii")
     except (binascii.Error, UnicodeError, ValueError):

@@ -1,7 +1,7 @@
-"""The values that requests and responses consist of, with their limits.
+"""The values in requests and responses, with their limits.
 
-Each alias is one schema of the OpenAPI document and is named as there. ``json_schema_extra`` holds
-what only the document says: the code checks it elsewhere, with a better message.
+Each alias is one schema of the OpenAPI document and has its name. ``json_schema_extra`` is for the
+document only: the code checks the same elsewhere, with a better message.
 """
 
 from __future__ import annotations
@@ -9,9 +9,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Strict
-from pydantic import StringConstraints as String
-from pydantic import ValidationInfo as Info
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    Strict,
+    StringConstraints,
+    ValidationInfo,
+)
 from typing_extensions import TypeAliasType
 
 from chalicelib.domain.target import MAX_URL_CHARACTERS, parse_target
@@ -34,22 +40,24 @@ _URL = (
 )
 
 
-def _check_target(url: str, info: Info) -> str:
+def _check_target(url: str, info: ValidationInfo) -> str:
     target = parse_target(url)
+    # Only an address in the URL can be checked here: a name is checked when it is resolved, before
+    # each call.
     if info.context:
         info.context.guard.check_literal(target.host)
     return url
 
 
 def _check_rfc3339(value: Any) -> Any:
-    """Refuse other texts that pydantic reads as a time: "20261124" as seconds since 1970."""
+    """Refuse other texts that pydantic reads as a time, such as "20261124" (seconds since 1970)."""
     if not isinstance(value, str) or not _RFC3339.fullmatch(value):
         raise ValueError("must be a time as in RFC 3339, such as 2026-11-24T12:00:00Z")
     return value
 
 
 def _amount(seconds: int) -> Any:
-    # No upper bound here: the amounts are checked together, and one fault names the largest.
+    # No upper bound: the amounts are checked together, and one fault names the largest (delay.py).
     return Field(ge=0, json_schema_extra={"maximum": MAX_DELAY_S // seconds})
 
 
@@ -63,7 +71,7 @@ Url = TypeAliasType(
     "Url",
     Annotated[
         str,
-        String(max_length=MAX_URL_CHARACTERS),
+        StringConstraints(max_length=MAX_URL_CHARACTERS),
         AfterValidator(_check_target),
         Field(
             description="An absolute `http` or `https` URL with a host. Control characters, blanks "
@@ -108,7 +116,7 @@ Instant = TypeAliasType(
     "Instant",
     Annotated[
         AwareDatetime,
-        Strict(strict=False),  # JSON has no times: a text is what is expected
+        Strict(strict=False),  # JSON has no times, and strict mode would accept no text
         BeforeValidator(_check_rfc3339),
         Field(
             description="RFC 3339, with an offset from UTC.",

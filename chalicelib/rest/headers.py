@@ -1,4 +1,4 @@
-"""The headers that responses carry beside Content-Type, as the OpenAPI document describes them."""
+"""The headers of responses other than Content-Type, as the OpenAPI document describes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Headers = dict[str, str | list[str]]
-"""Headers as Chalice takes them."""
+"""The type of headers in Chalice's ``Response``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""The bodies of responses: their types, and the functions that make them of the domain's values.
+"""The bodies of responses: their types, and functions that make them from the domain's values.
 
-The types are plain dictionaries, so they cost nothing at run time: mypy checks the functions
-against them, and pydantic reads them when it writes the OpenAPI document.
+The types are plain dictionaries, so they cost nothing at run time. mypy checks the functions
+against them, and pydantic reads them to write the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Annotated, Literal, overload
 
 from pydantic import Field
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from chalicelib.domain.attempt_log import AttemptRecord, last_attempt
 from chalicelib.domain.timer import Timer
@@ -104,7 +104,7 @@ class ReplayResult(TypedDict):
 
 
 class Problem(TypedDict):
-    """What went wrong (RFC 9457)."""
+    """An error (RFC 9457)."""
 
     type: Annotated[
         str,
@@ -119,14 +119,14 @@ class Problem(TypedDict):
 
 
 class FieldFault(TypedDict):
-    """What is wrong with one field."""
+    """A fault of one field."""
 
-    field: Annotated[str, Field(description="`body` where the whole body is meant.")]
+    field: Annotated[str, Field(description="The name of the field; `body` for the whole body.")]
     message: str
 
 
 class InvalidRequestProblem(Problem):
-    """A problem that names everything that is wrong."""
+    """An error that names every fault of a request."""
 
     errors: Annotated[list[FieldFault], Field(min_length=1)]
 
@@ -177,13 +177,14 @@ def replay_result(replayed: Replayed) -> ReplayResult:
 
 
 @overload
-def rfc3339(moment: int) -> str: ...
+def rfc3339(epoch_ms: int) -> str: ...
 @overload
-def rfc3339(moment: int | None) -> str | None: ...
-def rfc3339(moment: int | None) -> str | None:
-    """Return epoch milliseconds as an RFC 3339 time in UTC."""
-    if moment is None:
+def rfc3339(epoch_ms: int | None) -> str | None: ...
+def rfc3339(epoch_ms: int | None) -> str | None:
+    """Return epoch milliseconds as an RFC 3339 time in UTC; None as None."""
+    if epoch_ms is None:
         return None
-    seconds, milliseconds = divmod(moment, 1000)
+    # In whole numbers: a float would round some milliseconds wrongly.
+    seconds, milliseconds = divmod(epoch_ms, 1000)
     time = datetime.fromtimestamp(seconds, timezone.utc)
     return f"{time:%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"

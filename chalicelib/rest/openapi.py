@@ -23,7 +23,7 @@ from chalicelib.rest.router import Route, names_of
 from chalicelib.rest.schemas import PREFIX, Schemas, prose, schema_of
 
 Json = dict[str, Any]
-Kinds = tuple[type[TimersError], ...]
+ErrorTypes = tuple[type[TimersError], ...]
 
 JSON = "application/json"
 NO_BODY = type(None)
@@ -40,9 +40,9 @@ given twice the last counts. A slash at the end of a path changes nothing.
 
 **Errors** are `application/problem+json` (RFC 9457). A refused request changes nothing and never
 fires. Beside what each operation lists, an unknown path is 404 `route-not-found`, and a method that
-a path does not have, HEAD and OPTIONS included, is 405 `method-not-allowed` with `Allow`. The
-server in front refuses what is not valid HTTP, and paths or headers without end: offline with 400,
-414 or 431 and no document, on AWS with a 4xx `bad-request` whose document may lack `status`.
+the path does not have, HEAD and OPTIONS included, is 405 `method-not-allowed` with `Allow`. The
+server in front refuses invalid HTTP, and paths or headers that are too long: offline with 400, 414
+or 431 and no document, on AWS with a 4xx `bad-request` whose document may lack `status`.
 
 **Authentication.** On AWS every route under `/timers` needs an API key. Offline that is so with
 `TIMERS_AUTH=keys`; otherwise no key is needed, and one that is sent is ignored."""
@@ -66,7 +66,7 @@ TIMER_ID: Json = {
     "name": "timer_id",
     "in": "path",
     "required": True,
-    "description": "The `id` in the response to `POST /timers`. What is no id names no timer: 404.",
+    "description": "The `id` in the response to `POST /timers`. A text that is not an id is 404.",
     "schema": {"$ref": PREFIX + "Id"},
     "example": 1,
 }
@@ -77,7 +77,7 @@ TAGS = {
     "service": "The service itself",
 }
 
-ANY_ROUTE: Kinds = (
+ANY_ROUTE: ErrorTypes = (
     errors.MalformedBody,
     errors.CrossSiteRequest,
     errors.BodyTooLarge,
@@ -89,19 +89,19 @@ ANY_ROUTE: Kinds = (
     errors.DataFolderError,
     errors.StoreFileError,
 )
-"""The errors that every route may answer."""
+"""The errors that every route may respond with."""
 
-NO_ROUTE: Kinds = (errors.RouteNotFound, errors.MethodNotAllowed)
-"""The errors where the path or the method is not one of the API's."""
+NO_ROUTE: ErrorTypes = (errors.RouteNotFound, errors.MethodNotAllowed)
+"""The errors of a path or a method that the API does not have."""
 
 
 def document(routes: Sequence[Route[Any]]) -> Json:
     """Return the OpenAPI 3.1 document of an API."""
-    return _Writer(routes).document()
+    return _DocumentWriter(routes).document()
 
 
-def errors_of(route: Route[Any]) -> Kinds:
-    """Return every error that ``route`` may answer; those of its own come first."""
+def errors_of(route: Route[Any]) -> ErrorTypes:
+    """Return every error that ``route`` may respond with; its own errors come first."""
     kinds: list[type[TimersError]] = list(route.raises)
     if not route.public:
         kinds.append(errors.Unauthorized)
@@ -114,8 +114,8 @@ def errors_of(route: Route[Any]) -> Kinds:
     return (*kinds, *ANY_ROUTE)
 
 
-class _Writer:
-    """Writes the document of some routes, and collects the responses that they share."""
+class _DocumentWriter:
+    """Writes the document of ``routes``, and collects the responses that they share."""
 
     def __init__(self, routes: Sequence[Route[Any]]) -> None:
         self._routes = routes
@@ -129,6 +129,7 @@ class _Writer:
         for route in sorted(self._routes, key=lambda route: route.path):
             shared = {"parameters": [_ref("parameters", "timer_id")]} if _has_id(route) else {}
             paths.setdefault(route.path, shared)[route.method.lower()] = self._operation(route)
+        # No operation has these errors, but clients get them, so the document has them too.
         for kind in NO_ROUTE:
             self._refusal([kind])
         return {
@@ -174,6 +175,7 @@ class _Writer:
             schema = self._schemas.of(success.body)
             if success.max_items:
                 schema = {**schema, "maxItems": success.max_items}
+            # The only body that depends on the routes themselves.
             example = {"routes": names_of(self._routes)} if success is INDEX else success.example
             response["content"] = {JSON: {"schema": schema, "example": example}}
         if success.creates:
@@ -188,7 +190,7 @@ class _Writer:
     def _refusal(self, kinds: Sequence[type[TimersError]]) -> Json:
         """Return a reference to the response to ``kinds``, named after the first of them.
 
-        Raises ``ValueError`` if other kinds have taken that name.
+        Raises ``ValueError`` if the response to other errors has that name.
         """
         name = "".join(word.capitalize() for word in kinds[0].code.split("-"))
         response = _problems([CATALOGUE[kind] for kind in kinds])
@@ -205,7 +207,7 @@ def _summary(docstring: str) -> tuple[str, str]:
 
 
 def _by_status(route: Route[Any]) -> list[tuple[int, list[type[TimersError]]]]:
-    """Return the errors of a route by their status, those of its own first."""
+    """Return the errors of a route by their status; its own errors come first."""
     found: dict[int, list[type[TimersError]]] = {}
     for kind in errors_of(route):
         found.setdefault(CATALOGUE[kind].status, []).append(kind)
@@ -213,11 +215,11 @@ def _by_status(route: Route[Any]) -> list[tuple[int, list[type[TimersError]]]]:
 
 
 def _problems(entries: Sequence[Entry]) -> Json:
-    """Return the response to one of some errors, which have the same status."""
+    """Return the one response to several errors, which have the same status."""
     examples = {entry.code: document_of(entry.example, entry.status) for entry in entries}
     urns = [URN + entry.code for entry in entries]
     named_faults = any(isinstance(entry.example, InvalidRequest) for entry in entries)
-    # A reference may have siblings in OpenAPI 3.1: they narrow what it refers to.
+    # In OpenAPI 3.1 a reference may have siblings: they narrow the schema that it refers to.
     narrowed = {
         **_ref("schemas", "Faults" if named_faults else "Problem"),
         "properties": {
@@ -226,16 +228,18 @@ def _problems(entries: Sequence[Entry]) -> Json:
         },
     }
     headers = [entry.header for entry in entries if entry.header]
-    everywhere = len(headers) == len(entries)
+    # A header is required only if every error of this status has it.
+    on_all = len(headers) == len(entries)
     lines = [f"- `{entry.code}`: {entry.when}" for entry in entries]
     response: Json = {
         "description": "\n".join(lines) if len(entries) > 1 else entries[0].when,
-        "headers": {header.name: _header(header, required=everywhere) for header in headers},
+        "headers": {header.name: _header(header, required=on_all) for header in headers},
         "content": {PROBLEM_JSON: {"schema": narrowed, **_examples(examples)}},
     }
     return _without_empty(response)
 
 
+# OpenAPI has one keyword for a single example, and another for several with names.
 def _examples(examples: Mapping[str, Any]) -> Json:
     if len(examples) == 1:
         return {"example": next(iter(examples.values()))}

@@ -1,4 +1,4 @@
-"""Errors as responses: problem documents (RFC 9457), as the catalogue says."""
+"""Errors as responses: problem documents (RFC 9457), as the catalogue describes them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ URN = "urn:webhook-timers:"
 
 
 def problem(error: TimersError) -> Response:
-    """Return ``error`` as a problem document. What the catalogue does not know is ``Internal``."""
+    """Return the response to ``error``. An error that is not in the catalogue is ``Internal``."""
     entry = entry_of(type(error))
     if entry is None:
         error, entry = Internal(), CATALOGUE[Internal]
     headers: Headers = {"Content-Type": PROBLEM_JSON}
     if entry.header:
-        headers[entry.header.name] = entry.value(error)
+        headers[entry.header.name] = entry.header_value(error)
     return Response(json.dumps(document_of(error, entry.status)), headers, entry.status)
 
 
 def document_of(error: TimersError, status: int) -> Problem | InvalidRequestProblem:
-    """Return the document that tells of ``error``."""
+    """Return the problem document of ``error``."""
     document: Problem = {
         "type": URN + error.code,
         "title": title_of(error.code),
@@ -44,12 +44,14 @@ def document_of(error: TimersError, status: int) -> Problem | InvalidRequestProb
     return {**document, "errors": faults}
 
 
-def own_problems(event: Any, get_response: Callable[[Any], Response]) -> Response:
-    """Replace the errors that Chalice makes before any view by ours (a middleware)."""
+def replace_chalice_errors(event: Any, get_response: Callable[[Any], Response]) -> Response:
+    """Replace the errors that Chalice makes before a view runs by ours (a middleware)."""
     response = get_response(event)
+    # Chalice's errors have no mark of their own but these two fields, and our bodies are text.
     chalice_made = isinstance(response.body, dict) and response.body.keys() == {"Code", "Message"}
     if not chalice_made:
         return response
+    # Unknown paths never get here: both gateways refuse them. So it is a method, or a fault.
     if "Allow" in response.headers:
         return problem(MethodNotAllowed(str(response.headers["Allow"]).split(", ")))
     return problem(Internal())

@@ -13,28 +13,29 @@ from chalicelib.domain import errors
 from chalicelib.rest.cursor import is_id
 
 MAX_BODY_BYTES = 65_536
+"""More than the longest valid request needs, and little enough to hold in memory."""
 
-I = TypeVar("I", default=None)  # noqa: E741
+InputT = TypeVar("InputT", default=None)
 
 
 @dataclass(slots=True)
-class ApiRequest(Generic[I]):
+class ApiRequest(Generic[InputT]):
     """A request that was accepted and read.
 
-    ``path`` is what the caller asked for, with the stage on AWS; ``input`` is the body or the
-    query, read by the model that the route names.
+    ``path`` is the path that the caller requested, with the stage on AWS. ``input`` is the body or
+    the query, read by the model that the route names.
     """
 
     caller: str | None
     path: str
     parameters: Mapping[str, str]
-    input: I
+    input: InputT
 
     @property
     def tenant(self) -> str:
-        """Whose timers the request is about.
+        """The tenant whose timers the request is about.
 
-        Raises ``Unauthorized`` on a public route, where it is not known.
+        Raises ``Unauthorized`` on a public route, where the tenant is not known.
         """
         if self.caller is None:
             raise errors.Unauthorized
@@ -42,12 +43,13 @@ class ApiRequest(Generic[I]):
 
     @property
     def timer_id(self) -> int:
-        """The id in the path. Raises ``TimerNotFound``: what is no id names no timer."""
+        """The id in the path. Raises ``TimerNotFound`` if it cannot be an id."""
         return timer_id(self.parameters["timer_id"])
 
 
 def timer_id(text: str) -> int:
-    """Read an id from a path. Raises ``TimerNotFound``: what is no id names no timer."""
+    """Read an id from a path. Raises ``TimerNotFound`` if ``text`` cannot be an id."""
+    # Not a 422: for a client there is no timer under this path, whether or not it looks like one.
     if not is_id(text):
         raise errors.TimerNotFound(f"There is no timer {text[:30]!r}.")
     return int(text)
@@ -60,7 +62,7 @@ def path_of(request: Request) -> str:
 
 
 def query_of(request: Request) -> dict[str, str]:
-    """Return the parameters of the query; of one that is given twice, the last."""
+    """Return the parameters of the query. If one is given twice, the last one counts."""
     given = request.query_params
     return dict(given.items()) if given else {}
 
@@ -83,5 +85,5 @@ def json_body(request: Request) -> bytes:
 
 
 def too_large() -> errors.BodyTooLarge:
-    """Return the error for a body that no valid request needs."""
+    """Return the error for a body of more than ``MAX_BODY_BYTES``."""
     return errors.BodyTooLarge(f"The body may have at most {MAX_BODY_BYTES} bytes.")

@@ -1,12 +1,11 @@
-"""What clients send: the JSON bodies, and the query of a list."""
+"""The requests of clients: the JSON bodies, and the query of a list."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -21,13 +20,12 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from chalicelib.domain.errors import Fault, InvalidRequest, MalformedBody
-from chalicelib.domain.retry import DEFAULT_DELAYS, attempts_allowed
+from chalicelib.domain.errors import InvalidRequest, MalformedBody
+from chalicelib.domain.retry import DEFAULT_DELAYS_S, attempts_allowed
 from chalicelib.domain.timer import DeliveryOptions, Status
 from chalicelib.rest import cursor as cursors
+from chalicelib.rest.delay import amounts_in, delay_fault, delay_s
 from chalicelib.rest.fields import (
-    DELAY_TOO_LONG,
-    MAX_DELAY_S,
     SECONDS_IN,
     Hours,
     Instant,
@@ -42,7 +40,7 @@ from chalicelib.service.timers import TimerRequest
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
-"""Timers in one page of a list."""
+"""Timers in one page of a list: by default, and at most."""
 
 MIN_REPLAYS_PER_S = 0.1
 MAX_REPLAYS_PER_S = 10_000
@@ -50,17 +48,18 @@ MAX_REPLAYS_PER_S = 10_000
 _LIMIT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 
 
-def _within_attempts(value: int, info: ValidationInfo) -> int:
-    most = info.context.max_attempts if info.context else value
-    if value > most:
-        raise ValueError(f"may be at most {most} here (TIMERS_RETRY_DELAYS)")
+# Settings give these two limits, so they reach a validator in the context (validation.Limits).
+def _check_attempts(value: int, info: ValidationInfo) -> int:
+    maximum = info.context.max_attempts if info.context else value
+    if value > maximum:
+        raise ValueError(f"may be at most {maximum} here (TIMERS_RETRY_DELAYS)")
     return value
 
 
-def _within_timeout(value: int, info: ValidationInfo) -> int:
-    most = info.context.timeout_s if info.context else value
-    if value > most:
-        raise ValueError(f"may be at most {most:g} seconds here (TIMERS_SEND_TIMEOUT)")
+def _check_timeout(value: int, info: ValidationInfo) -> int:
+    maximum = info.context.timeout_s if info.context else value
+    if value > maximum:
+        raise ValueError(f"may be at most {maximum:g} seconds here (TIMERS_SEND_TIMEOUT)")
     return value
 
 
@@ -104,26 +103,29 @@ class MoveTimer(Body):
     @property
     def delay_ms(self) -> int:
         """The delay in milliseconds."""
-        return _delay_s(self.hours, self.minutes, self.seconds) * 1000
+        return delay_s(self.hours, self.minutes, self.seconds) * 1000
 
     @classmethod
     def parse(cls, body: bytes, limits: Limits | None = None) -> Self:
-        """Read a request body; see ``Body``. The amounts are checked together too."""
+        """Read a request body; see ``Body.parse``. The amounts are checked together too."""
         request = super().parse(body, limits)
+        # A default of 0 must not pass for an amount that was given.
         given = request.model_fields_set
-        fault = _delay_fault({name: getattr(request, name) for name in SECONDS_IN if name in given})
+        fault = delay_fault({name: getattr(request, name) for name in SECONDS_IN if name in given})
         if fault:
             raise InvalidRequest([fault])
         return request
 
     @classmethod
     def refusal(cls, body: bytes, error: ValidationError) -> MalformedBody | InvalidRequest:
-        """Return the error for a body; the amounts are checked together too."""
+        """Return the error for a body. The amounts are checked together too."""
         refusal = super().refusal(body, error)
-        amounts = _amounts(body)
+        # pydantic has stopped before the amounts could be checked together, so they are read once
+        # more: one response names every fault.
+        amounts = amounts_in(body)
         if isinstance(refusal, MalformedBody) or amounts is None:
             return refusal
-        together = _delay_fault(amounts)
+        together = delay_fault(amounts)
         if together and together.field not in {fault.field for fault in refusal.faults}:
             return InvalidRequest([*refusal.faults, together])
         return refusal
@@ -155,9 +157,9 @@ class SetTimer(MoveTimer):
                 ge=1,
                 description="Attempts at most. The retry schedule of the service "
                 "(`TIMERS_RETRY_DELAYS`) sets the limit.",
-                json_schema_extra={"maximum": attempts_allowed(DEFAULT_DELAYS)},
+                json_schema_extra={"maximum": attempts_allowed(DEFAULT_DELAYS_S)},
             ),
-            AfterValidator(_within_attempts),
+            AfterValidator(_check_attempts),
         ]
         | None
     ) = None
@@ -167,9 +169,9 @@ class SetTimer(MoveTimer):
             Field(
                 ge=1,
                 description="Seconds that one attempt may take, `TIMERS_SEND_TIMEOUT` at most.",
-                json_schema_extra={"maximum": 10},
+                json_schema_extra={"maximum": 10},  # the default of TIMERS_SEND_TIMEOUT
             ),
-            AfterValidator(_within_timeout),
+            AfterValidator(_check_timeout),
         ]
         | None
     ) = None
@@ -178,7 +180,7 @@ class SetTimer(MoveTimer):
     ] = None
 
     def timer_request(self) -> TimerRequest:
-        """Return what the client asks for."""
+        """Return the timer that the client asks for."""
         return TimerRequest(
             url=self.url,
             delay_ms=self.delay_ms,
@@ -191,7 +193,7 @@ class SetTimer(MoveTimer):
 
 
 class ReplayTimers(Body):
-    """Which failed timers are meant: all of them when no field is given."""
+    """The failed timers to replay: all of them if no field is given."""
 
     examples: ClassVar[Examples] = {
         "count": {"value": {}},
@@ -230,16 +232,16 @@ class ReplayTimers(Body):
             Field(json_schema_extra={"format": "cursor"}),
         ]
         | None,
-        Field(description="The `next` of a response that ran out of time: go on there."),
+        Field(description="The `next` of a response that ran out of time."),
     ] = None
 
     @property
     def per_s(self) -> float | None:
-        """How many a second are to be called; None if they are only to be counted."""
+        """How many timers are called each second; None if they are only counted."""
         return None if self.dry_run else self.per_second
 
-    def wanted(self) -> FailedTimers:
-        """Return which failed timers are meant."""
+    def failed_timers(self) -> FailedTimers:
+        """Return the failed timers that the fields select."""
         return FailedTimers(
             url_prefix=self.url_prefix,
             failed_from=self.failed_from.timestamp() * 1000 if self.failed_from else 0,
@@ -271,11 +273,12 @@ class ListTimers(BaseModel):
         WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_-]+={0,2}$", "format": "cursor"}),
         Field(
             alias="cursor",
-            description="Where to go on, as the `Link` of the page before gives it.",
+            description="Where the page begins: from the `Link` of the page before it.",
             examples=["MTAx"],
         ),
     ] = None
 
+    # Not a Body: other services add parameters of their own to a URL, so unknown ones are ignored.
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> Self:
         """Read a query. Raises ``InvalidRequest`` with every fault."""
@@ -283,28 +286,3 @@ class ListTimers(BaseModel):
             return cls.model_validate(query)
         except ValidationError as error:
             raise invalid(error) from error
-
-
-def _delay_s(hours: int, minutes: int, seconds: int) -> int:
-    return (hours * 60 + minutes) * 60 + seconds
-
-
-def _delay_fault(given: dict[str, Any]) -> Fault | None:
-    """Return what is wrong with the amounts together; single ones are checked by their field."""
-    if not given:
-        return Fault("seconds", "say when: at least one of hours, minutes, seconds is required")
-    amounts = [given.get(name, 0) for name in SECONDS_IN]
-    if all(type(amount) is int for amount in amounts) and _delay_s(*amounts) > MAX_DELAY_S:
-        return Fault(max(given, key=lambda name: given[name] * SECONDS_IN[name]), DELAY_TOO_LONG)
-    return None
-
-
-def _amounts(body: bytes) -> dict[str, Any] | None:
-    """Return the amounts as they were given, None where the body is no object."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict):
-        return None
-    return {name: document[name] for name in SECONDS_IN if name in document}

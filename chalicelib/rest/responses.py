@@ -1,6 +1,6 @@
-"""Responses to requests that succeed: each with its status, body, headers and an example.
+"""The responses to requests that succeed: each has a status, a body, headers and an example.
 
-A view returns one of them; the OpenAPI document is written from the same constants.
+The views return them, and the OpenAPI document is written from the same constants.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ from chalicelib.rest.requests import MAX_LIMIT, ListTimers
 from chalicelib.service.ports import Page
 
 MAX_PAGE_BYTES = 3_000_000
-"""A Lambda may answer with 6 MB (AWS limit), in which every quote of the body is escaped."""
+"""A Lambda may respond with 6 MB (AWS limit). Escaped quotes can double the length of a body."""
 
-B = TypeVar("B")
+BodyT = TypeVar("BodyT")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Success(Generic[B]):
+class Success(Generic[BodyT]):
     """One kind of response. ``body`` is the type of its JSON body; NoneType means no body.
 
-    A body that is a list has ``max_items`` at most. ``creates`` says that there is a new timer
-    then: the OpenAPI document links it to the operations on it, and describes the calls it makes.
+    A body that is a list has at most ``max_items``. ``creates`` means that a timer was created: the
+    OpenAPI document then links the operations on it, and describes the calls to its receiver.
     """
 
     status: int
     description: str
-    body: type[B]
-    example: B
+    body: type[BodyT]
+    example: BodyT
     headers: tuple[Header, ...] = ()
     max_items: int | None = None
     creates: bool = False
 
-    def response(self, body: B, headers: Headers | None = None) -> Response:
+    def response(self, body: BodyT, headers: Headers | None = None) -> Response:
         """Return the response that carries ``body``."""
         if body is None:
             return Response("", headers or {}, self.status)
@@ -179,7 +179,7 @@ def page_of(
 
     A page that would be longer than ``max_bytes`` ends early.
     """
-    # One by one, because the size of the page is known only as it grows.
+    # Items are encoded one by one, because only then the size of the page is known.
     headers: Headers = {}
     items, before, size = [], page.before, 0
     for timer in page.timers:

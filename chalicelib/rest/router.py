@@ -1,8 +1,7 @@
-"""The router: a table of routes, and the Chalice app that is made of it for one service.
+"""The router: a table of routes, and the Chalice app that is made from it for one service.
 
-A route is closed unless it says ``public=True``: it has the authorizer, and its view gets the
-caller's tenant. Every route reads every Content-Type, so that a wrong one is refused in our own
-words, and every error becomes a problem document.
+A route that does not say ``public=True`` is closed: it has the authorizer, and its view gets the
+caller's tenant. Every error becomes a problem document.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing_extensions import Required, TypedDict, Unpack
 from chalicelib.domain.errors import TimersError
 from chalicelib.rest import access, reading
 from chalicelib.rest.catalogue import Internal
-from chalicelib.rest.problems import own_problems, problem
+from chalicelib.rest.problems import problem, replace_chalice_errors
 from chalicelib.rest.reading import ApiRequest
 from chalicelib.rest.requests import ListTimers
 from chalicelib.rest.responses import Success
@@ -29,27 +28,27 @@ from chalicelib.settings import Settings
 log = logging.getLogger(__name__)
 
 
-class Served(Protocol):
-    """What the router itself needs of a service."""
+class RoutedService(Protocol):
+    """The part of a service that the router itself uses."""
 
     @property
     def settings(self) -> Settings:
-        """How the service is set up."""
+        """The settings of the service."""
 
     @property
     def telemetry(self) -> Telemetry:
-        """Log and count what one invocation does."""
+        """The log and the metrics of each invocation."""
 
 
-S = TypeVar("S", bound=Served)
-View = Callable[[S, ApiRequest[Any]], Response]
+ServiceT = TypeVar("ServiceT", bound=RoutedService)
+View = Callable[[ServiceT, ApiRequest[Any]], Response]
 
 
-class About(TypedDict, total=False):
-    """What a route says of itself.
+class RouteOptions(TypedDict, total=False):
+    """The keyword arguments of a route's decorator.
 
-    ``body`` or ``query`` reads what the client sends; ``raises`` are the errors that only some
-    routes have; ``tag`` groups the routes in the OpenAPI document.
+    ``body`` or ``query`` is the model that reads the request. ``raises`` are the errors that only
+    some routes have. ``tag`` groups the routes in the OpenAPI document.
     """
 
     returns: Required[Success[Any]]
@@ -61,12 +60,12 @@ class About(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route(Generic[S]):
+class Route(Generic[ServiceT]):
     """One method of one path: its view, and what the view reads, returns and raises."""
 
     method: str
     path: str
-    view: View[S]
+    view: View[ServiceT]
     returns: Success[Any]
     body: type[Body] | None = None
     query: type[ListTimers] | None = None
@@ -76,7 +75,7 @@ class Route(Generic[S]):
 
     @property
     def name(self) -> str:
-        """The name of the view, which is the operation's id."""
+        """The name of the view; it is also the operation's id in the OpenAPI document."""
         return self.view.__name__
 
     def read(self, request: Request, limits: Limits) -> Any:
@@ -88,40 +87,49 @@ class Route(Generic[S]):
         return None
 
 
-class Router(Generic[S]):
+class Router(Generic[ServiceT]):
     """The routes of an API, in the order in which they were added."""
 
     def __init__(self) -> None:
-        self.routes: list[Route[S]] = []
+        self.routes: list[Route[ServiceT]] = []
 
-    def get(self, path: str, **about: Unpack[About]) -> Callable[[View[S]], View[S]]:
+    def get(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[View[ServiceT]], View[ServiceT]]:
         """Add a view of ``GET path``."""
-        return self._adding("GET", path, about)
+        return self._decorator("GET", path, options)
 
-    def post(self, path: str, **about: Unpack[About]) -> Callable[[View[S]], View[S]]:
+    def post(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[View[ServiceT]], View[ServiceT]]:
         """Add a view of ``POST path``."""
-        return self._adding("POST", path, about)
+        return self._decorator("POST", path, options)
 
-    def patch(self, path: str, **about: Unpack[About]) -> Callable[[View[S]], View[S]]:
+    def patch(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[View[ServiceT]], View[ServiceT]]:
         """Add a view of ``PATCH path``."""
-        return self._adding("PATCH", path, about)
+        return self._decorator("PATCH", path, options)
 
-    def delete(self, path: str, **about: Unpack[About]) -> Callable[[View[S]], View[S]]:
+    def delete(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[View[ServiceT]], View[ServiceT]]:
         """Add a view of ``DELETE path``."""
-        return self._adding("DELETE", path, about)
+        return self._decorator("DELETE", path, options)
 
     def names(self) -> list[str]:
         """Return ``METHOD /path`` of every route, by path."""
         return names_of(self.routes)
 
     def app(
-        self, name: str, service: S, blueprint: Blueprint, authorizer: ChaliceAuthorizer
+        self, name: str, service: ServiceT, blueprint: Blueprint, authorizer: ChaliceAuthorizer
     ) -> Chalice:
         """Return the Chalice app ``name``: every route, and the functions of ``blueprint``.
 
         ``authorizer`` guards the closed routes where the settings of ``service`` ask for a key.
         """
         app = Chalice(app_name=name, configure_logs=False)
+        # Every response is text: Chalice need not compare each with its list of binary types.
         app.api.binary_types = []
         app.register_blueprint(blueprint)
         _add_middleware(app, service)
@@ -131,14 +139,17 @@ class Router(Generic[S]):
                 route.path,
                 name=route.name,
                 methods=[route.method],
+                # Every type, so that a wrong one gets our 415 with a hint instead of Chalice's.
                 content_types=["*/*"],
                 authorizer=None if route.public else guard,
-            )(_serving(route, app, service))
+            )(_handler(route, app, service))
         return app
 
-    def _adding(self, method: str, path: str, about: About) -> Callable[[View[S]], View[S]]:
-        def add(view: View[S]) -> View[S]:
-            self.routes.append(Route(method=method, path=path, view=view, **about))
+    def _decorator(
+        self, method: str, path: str, options: RouteOptions
+    ) -> Callable[[View[ServiceT]], View[ServiceT]]:
+        def add(view: View[ServiceT]) -> View[ServiceT]:
+            self.routes.append(Route(method=method, path=path, view=view, **options))
             return view
 
         return add
@@ -150,8 +161,8 @@ def names_of(routes: Iterable[Route[Any]]) -> list[str]:
     return [f"{route.method} {route.path}" for route in ordered]
 
 
-def _add_middleware(app: Chalice, service: Served) -> None:
-    """Observe every request, give errors of Chalice our shape, and refuse cross-site requests."""
+def _add_middleware(app: Chalice, service: RoutedService) -> None:
+    """Observe every request, replace Chalice's errors, and refuse cross-site requests."""
 
     def observe(request: Request, get_response: Callable[[Any], Response]) -> Response:
         with service.telemetry.observe(request.lambda_context):
@@ -160,21 +171,21 @@ def _add_middleware(app: Chalice, service: Served) -> None:
     def same_site_only(request: Request, get_response: Callable[[Any], Response]) -> Response:
         return access.same_site_only(request, get_response, service.settings)
 
-    # The first is the outermost: refusals are observed too, and a cross-site request learns
-    # nothing of our methods, since Chalice would answer 405 only behind the last.
-    for middleware in (observe, own_problems, same_site_only):
+    # The first is the outermost, so refusals are observed too. Chalice looks for the method inside
+    # the last one, so a cross-site request is refused before a 405 could name our methods.
+    for middleware in (observe, replace_chalice_errors, same_site_only):
         app.register_middleware(middleware, "http")
 
 
-def _serving(route: Route[S], app: Chalice, service: S) -> Callable[..., Response]:
+def _handler(route: Route[ServiceT], app: Chalice, service: ServiceT) -> Callable[..., Response]:
     """Return the function that Chalice calls for ``route``."""
     limits, needs_key = Limits.of(service.settings), service.settings.needs_key
 
-    def serve(**parameters: str) -> Response:
-        # Chalice's thread-safe subclass has one current request per thread.
+    def handle(**parameters: str) -> Response:
+        # Chalice's thread-safe subclass has one current request for each thread.
         request: Any = app.current_request
         try:
-            # The tenant comes first: a caller without a key learns nothing else.
+            # The tenant is first: a caller without a key gets 401 and learns of no other fault.
             caller = (
                 None if route.public else access.tenant_of(request.context, needs_key=needs_key)
             )
@@ -188,4 +199,4 @@ def _serving(route: Route[S], app: Chalice, service: S) -> Callable[..., Respons
             log.exception("%s failed", route.name)
             return problem(Internal())
 
-    return serve
+    return handle

@@ -1,6 +1,6 @@
 """The JSON schemas of request and response bodies, as the OpenAPI document has them.
 
-pydantic writes them; here they get the names that clients know, and lose what says nothing.
+pydantic writes them. Here they get the names that clients know, and lose empty information.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _NAMES = {
     "StatusName": "Status",
     "TimerItem": "Timer",
 }
-"""The name of a schema where it is not that of its type."""
+"""The names of schemas that differ from the name of the type."""
 
-_VALUES = {"const", "default", "enum", "example", "examples", "required"}
-"""Keywords whose value is not made of schemas."""
+_PLAIN_KEYWORDS = {"const", "default", "enum", "example", "examples", "required"}
+"""Keywords whose value contains no schema."""
 
 
 class Schemas:
-    """The schemas of some types, and the named ones that they refer to."""
+    """The schemas of several types, and the named schemas that they refer to."""
 
     def __init__(self, kinds: Iterable[Any]) -> None:
         inputs: list[tuple[Any, Literal["validation"], TypeAdapter[Any]]] = [
@@ -40,12 +40,12 @@ class Schemas:
         self.named = dict(sorted(named.items()))
 
     def of(self, kind: Any) -> Schema:
-        """Return the schema of a type: a reference where it has a name."""
+        """Return the schema of a type: a reference if the schema has a name."""
         return self._of[kind]
 
 
 def schema_of(kind: Any) -> Schema:
-    """Return the schema of one type itself, with references to the named ones."""
+    """Return the schema of one type, never as a reference to it."""
     return _cleaned(TypeAdapter(kind).json_schema(ref_template=PREFIX + "{model}"))
 
 
@@ -65,6 +65,7 @@ def _cleaned(schema: Schema) -> Schema:
         if keyword == "title" or (keyword == "default" and value is None):
             continue
         cleaned[keyword] = _cleaned_value(keyword, value)
+    # Typed dictionaries do not say so, but our responses have no other fields.
     if "properties" in cleaned:
         cleaned.setdefault("additionalProperties", False)
     return _nullable(cleaned)
@@ -73,7 +74,7 @@ def _cleaned(schema: Schema) -> Schema:
 def _cleaned_value(keyword: str, value: Any) -> Any:
     if keyword == "$ref":
         return PREFIX + _name(value.removeprefix(PREFIX))
-    if keyword in _VALUES:
+    if keyword in _PLAIN_KEYWORDS:
         return value
     if keyword == "description":
         return prose(value)
@@ -85,7 +86,10 @@ def _cleaned_value(keyword: str, value: Any) -> Any:
 
 
 def _nullable(schema: Schema) -> Schema:
-    """Return ``{"type": [T, "null"]}`` where ``schema`` is any of a plain type and null."""
+    """Return ``{"type": [T, "null"]}`` if ``schema`` is ``anyOf`` a plain type and null.
+
+    It means the same and is shorter.
+    """
     choices = schema.get("anyOf", [])
     if len(choices) != 2 or choices[1] != {"type": "null"} or "type" not in choices[0]:  # noqa: PLR2004
         return schema

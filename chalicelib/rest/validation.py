@@ -1,4 +1,4 @@
-"""How requests are validated: every fault is found, and named in our own words."""
+"""The validation of requests: it finds every fault, and describes each in our own words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Examples = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How far the policy of one timer may go in this service, and which addresses it may call."""
+    """The limits of one timer's retry policy in this service, and the addresses it may call."""
 
     max_attempts: int
     timeout_s: float
@@ -28,7 +28,7 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
-        """Return the limits that ``settings`` give."""
+        """Return the limits from the settings."""
         return cls(
             max_attempts=attempts_allowed(settings.retry_delays_s),
             timeout_s=settings.send_timeout_s,
@@ -37,8 +37,9 @@ class Limits:
 
 
 class Body(BaseModel):
-    """A JSON body: every fault is found, an unknown field is one of them."""
+    """A JSON body. An unknown field is a fault."""
 
+    # Strict: pydantic would otherwise read "5" and 5.0 as 5, and true as 1.
     model_config = ConfigDict(extra="forbid", strict=True)
 
     examples: ClassVar[Examples] = {}
@@ -66,15 +67,16 @@ class Body(BaseModel):
 
 
 def invalid(error: ValidationError) -> InvalidRequest:
-    """Return what pydantic found wrong with a request, in our words.
+    """Return the faults that pydantic found in a request, in our words.
 
-    No message repeats the value that was sent: it may be a secret.
+    No message repeats a value that was sent: it may be a secret.
     """
     details = error.errors(include_url=False, include_input=False)
     return InvalidRequest([_fault(detail) for detail in details])
 
 
 def _fault(detail: Any) -> Fault:
+    # Bodies are flat, so the first part of the location is the field.
     field = str(detail["loc"][0]) if detail["loc"] else "body"
     bounds = detail.get("ctx", {})
     messages = {

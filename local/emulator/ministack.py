@@ -20,7 +20,7 @@ from chalicelib.domain.errors import StartupError
 HOST = "127.0.0.1"
 
 START_S = 20.0
-"""How long the emulator may take until it accepts connections."""
+"""How long the emulator may take to accept its first connection."""
 
 _PROJECT = Path(__file__).resolve().parent.parent.parent
 _REQUIREMENTS = _PROJECT / "local" / "emulator-requirements.txt"
@@ -32,7 +32,7 @@ COMMAND = _ENVIRONMENT / "bin" / "ministack"
 
 
 class Emulator:
-    """An emulator that a program starts and stops for itself. Its data stays in ``folder``."""
+    """An emulator that a program starts and stops for its own use. Its data stays in ``folder``."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.address = f"http://{HOST}:{port}"
@@ -41,13 +41,16 @@ class Emulator:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Install and start the emulator, and wait until it answers. Raises ``StartupError``."""
+        """Install and start the emulator, and wait until it accepts connections.
+
+        Raises ``StartupError``.
+        """
         install()
         self._process = subprocess.Popen(
             [COMMAND], env=self._environment, stdin=subprocess.DEVNULL, stdout=sys.stderr
         )
         deadline = time.monotonic() + START_S
-        while not self._answers():
+        while not self._accepts_connections():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise StartupError(f"the emulator does not answer on {self.address}")
             time.sleep(0.1)
@@ -59,7 +62,7 @@ class Emulator:
             self._process.wait()
             self._process = None
 
-    def _answers(self) -> bool:
+    def _accepts_connections(self) -> bool:
         try:
             socket.create_connection((HOST, self._port), timeout=1).close()
         except OSError:
@@ -74,8 +77,8 @@ def install() -> None:
         return
     try:
         with _LOCK.open("w") as lock:
-            # Two installations at once would delete each other's files. The second one waits,
-            # and then finds the environment made.
+            # Two installations at once would delete each other's files. The second one waits, and
+            # then has nothing to do.
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not _is_installed(requirements):
                 _make_environment(requirements)

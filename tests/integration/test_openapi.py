@@ -20,7 +20,7 @@ from chalicelib.bootstrap import Service
 from chalicelib.domain import attempt_log as record
 from chalicelib.domain import errors, target
 from chalicelib.domain.errors import Fault, TimersError
-from chalicelib.domain.retry import DEFAULT_DELAYS, attempts_allowed
+from chalicelib.domain.retry import DEFAULT_DELAYS_S, attempts_allowed
 from chalicelib.domain.timer import Status
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.rest import cursor, fields, openapi, requests
@@ -249,7 +249,7 @@ def test_limits_are_those_of_the_code() -> None:
     assert SCHEMAS["Url"]["maxLength"] == target.MAX_URL_CHARACTERS
     assert SCHEMAS["Id"]["maximum"] == cursor.MAX_ID
     assert SCHEMAS["Status"]["enum"] == [status.value for status in Status]
-    assert policy["max_attempts"]["maximum"] == attempts_allowed(DEFAULT_DELAYS)
+    assert policy["max_attempts"]["maximum"] == attempts_allowed(DEFAULT_DELAYS_S)
     assert policy["timeout"]["maximum"] == settings.send_timeout_s
     assert (query["limit"]["maximum"], query["limit"]["default"]) == (
         requests.MAX_LIMIT,

@@ -11,7 +11,7 @@ from chalice.app import AuthRequest, AuthResponse, AuthRoute, Chalice, Response
 
 from chalicelib.domain.errors import Unavailable
 from chalicelib.functions import DENY_ALL
-from chalicelib.rest.problems import own_problems
+from chalicelib.rest.problems import replace_chalice_errors
 from local.authorizers import MAX_POLICIES_KEPT, MAX_TOKEN_CHARACTERS
 from local.gateway import Gateway
 from tests.support.wsgi import Answer, ask, with_body
@@ -51,7 +51,7 @@ class Door:
     def _app(self) -> Chalice:
         app = Chalice("door", configure_logs=False)
         app.api.binary_types = []
-        app.register_middleware(own_problems, "http")
+        app.register_middleware(replace_chalice_errors, "http")
 
         @app.authorizer(name="authorizer", ttl_seconds=TTL_S)
         def authorizer(request: AuthRequest) -> AuthResponse | dict[str, Any]:

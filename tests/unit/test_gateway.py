@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from chalice.app import Chalice, Response
 
-from chalicelib.rest.problems import own_problems
+from chalicelib.rest.problems import replace_chalice_errors
 from chalicelib.rest.reading import MAX_BODY_BYTES
 from local.gateway import Environ, Gateway
 from tests.support.wsgi import Answer, ask, with_body
@@ -21,7 +21,7 @@ def small_app() -> Chalice:
     """Return an app whose views tell what reached them."""
     app = Chalice("small", configure_logs=False)
     app.api.binary_types = []
-    app.register_middleware(own_problems, "http")
+    app.register_middleware(replace_chalice_errors, "http")
 
     @app.route("/", methods=["GET"])
     def index() -> Response:

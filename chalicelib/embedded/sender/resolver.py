@@ -1,4 +1,4 @@
-"""Name look-ups of the sender: each on a thread, every address checked before it is used."""
+"""Name look-ups of the sender: each runs on a thread, and every address is checked."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.ssrf_guard import MAX_ADDRESSES, ForbiddenTarget, Guard
 
 MAX_LOOKUPS = 1_000
-"""Look-ups at once. Nothing can interrupt one that no name server answers: it occupies its thread
-until the system gives up, for seconds. The event loop's own look-ups would share four threads.
+"""Look-ups at once.
+
+Without a response from a name server, a look-up occupies its thread for seconds until the system
+gives up. Nothing can interrupt it. The event loop's own look-ups would share a few threads, and
+some such look-ups would block all others.
 """
 
 MAX_ANSWERS = 256
@@ -46,7 +49,7 @@ class GuardedResolver:
         max_lookups: int = MAX_LOOKUPS,
         new_thread: Callable[..., threading.Thread] = threading.Thread,
     ) -> None:
-        """``max_wait_s`` is the longest deadline of a call: after that nobody wants the result."""
+        """``max_wait_s`` is the longest deadline of a call: after it no call needs the result."""
         self._guard = guard
         self._max_wait_s = max_wait_s
         self._slots = asyncio.Semaphore(max_lookups)
@@ -104,20 +107,23 @@ class GuardedResolver:
         found: Future[Addresses] = Future()
         # A running future cannot be cancelled: its slot stays taken until the look-up ends.
         found.set_running_or_notify_cancel()
-        found.add_done_callback(functools.partial(self._done, asyncio.get_running_loop()))
+        found.add_done_callback(functools.partial(self._on_done, asyncio.get_running_loop()))
         self._jobs.put((found, functools.partial(self._resolve, host, port)))
         return await asyncio.wrap_future(found)
 
     def _reserve_thread(self) -> None:
-        """Have a thread for one more job. Raises ``RuntimeError`` if the system has no more."""
+        """Reserve an idle thread for a job, or start one.
+
+        Raises ``RuntimeError`` if the system has no more threads.
+        """
         if self._idle:
             self._idle -= 1
             return
         self._new_thread(target=_work, args=(self._jobs,), name="resolve", daemon=True).start()
         self._threads += 1
 
-    def _done(self, loop: asyncio.AbstractEventLoop, _found: object) -> None:
-        """Free the slot. Called on the thread of the look-up, maybe after the loop has closed."""
+    def _on_done(self, loop: asyncio.AbstractEventLoop, _found: object) -> None:
+        """Free the slot. Runs on the thread of the look-up, maybe after the loop has closed."""
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self._free_slot)
 
@@ -129,6 +135,8 @@ class GuardedResolver:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         if len(found) > MAX_ANSWERS:
             raise ForbiddenTarget(f"{host} stands for more than {MAX_ANSWERS} addresses")
+        # On the results, not on the name: the sender uses these addresses and asks no name server
+        # again, so a name cannot change its address after the check (DNS rebinding).
         self._guard.check(host, [str(address[0]) for *_, address in found])
         return found[:MAX_ADDRESSES]
 
