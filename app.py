@@ -1,143 +1,131 @@
-"""The REST API: every route, and nothing else. Importing this starts nothing and opens nothing,
-except under ``chalice local``, where the dispatcher that fires timers runs beside the server.
+"""The REST API: every route on one screen. Importing this opens no file or connection.
+
+Only under ``chalice local`` it starts the dispatcher too, which fires timers beside the server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from chalice.app import Chalice, Response
 
-from chalice.app import Chalice, Request, Response
+from chalicelib.aws.names import Names
+from chalicelib.bootstrap import Service, service
+from chalicelib.domain import errors
+from chalicelib.functions import create_functions
+from chalicelib.rest import responses
+from chalicelib.rest.models import attempt_item, replay_result, timer_status
+from chalicelib.rest.reading import ApiRequest
+from chalicelib.rest.requests import ListTimers, MoveTimer, ReplayTimers, SetTimer
+from chalicelib.rest.router import Router
 
-from chalicelib import wiring
-from chalicelib.functions import authorizer, functions
-from chalicelib.rest import http as rest
-from chalicelib.rest.schemas import (
-    MoveTimer,
-    ReplayTimers,
-    SetTimer,
-    attempt_item,
-    replayed,
-    timer_status,
-)
-
-app = Chalice(app_name="timers", configure_logs=False)
-app.api.binary_types = []
-app.register_blueprint(functions)
-endpoint = rest.endpoints(app)
-needs_key = wiring.settings().needs_key
-tenant_endpoint = rest.tenant_endpoints(app, needs_key=needs_key)
-caller = authorizer if needs_key else None
-wiring.start_under_chalice_local()
+api = Router[Service]()
 
 
-@app.middleware("http")
-def observe(request: Request, get_response: Callable[[Any], Response]) -> Response:
-    """Log and count, in a Lambda, under the request's id."""
-    with wiring.observed(request.lambda_context):
-        return get_response(request)
-
-
-app.register_middleware(rest.own_problems, "http")
-
-
-@app.middleware("http")
-def admit(request: Request, get_response: Callable[[Any], Response]) -> Response:
-    """Refuse, offline, what no program of this machine sent."""
-    return rest.admitted(request, get_response, wiring.settings())
-
-
-@app.route("/", methods=["GET"], content_types=rest.ANY_TYPE)
-@endpoint
-def index(_request: Request) -> Response:
+@api.get("/", public=True, returns=responses.INDEX, tag="service")
+def index(_service: Service, _request: ApiRequest) -> Response:
     """Name the routes."""
-    return rest.answer({"routes": rest.routes(app.routes)})
+    return responses.INDEX.response({"routes": api.names()})
 
 
-@app.route("/health", methods=["GET"], content_types=rest.ANY_TYPE)
-@endpoint
-def health(_request: Request) -> Response:
+@api.get("/health", public=True, returns=responses.HEALTHY, tag="service")
+def health(service: Service, _request: ApiRequest) -> Response:
     """Tell whether the service can reach its store."""
-    wiring.scheduling().check()
-    return rest.answer({"status": "ok"})
+    service.timers.check()
+    return responses.HEALTHY.response({"status": "ok"})
 
 
-@app.route("/timers", methods=["POST"], authorizer=caller, content_types=rest.ANY_TYPE)
-@tenant_endpoint
-def set_timer(request: Request, tenant: str) -> Response:
-    """Set a timer."""
-    wanted = SetTimer.parse(rest.json_body(request), wiring.limits())
-    timer = wiring.scheduling().set(tenant, wanted.order())
-    return rest.created(request, timer.id)
+@api.post("/timers", body=SetTimer, returns=responses.CREATED, raises=(errors.RateLimited,))
+def set_timer(service: Service, request: ApiRequest[SetTimer]) -> Response:
+    """Set a timer. When the response is sent, the timer is on disk.
+
+    After a 503 whose detail says that the request may have been carried out, and only then, there
+    may be a timer that was not acknowledged.
+    """
+    timer = service.timers.set(request.tenant, request.input.timer_request())
+    return responses.created(request, timer.id)
 
 
-@app.route("/timers", methods=["GET"], authorizer=caller, content_types=rest.ANY_TYPE)
-@tenant_endpoint
-def list_timers(request: Request, tenant: str) -> Response:
+@api.get("/timers", query=ListTimers, returns=responses.PAGE)
+def list_timers(service: Service, request: ApiRequest[ListTimers]) -> Response:
     """List timers, highest id first, a page at a time."""
-    query = rest.list_query(request)
-    page = wiring.scheduling().list(tenant, **query)
-    return rest.listing(request, page, query, wiring.scheduling().now)
+    # The fields of the query are named like the arguments.
+    page = service.timers.list(request.tenant, **request.input.model_dump())
+    return responses.page_of(request, page, service.timers.now)
 
 
-@app.route("/timers", methods=["DELETE"], authorizer=caller, content_types=rest.ANY_TYPE)
-@tenant_endpoint
-def purge_timers(_request: Request, tenant: str) -> Response:
-    """Remove every timer, where that is allowed."""
-    wiring.scheduling().purge(tenant)
-    return rest.answer({})
+@api.delete("/timers", returns=responses.PURGED, raises=(errors.PurgeDisabled,))
+def purge_timers(service: Service, request: ApiRequest) -> Response:
+    """Remove every timer of the caller's tenant.
+
+    This is for tests: it is off in stage `prod` unless `TIMERS_ALLOW_PURGE=on`. If there are too
+    many timers for one request, the response is 503; call again to go on.
+    """
+    service.timers.purge(request.tenant)
+    return responses.PURGED.response({})
 
 
-@app.route("/timers/{timer_id}", methods=["GET"], authorizer=caller, content_types=rest.ANY_TYPE)
-@tenant_endpoint
-def get_timer(_request: Request, tenant: str, timer_id: str) -> Response:
+@api.get("/timers/{timer_id}", returns=responses.TIME_LEFT)
+def get_timer(service: Service, request: ApiRequest) -> Response:
     """Tell how much time a timer has left."""
-    timer = wiring.scheduling().get(tenant, rest.timer_id(timer_id))
-    return rest.answer(timer_status(timer, wiring.scheduling().now))
+    timer = service.timers.get(request.tenant, request.timer_id)
+    return responses.TIME_LEFT.response(timer_status(timer, service.timers.now))
 
 
-@app.route("/timers/{timer_id}", methods=["PATCH"], authorizer=caller, content_types=rest.ANY_TYPE)
-@tenant_endpoint
-def move_timer(request: Request, tenant: str, timer_id: str) -> Response:
-    """Give a timer that has not expired another time."""
-    wanted = MoveTimer.parse(rest.json_body(request))
-    scheduling = wiring.scheduling()
-    timer = scheduling.move(tenant, rest.timer_id(timer_id), wanted.delay_ms)
-    return rest.answer(timer_status(timer, scheduling.now))
-
-
-@app.route("/timers/{timer_id}", methods=["DELETE"], authorizer=caller, content_types=rest.ANY_TYPE)
-@tenant_endpoint
-def cancel_timer(_request: Request, tenant: str, timer_id: str) -> Response:
-    """Cancel a timer."""
-    wiring.scheduling().cancel(tenant, rest.timer_id(timer_id))
-    return rest.removed()
-
-
-@app.route(
-    "/timers/{timer_id}/attempts", methods=["GET"], authorizer=caller, content_types=rest.ANY_TYPE
+@api.patch(
+    "/timers/{timer_id}",
+    body=MoveTimer,
+    returns=responses.TIME_LEFT,
+    raises=(errors.TimerExpired, errors.TimerInFlight, errors.TimerChanged),
 )
-@tenant_endpoint
-def list_attempts(_request: Request, tenant: str, timer_id: str) -> Response:
-    """Tell what came of a timer's calls, oldest first."""
-    timer = wiring.scheduling().get(tenant, rest.timer_id(timer_id))
-    return rest.answer([attempt_item(attempt) for attempt in timer.log])
+def move_timer(service: Service, request: ApiRequest[MoveTimer]) -> Response:
+    """Move a timer that has not expired to another time."""
+    timer = service.timers.move(request.tenant, request.timer_id, request.input.delay_ms)
+    return responses.TIME_LEFT.response(timer_status(timer, service.timers.now))
 
 
-@app.route(
-    "/timers/{timer_id}/replay", methods=["POST"], authorizer=caller, content_types=rest.ANY_TYPE
+@api.delete("/timers/{timer_id}", returns=responses.CANCELLED, raises=(errors.TimerInFlight,))
+def cancel_timer(service: Service, request: ApiRequest) -> Response:
+    """Cancel a timer. No attempt starts after the response."""
+    service.timers.cancel(request.tenant, request.timer_id)
+    return responses.CANCELLED.response(None)
+
+
+@api.get("/timers/{timer_id}/attempts", returns=responses.ATTEMPTS, tag="failures")
+def list_attempts(service: Service, request: ApiRequest) -> Response:
+    """List the attempts to call a timer's webhook, oldest first."""
+    timer = service.timers.get(request.tenant, request.timer_id)
+    return responses.ATTEMPTS.response([attempt_item(attempt) for attempt in timer.log])
+
+
+@api.post(
+    "/timers/{timer_id}/replay",
+    returns=responses.REPLAYED,
+    raises=(errors.TimerNotFailed, errors.TimerInFlight, errors.TimerChanged),
+    tag="failures",
 )
-@tenant_endpoint
-def replay_timer(_request: Request, tenant: str, timer_id: str) -> Response:
-    """Call a timer that failed for good once more."""
-    timer = wiring.dead_letters().replay(tenant, rest.timer_id(timer_id))
-    return rest.answer({"id": timer.id}, 202)
+def replay_timer(service: Service, request: ApiRequest) -> Response:
+    """Replay a timer that failed. Its webhook is called at once, and it has all attempts again."""
+    timer = service.dead_letters.replay(request.tenant, request.timer_id)
+    return responses.REPLAYED.response({"id": timer.id})
 
 
-@app.route("/timers/replay", methods=["POST"], authorizer=caller, content_types=rest.ANY_TYPE)
-@tenant_endpoint
-def replay_timers(request: Request, tenant: str) -> Response:
+@api.post("/timers/replay", body=ReplayTimers, returns=responses.REPLAY_RESULT, tag="failures")
+def replay_timers(service: Service, request: ApiRequest[ReplayTimers]) -> Response:
     """Count the failed timers that match, or replay them."""
-    wanted = ReplayTimers.parse(rest.json_body(request))
-    outcome = wiring.dead_letters().replay_all(tenant, wanted.wanted(), wanted.per_s)
-    return rest.answer(replayed(outcome))
+    failed, per_s = request.input.failed_timers(), request.input.per_s
+    replayed = service.dead_letters.replay_all(request.tenant, failed, per_s)
+    return responses.REPLAY_RESULT.response(replay_result(replayed))
+
+
+def create_app(service: Service) -> Chalice:
+    """Return the Chalice app: the API and the Lambda functions of ``service``."""
+    names, refuse_in_api = Names(service.settings.stage), service.settings.under_chalice_local
+    functions = create_functions(service, names, refuse_in_api=refuse_in_api)
+    return api.app("timers", service, functions.blueprint, functions.authorizer)
+
+
+# Chalice and Lambda find the app under this name.
+app = create_app(service())
+if service().settings.under_chalice_local:
+    from local import chalice_local
+
+    chalice_local.start(service())

@@ -32,11 +32,11 @@ BY_DEFAULT = [name for name in MEASUREMENTS if name != "queue"]
 
 
 def main() -> int:
-    """Measure and print; return 1 if something could not be measured."""
+    """Measure and print; return 1 if a measurement failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=BY_DEFAULT)
     chosen = parser.parse_args().only
-    # Whatever ends this process, what it started ends first.
+    # SystemExit runs the `finally` blocks that stop the server; SIGTERM by itself would not.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     began = time.monotonic()
     document: dict[str, Any] = {"machine": machine()}
@@ -58,7 +58,7 @@ def _measure(name: str) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the machine and the settings, on which the figures depend."""
     return {
         "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "platform": platform.platform(),

@@ -1,4 +1,7 @@
-"""A small HTTP client for many requests: raw sockets, kept alive, one request at a time on each."""
+"""A small HTTP client for many requests, one at a time on each kept-alive connection.
+
+It parses as little as possible, because it shares the machine with the server that it measures.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from bench.server import HOST
 T = TypeVar("T")
 R = TypeVar("R")
 
-LONGEST_S = 30.0
-"""How long one piece of work may take before the server counts as hung."""
+TIMEOUT_S = 30.0
+"""How long the work on one job may take; then the server counts as hung."""
 
 _HEAD_END = b"\r\n\r\n"
 _STATUS = slice(9, 12)
@@ -23,8 +26,8 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 _NO_CONTENT = 204
 
 
-class Answer(NamedTuple):
-    """One response."""
+class Response(NamedTuple):
+    """One response of the server."""
 
     status: int
     head: bytes
@@ -36,48 +39,48 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._received = b""
-        self._answer: asyncio.Future[Answer] | None = None
+        self._response: asyncio.Future[Response] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
-    async def ask(self, request: bytes) -> Answer:
-        """Send a request and return its answer. Raises ``BenchError`` when the server hangs up."""
-        self._answer = asyncio.get_running_loop().create_future()
+    async def send(self, request: bytes) -> Response:
+        """Send a request and return its response. Raises ``BenchError`` if the server hangs up."""
+        self._response = asyncio.get_running_loop().create_future()
         self._transport.write(request)
-        return await self._answer
+        return await self._response
 
     def close(self) -> None:
         """Close the connection."""
         self._transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Hand over the answer once it is complete."""
+        """Hand over the response once it is complete."""
         self._received += data
         head, found, rest = self._received.partition(_HEAD_END)
-        if not found or self._answer is None:
+        if not found or self._response is None:
             return
         status = int(head[_STATUS])
         length = _LENGTH.search(head)
         size = int(length[1]) if length else 0
         if not length and status != _NO_CONTENT:
-            self._fail(f"an answer without Content-Length: {head[:200]!r}")
+            self._fail(f"a response without Content-Length: {head[:200]!r}")
         elif len(rest) >= size:
             self._received = b""
-            self._answer.set_result(Answer(status, head, rest[:size]))
+            self._response.set_result(Response(status, head, rest[:size]))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail whoever waits for an answer."""
+        """Fail the request that waits for a response."""
         self._fail(f"the server hung up ({exc})")
 
     def _fail(self, reason: str) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(BenchError(reason))
+        if self._response is not None and not self._response.done():
+            self._response.set_exception(BenchError(reason))
 
 
 class Load(NamedTuple):
-    """What ``hammer`` met: durations in ms, how many answers were no 2xx, seconds in all."""
+    """The result of ``hammer``: durations (ms), responses other than 2xx, total time (s)."""
 
     durations_ms: list[float]
     errors: int
@@ -103,12 +106,13 @@ async def each(
 ) -> list[R]:
     """Do ``work`` on every job, as many at a time as there are connections."""
     loop = asyncio.get_running_loop()
+    # All connections take jobs from one iterator, so each takes its next one when it is free.
     queue = iter(jobs)
 
     async def serve() -> list[R]:
         _, connection = await loop.create_connection(Connection, HOST, port)
         try:
-            return [await asyncio.wait_for(work(connection, job), LONGEST_S) for job in queue]
+            return [await asyncio.wait_for(work(connection, job), TIMEOUT_S) for job in queue]
         finally:
             connection.close()
 
@@ -117,8 +121,8 @@ async def each(
 
 
 async def hammer(port: int, request: bytes, connections: int, duration_s: float) -> Load:
-    """Send one request over and over on every connection for ``duration_s`` seconds."""
-    durations: list[float] = []
+    """Send one request again and again on every connection for ``duration_s`` seconds."""
+    durations_ms: list[float] = []
     errors = 0
     began = time.perf_counter()
 
@@ -126,11 +130,11 @@ async def hammer(port: int, request: bytes, connections: int, duration_s: float)
         nonlocal errors
         sent = time.perf_counter()
         while sent < began + duration_s:
-            answer = await connection.ask(request)
-            answered = time.perf_counter()
-            durations.append((answered - sent) * 1000)
-            errors += answer.status // 100 != 2
-            sent = answered
+            response = await connection.send(request)
+            received = time.perf_counter()
+            durations_ms.append((received - sent) * 1000)
+            errors += response.status // 100 != 2
+            sent = received
 
     await each(port, connections, range(connections), repeat)
-    return Load(durations, errors, time.perf_counter() - began)
+    return Load(durations_ms, errors, time.perf_counter() - began)

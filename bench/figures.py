@@ -1,4 +1,4 @@
-"""What the benchmarks have in common: percentiles, and their one error."""
+"""Percentiles, progress, and the one error of the benchmarks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class BenchError(Exception):
 
 
 def progress(message: str) -> None:
-    """Tell a person what is going on; stdout is for the figures."""
+    """Print to the standard error, because the standard output is for the figures."""
     print(f"bench: {message}", file=sys.stderr, flush=True)
 
 
@@ -22,7 +22,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 def spread_of(values_ms: Sequence[float]) -> dict[str, float | None]:
-    """Return least, median, 99th percentile and most; None for each if there are no values."""
+    """Return minimum, median, 99th percentile and maximum; None for each without values."""
     ordered = sorted(values_ms)
     if not ordered:
         return dict.fromkeys(("min_ms", "p50_ms", "p99_ms", "max_ms"))

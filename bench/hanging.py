@@ -1,4 +1,4 @@
-"""What receivers that never answer do to the others: timers of the same second, and new ones."""
+"""The influence of receivers that never respond, on timers of the same second and on new ones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ LOAD_S = 3
 
 
 def measure(sink: Sink) -> dict[str, Any]:
-    """Return the lateness of normal timers due among hanging ones, and POST while those hang."""
+    """Return the lateness of normal timers among hanging ones, and POST while those hang."""
     progress(f"{HANGING} hanging receivers and {NORMAL} others in the same second")
+    # One timer in so many is normal, so normal and hanging ones are mixed evenly.
     one_in = HANGING // NORMAL + 1
     urls = [
         sink.url if number % one_in == 0 else sink.hanging_url for number in range(HANGING + NORMAL)

@@ -1,4 +1,4 @@
-"""What a cold start on AWS imports, against what it could not do without."""
+"""The time of imports at a cold start on AWS, compared with the libraries that it needs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bench.sink import Sink
 
 ROUNDS = 15
 LIMIT = 1.2
-"""How many times as long as the baseline importing the API may take."""
+"""How long importing the API may take, as a multiple of the baseline."""
 
 _SERVICE = "from chalicelib.bootstrap import service"
 _OBSERVE = (
     "import types; context = types.SimpleNamespace(aws_request_id='1'); "
     "service().telemetry.observe(context).__enter__()"
 )
-"""The telemetry of a first event."""
+"""The telemetry of the first event, which imports its own modules."""
 
 STARTS = {
     "nothing": "",
@@ -46,13 +46,13 @@ _ENVIRONMENT = {
 
 
 def measure(_sink: Sink) -> dict[str, Any]:
-    """Return the median milliseconds of each start, taken in turns in new processes."""
+    """Return the median time of each start (ms). The starts take turns, each in a new process."""
     progress(f"imports, {ROUNDS} rounds")
     taken: dict[str, list[float]] = {name: [] for name in STARTS}
     for _ in range(ROUNDS + 1):
         for name, code in STARTS.items():
             taken[name].append(_start_ms(code))
-    # The first round compiled and warmed the disk's cache.
+    # The first round is dropped: it compiled the modules and filled the cache of the disk.
     median = {name: statistics.median(times[1:]) for name, times in taken.items()}
     net = {name: median[name] - median["nothing"] for name in STARTS if name != "nothing"}
     return {

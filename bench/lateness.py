@@ -11,11 +11,13 @@ from bench.figures import BenchError, progress, spread_of
 from bench.server import running
 from bench.sink import Arrivals, Sink
 
-LONGEST_DRAIN_S = 30
-DOUBLES_S = 1.0
+MAX_DRAIN_S = 30
+"""How long the last webhooks may take after their due time."""
+
+DUPLICATES_WAIT_S = 1.0
 """How long to wait for calls that are made twice."""
 
-# How many timers, due within how many seconds, set over how many seconds.
+# The number of timers, the seconds within which they are due, and those within which they are set.
 CASES = ((1_000, 10, 10), (10_000, 10, 10), (10_000, 1, 5))
 
 
@@ -26,7 +28,7 @@ def measure(sink: Sink) -> dict[str, Any]:
         progress(f"{count} timers due within {window_s} s")
         with running() as server:
             ids = timers.create_due_within(window_s, server.port, [sink.url] * count, over_s=over_s)
-            await_arrivals(sink, count, timers.LEAD_S + window_s + LONGEST_DRAIN_S)
+            await_arrivals(sink, count, timers.LEAD_S + window_s + MAX_DRAIN_S)
             due = timers.due_times(server.port)
             figures[f"{count}_within_{window_s}_s"] = lateness(ids, due, sink.take())
     return figures
@@ -37,23 +39,23 @@ def await_arrivals(sink: Sink, count: int, patience_s: float) -> None:
     deadline = time.monotonic() + patience_s
     while sink.arrived() < count and time.monotonic() < deadline:
         time.sleep(0.5)
-    time.sleep(DOUBLES_S)
+    time.sleep(DUPLICATES_WAIT_S)
 
 
 def lateness(ids: Sequence[int], due: Mapping[int, float], arrivals: Arrivals) -> dict[str, Any]:
-    """Return how late the first calls of ``ids`` were, how many never came or came again.
+    """Return how late the first calls of ``ids`` were, and how many calls were missing or repeated.
 
-    ``due`` holds epoch milliseconds, rounded up as the service rounds them: never early means
-    that ``min_ms`` is not below 0. Raises ``BenchError`` for a timer that the service has lost.
+    ``due`` has epoch milliseconds, rounded up as the service does. So ``min_ms`` is negative only
+    if a webhook was early. Raises ``BenchError`` for a timer that the service has lost.
     """
     lost = [timer_id for timer_id in ids if timer_id not in due]
     if lost:
         raise BenchError(f"{len(lost)} timers were acknowledged and are not listed")
-    moments = [due[timer_id] for timer_id in ids]
+    due_times = [due[timer_id] for timer_id in ids]
     called = [timer_id for timer_id in ids if timer_id in arrivals]
     return {
         **spread_of([min(arrivals[timer_id]) - due[timer_id] for timer_id in called]),
-        "due_within_ms": round(max(moments) - min(moments)),
+        "due_within_ms": round(max(due_times) - min(due_times)),
         "missing": len(ids) - len(called),
         "duplicates": sum(len(arrivals[timer_id]) - 1 for timer_id in called),
     }

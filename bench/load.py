@@ -16,7 +16,7 @@ from bench.figures import BenchError, percentile
 from bench.server import HOST
 
 _WRK = shutil.which("wrk")
-LONGEST_S = 60
+WRK_TIMEOUT_S = 60
 CLIENT = "wrk" if _WRK else "own client (asyncio, uvloop)"
 
 # wrk counts every status above 399 as an error.
@@ -54,16 +54,18 @@ def measure(
 
 
 def _by_wrk(wrk: str, plan: list[str], body: str | None) -> dict[str, Any]:
+    """Return the figures of wrk, which our script prints as JSON to the standard error."""
     method = "GET" if body is None else "POST"
     script = _SCRIPT % (json.dumps(method), "nil" if body is None else json.dumps(body))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "load.lua"
         file.write_text(script)
         ran = subprocess.run(
+            # One thread, so that most of the machine is left for the server.
             [wrk, "-t1", "-s", str(file), *plan],
             capture_output=True,
             text=True,
-            timeout=LONGEST_S,
+            timeout=WRK_TIMEOUT_S,
             check=False,
         )
     try:

@@ -1,4 +1,4 @@
-"""What pending timers cost: memory, disk, and the time of a restart."""
+"""The cost of pending timers: memory, disk, and the time of a restart."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ COUNT = 100_000
 WARM_UP = 2_000
 READS = 40_000
 SETTLE_S = 3.0
+"""How long the server may finish its work before its memory is read."""
+
 MEBI = 1024 * 1024
 _LINUX = sys.platform == "linux"
 KIND = "PSS" if _LINUX else "RSS"
-"""PSS divides shared pages among those who share them; RSS counts them for each."""
+"""PSS divides shared pages among the processes that share them; RSS counts them for each."""
 
 
 def measure(sink: Sink) -> dict[str, Any]:
     """Return memory without and with pending timers, bytes on disk for each, restart time.
 
-    Threads take memory the first time they work, so the empty server is measured fresh and once
-    more after timers were set and purged; the cost of a timer is what is added to that.
+    Threads take memory when they first work. So the empty server is measured twice: fresh, and
+    after timers were set and purged. The cost of a timer is the difference to the second figure.
     """
     with running() as server:
         fresh = used_bytes(server.pid)
+        # The warm-up uses every thread and fills the caches, which are not a cost of timers.
         progress(f"memory with no and with {COUNT} pending timers")
         timers.create(server.port, WARM_UP, seconds=timers.HOUR, url=sink.url)
         timers.purge(server.port)
@@ -73,7 +76,7 @@ class _Process(NamedTuple):
 
 
 def used_bytes(root: int) -> int:
-    """Return the memory of the process ``root`` and all that descend from it."""
+    """Return the memory of the process ``root`` and its descendants."""
     processes = _processes()
     tree = _tree(processes, root)
     if _LINUX:
@@ -92,7 +95,7 @@ def _processes() -> dict[int, _Process]:
 
 def _tree(processes: Mapping[int, _Process], root: int) -> list[int]:
     tree = [root]
-    for pid in tree:
+    for pid in tree:  # grows while it is read, until no process has further children
         tree.extend(child for child, process in processes.items() if process.parent == pid)
     return tree
 

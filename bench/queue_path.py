@@ -1,6 +1,6 @@
-"""How late webhooks arrive on the aws engine, from an emulator's queue through the local consumer.
+"""How late webhooks arrive on the aws engine, from an emulator's queue through the pump.
 
-A figure about this code and the emulator, not about AWS.
+The figures are about this code and the emulator, not about AWS.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DRAIN_S = 30
 
 
 def measure(sink: Sink) -> dict[str, Any]:
-    """Return the lateness of timers that all fall due within a few seconds."""
+    """Return the lateness of timers that are all due within a few seconds."""
     progress(f"{COUNT} timers due within {WINDOW_S} s, through an emulator's queue")
     with (
         _emulator() as address,

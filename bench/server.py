@@ -19,11 +19,11 @@ from bench.figures import BenchError
 
 HOST = "127.0.0.1"
 PROJECT = Path(__file__).resolve().parent.parent
-START_S = 20.0
-STOP_S = 20.0
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 20.0
 _POLL_S = 0.005
 _ON_DISK = Path("/var/tmp")
-"""Kept over a reboot, so on a disk; /tmp is memory on some systems, where a sync costs nothing."""
+"""It survives a reboot, so it is on a disk. /tmp may be memory, where a sync costs nothing."""
 
 
 class Server:
@@ -37,13 +37,14 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The process that all others of the server descend from."""
+        """The id of the server's first process, which has started all others."""
         if self._process is None:
             raise BenchError("the server is not running")
         return self._process.pid
 
     def start(self, path: str = "/health") -> float:
-        """Start, wait until ``path`` answers 200, and return how many seconds that took."""
+        """Start, wait until the response to ``path`` is 200, and return the time that took (s)."""
+        # Another address in HOST would make the requests of the benchmarks fail.
         environment = {name: value for name, value in os.environ.items() if name != "HOST"}
         environment |= {"PORT": str(self.port), "DATA_DIR": str(self.data_dir)}
         began = time.perf_counter()
@@ -55,22 +56,23 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # A group of its own: Ctrl-C ends only this process, and `stop` can kill the group.
                 start_new_session=True,
             )
-        while not self._answers(path):
-            if self._process.poll() is not None or time.perf_counter() - began > START_S:
-                raise BenchError(f"the server did not start: {self.last_words()}")
+        while not self._is_ok(path):
+            if self._process.poll() is not None or time.perf_counter() - began > START_TIMEOUT_S:
+                raise BenchError(f"the server did not start: {self.log_tail()}")
             time.sleep(_POLL_S)
         return time.perf_counter() - began
 
     def stop(self) -> float:
-        """End the server with SIGTERM, at last with SIGKILL; return how many seconds it took."""
+        """End the server with SIGTERM, or with SIGKILL in the end; return how long it took (s)."""
         if self._process is None:
             return 0.0
         began = time.perf_counter()
         self._process.terminate()
         try:
-            self._process.wait(STOP_S)
+            self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -78,11 +80,11 @@ class Server:
         self._process = None
         return time.perf_counter() - began
 
-    def last_words(self) -> str:
-        """Return the end of what the server printed."""
+    def log_tail(self) -> str:
+        """Return the end of the server's output."""
         return self._log.read_text(errors="replace")[-500:].strip()
 
-    def _answers(self, path: str) -> bool:
+    def _is_ok(self, path: str) -> bool:
         connection = http.client.HTTPConnection(HOST, self.port, timeout=5)
         try:
             connection.request("GET", path)
@@ -108,7 +110,7 @@ def running() -> Iterator[Server]:
 
 
 def free_port() -> int:
-    """Return a port nobody listens on right now."""
+    """Return a port on which no process listens now."""
     with socket.create_server((HOST, 0)) as listener:
         port: int = listener.getsockname()[1]
     return port

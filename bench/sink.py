@@ -1,7 +1,8 @@
-"""The receiver of the benchmarks' webhooks: a process that notes the time of each, and no more.
+"""The receiver of the benchmarks' webhooks: a process that records the time of each.
 
-It is a raw protocol because it shares the machine with what it measures. A second port accepts
-connections and never answers. Commands come on stdin, a line each; answers go to stdout as JSON.
+It does little else, because it shares the machine with the server that it measures. A second port
+accepts connections and never responds. Each line on stdin is a command; its result goes to stdout
+as JSON.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from bench.figures import BenchError
 from bench.server import HOST, PROJECT
 
 Arrivals = dict[int, list[float]]
-"""When the webhooks of each timer came: epoch milliseconds by id."""
+"""The arrival times of each timer's webhooks: epoch milliseconds by id."""
 
-OPEN_FILES = 16_384
+MIN_OPEN_FILES = 16_384
 _BACKLOG = 4096
 _HEAD_END = b"\r\n\r\n"
-_ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
+_RESPONSE = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 class Sink:
-    """The handle on a sink's process. ``url`` answers, ``hanging_url`` never does."""
+    """The handle on a sink's process. ``url`` responds, ``hanging_url`` never does."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -41,21 +42,21 @@ class Sink:
         self.hanging_url = f"http://{HOST}:{hanging_port}/hook"
 
     def arrived(self) -> int:
-        """Return how many webhooks came since the last ``take``."""
-        return int(self._ask("arrived"))
+        """Return how many webhooks arrived since the last ``take``."""
+        return int(self._command("arrived"))
 
     def hanging(self) -> int:
-        """Return how many connections wait for an answer now."""
-        return int(self._ask("hanging"))
+        """Return how many connections wait for a response now."""
+        return int(self._command("hanging"))
 
     def take(self) -> Arrivals:
-        """Return what came, and forget it."""
+        """Return the arrivals since the last ``take``, and forget them."""
         arrivals: Arrivals = defaultdict(list)
-        for timer_id, at in self._ask("take"):
+        for timer_id, at in self._command("take"):
             arrivals[timer_id].append(at)
         return dict(arrivals)
 
-    def _ask(self, command: str) -> Any:
+    def _command(self, command: str) -> Any:
         if self._process.stdin is None:
             raise BenchError("the sink has no stdin")
         self._process.stdin.write(command + "\n")
@@ -71,7 +72,7 @@ class Sink:
 
 @contextmanager
 def receiving() -> Iterator[Sink]:
-    """Yield a sink; it ends when its stdin does, and so with this process too."""
+    """Yield a sink. Its process ends when its stdin does, so also when this process is killed."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.sink"],
         cwd=PROJECT,
@@ -92,8 +93,8 @@ def receiving() -> Iterator[Sink]:
             process.wait()
 
 
-class _Answering(asyncio.Protocol):
-    """Answers empty POSTs on a kept-alive connection, and notes (id, epoch ms) of each."""
+class _Responding(asyncio.Protocol):
+    """Responds to empty POSTs on a kept-alive connection, and records (id, epoch ms) of each."""
 
     def __init__(self, arrivals: list[tuple[int, float]]) -> None:
         self._arrivals = arrivals
@@ -108,7 +109,7 @@ class _Answering(asyncio.Protocol):
         for head in heads:
             path = head.split(b" ", 2)[1]
             self._arrivals.append((int(path.rpartition(b"/")[2]), now))
-        self._transport.write(_ANSWER * len(heads))
+        self._transport.write(_RESPONSE * len(heads))
 
 
 class _Hanging(asyncio.Protocol):
@@ -129,13 +130,13 @@ async def _serve() -> None:
     arrivals: list[tuple[int, float]] = []
     hanging: set[_Hanging] = set()
     ports = []
-    for protocol in (lambda: _Answering(arrivals), lambda: _Hanging(hanging)):
+    for protocol in (lambda: _Responding(arrivals), lambda: _Hanging(hanging)):
         server = await loop.create_server(protocol, HOST, 0, backlog=_BACKLOG)
         ports.append(server.sockets[0].getsockname()[1])
     _say(ports)
     ended = asyncio.Event()
 
-    def obey() -> None:
+    def carry_out_command() -> None:
         command = sys.stdin.readline().strip()
         if command == "arrived":
             _say(len(arrivals))
@@ -144,20 +145,20 @@ async def _serve() -> None:
         elif command == "take":
             _say(arrivals)
             arrivals.clear()
-        else:
+        else:  # the end of stdin
             ended.set()
 
-    loop.add_reader(sys.stdin.fileno(), obey)
+    loop.add_reader(sys.stdin.fileno(), carry_out_command)
     await ended.wait()
 
 
-def _say(answer: object) -> None:
-    print(json.dumps(answer), flush=True)
+def _say(result: object) -> None:
+    print(json.dumps(result), flush=True)
 
 
 def _raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    wanted = MIN_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MIN_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

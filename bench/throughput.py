@@ -1,4 +1,4 @@
-"""How many timers can be set, and asked after, per second."""
+"""How many timers can be set, and how many can be read, per second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Setting many timers, and asking when they are due."""
+"""Timers of the benchmarks: setting many of them, and reading when they are due."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from bench.server import HOST
 HOUR = 3600
 CONNECTIONS = 32
 LEAD_S = 3
+"""The time between setting the last timer and the due time of the first (s)."""
+
 _NEXT = re.compile(r'<([^>]+)>; rel="next"')
 _CREATED = 201
 
@@ -29,11 +31,11 @@ def body(seconds: int, url: str) -> str:
 
 
 def create(port: int, count: int, *, seconds: int, url: str) -> float:
-    """Set ``count`` timers as fast as possible; return how many seconds that took."""
+    """Set ``count`` timers as fast as possible; return how long that took (s)."""
     request = client.post("/timers", body(seconds, url))
 
     async def one(connection: client.Connection, _number: int) -> None:
-        _id_in(await connection.ask(request))
+        _id_in(await connection.send(request))
 
     began = time.perf_counter()
     uvloop.run(client.each(port, CONNECTIONS, range(count), one))
@@ -43,10 +45,11 @@ def create(port: int, count: int, *, seconds: int, url: str) -> float:
 def create_due_within(window_s: int, port: int, urls: list[str], *, over_s: int) -> list[int]:
     """Set a timer for each url at an even pace over ``over_s`` seconds; return their ids in order.
 
-    They fall due evenly within ``window_s`` seconds, ``LEAD_S`` after the last is set. Delays are
-    whole seconds, so a timer keeps the fraction of the second in which it is set: set over several
-    windows, with a delay shorter by one window in each, they all fall into the same one.
-    ``over_s`` is a multiple of ``window_s``.
+    They are due evenly within ``window_s`` seconds, which begin ``LEAD_S`` after the last is set.
+    Delays are whole seconds, so the due time has the same fraction of a second as the time at which
+    the timer was set. The timers are set over several windows, and in each of these the delay is
+    one window shorter, so that all are due in the same window. ``over_s`` is a multiple of
+    ``window_s``.
     """
     requests = {
         (url, seconds): client.post("/timers", body(seconds, url))
@@ -57,11 +60,11 @@ def create_due_within(window_s: int, port: int, urls: list[str], *, over_s: int)
 
     async def one(connection: client.Connection, number: int) -> tuple[int, int]:
         await asyncio.sleep(began + number * over_s / len(urls) - time.perf_counter())
-        since = time.perf_counter() - began
-        if since >= over_s + LEAD_S - 1:
+        elapsed_s = time.perf_counter() - began
+        if elapsed_s >= over_s + LEAD_S - 1:
             raise BenchError(f"this machine cannot set {len(urls)} timers within {over_s} s")
-        seconds = over_s + LEAD_S - window_s * int(since / window_s)
-        return number, _id_in(await connection.ask(requests[urls[number], seconds]))
+        seconds = over_s + LEAD_S - window_s * int(elapsed_s / window_s)
+        return number, _id_in(await connection.send(requests[urls[number], seconds]))
 
     created = uvloop.run(client.each(port, CONNECTIONS, range(len(urls)), one))
     return [timer_id for _, timer_id in sorted(created)]
@@ -75,24 +78,24 @@ def due_times(port: int) -> dict[int, float]:
     try:
         while path:
             connection.request("GET", path)
-            answer = connection.getresponse()
-            for timer in json.load(answer):
+            response = connection.getresponse()
+            for timer in json.load(response):
                 due[timer["id"]] = _epoch_ms(timer["due_at"])
-            following = _NEXT.search(answer.headers.get("Link", ""))
-            path = following[1] if following else None
+            next_page = _NEXT.search(response.headers.get("Link", ""))
+            path = next_page[1] if next_page else None
     finally:
         connection.close()
     return due
 
 
 def read_at_random(port: int, ids: range, times: int) -> None:
-    """Ask ``times`` times for one of ``ids``, each as likely; the same ones in every run."""
+    """Read a random one of ``ids``, ``times`` times. Every run reads the same ones."""
     choice = random.Random(1).choice
 
     async def one(connection: client.Connection, timer_id: int) -> None:
-        answer = await connection.ask(client.get(f"/timers/{timer_id}"))
-        if answer.status != http.client.OK:
-            raise BenchError(f"GET /timers/{timer_id} answered {answer.status}")
+        response = await connection.send(client.get(f"/timers/{timer_id}"))
+        if response.status != http.client.OK:
+            raise BenchError(f"the response to GET /timers/{timer_id} is {response.status}")
 
     uvloop.run(client.each(port, CONNECTIONS, (choice(ids) for _ in range(times)), one))
 
@@ -108,12 +111,15 @@ def purge(port: int) -> None:
         connection.close()
 
 
-def _id_in(answer: client.Answer) -> int:
-    if answer.status != _CREATED:
-        raise BenchError(f"POST /timers answered {answer.status}: {answer.body[:300]!r}")
-    timer_id: int = json.loads(answer.body)["id"]
+def _id_in(response: client.Response) -> int:
+    if response.status != _CREATED:
+        raise BenchError(
+            f"the response to POST /timers is {response.status}: {response.body[:300]!r}"
+        )
+    timer_id: int = json.loads(response.body)["id"]
     return timer_id
 
 
-def _epoch_ms(moment: str) -> float:
-    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp() * 1000
+def _epoch_ms(rfc3339: str) -> float:
+    # Python 3.10 does not read a "Z".
+    return datetime.fromisoformat(rfc3339.replace("Z", "+00:00")).timestamp() * 1000

@@ -1,4 +1,8 @@
-"""Settings in, service out: the only place where an engine is chosen."""
+"""Makes the service that the settings describe. An engine is chosen nowhere else.
+
+Each engine is imported only when it is chosen: its libraries are slow to load, and a Lambda does
+not have those of the embedded engine.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 E = TypeVar("E")
 
 REPLAY_WIDTH = 16
-"""Timers replayed at once: on AWS each waits for two calls, on one machine they share a commit."""
+"""Timers replayed at once. On AWS each waits for two calls; on one machine they share a commit."""
 
 
 def wall_clock() -> float:
@@ -51,7 +55,7 @@ class Service:
 
     @cached_property
     def timers(self) -> Timers:
-        """Set timers, tell their status, list, move, cancel, purge."""
+        """Set, get, list, cancel, move and purge timers."""
         return Timers(
             self.engine.timers,
             self._clock,
@@ -67,7 +71,7 @@ class Service:
 
     @cached_property
     def api_keys(self) -> ApiKeys:
-        """Issue, list and revoke API keys; tell whose key a request carries."""
+        """Issue, list and revoke API keys, and find the tenant of a request."""
         return ApiKeys(self.engine.api_keys, self._clock, secrets.token_bytes)
 
     @property
@@ -85,28 +89,28 @@ class Service:
         """The AWS engine. Raises ``InvalidSettings`` on another one."""
         from chalicelib.aws.engine import AwsEngine
 
-        return _only(AwsEngine, self.engine)
+        return _require(AwsEngine, self.engine)
 
     @property
     def embedded(self) -> EmbeddedEngine:
         """The embedded engine. Raises ``InvalidSettings`` on another one."""
         from chalicelib.embedded.engine import EmbeddedEngine
 
-        return _only(EmbeddedEngine, self.engine)
+        return _require(EmbeddedEngine, self.engine)
 
 
 def bootstrap(settings: Settings, *, clock: Clock = wall_clock) -> Service:
     """Return the service that ``settings`` describe. Nothing is opened or started yet."""
     telemetry = _telemetry(settings)
     options = engine_options(settings, clock, telemetry)
-    choose = _aws_engine if settings.engine == AWS else _embedded_engine
-    return Service(settings, choose(settings, options), telemetry=telemetry, clock=clock)
+    new_engine = _aws_engine if settings.engine == AWS else _embedded_engine
+    return Service(settings, new_engine(settings, options), telemetry=telemetry, clock=clock)
 
 
 def engine_options(
     settings: Settings, clock: Clock = wall_clock, telemetry: Telemetry | None = None
 ) -> EngineOptions:
-    """Return what ``settings`` say to an engine, whichever it is."""
+    """Return the options that ``settings`` give to either engine."""
     return EngineOptions(
         clock=clock,
         guard=settings.guard,
@@ -114,7 +118,8 @@ def engine_options(
         retention_days=settings.retention_days,
         retry_delays_s=settings.retry_delays_s,
         send_timeout_s=settings.send_timeout_s,
-        # A stage keeps its signing secrets in SSM, unless its settings name some.
+        # None: a stage has its signing secrets in SSM, unless the settings give some. Outside a
+        # Lambda no secrets means that webhooks are not signed.
         signing_keys=settings.signing_keys or (None if settings.in_lambda else ()),
         rate=settings.rate,
         meter=(telemetry or NoTelemetry()).meter,
@@ -123,7 +128,7 @@ def engine_options(
 
 @functools.lru_cache(maxsize=1)
 def service() -> Service:
-    """Return this process's service, as the environment describes it."""
+    """Return the service of this process, which the environment variables describe."""
     return bootstrap(load())
 
 
@@ -148,7 +153,8 @@ def _embedded_engine(settings: Settings, options: EngineOptions) -> Engine:
     return EmbeddedEngine(settings.data_dir, options, max_in_flight=settings.max_in_flight)
 
 
-def _only(kind: type[E], engine: Engine) -> E:
+def _require(kind: type[E], engine: Engine) -> E:
+    """Return ``engine`` if it is of this kind, else raise ``InvalidSettings``."""
     if not isinstance(engine, kind):
         raise InvalidSettings(f"this needs the {kind.__name__}: set TIMERS_ENGINE accordingly")
     return engine

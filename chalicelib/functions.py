@@ -1,7 +1,7 @@
-"""The Lambda functions beside the API: authorize a caller, deliver wake-ups, sweep.
+"""The Lambda functions beside the API: authorize a client, deliver wake-ups, sweep.
 
-Their Lambdas import neither app.py nor pydantic. A wake-up is only a hint, so every function may
-run twice, late, or side by side with itself.
+Their Lambdas import neither app.py nor pydantic, which would slow their cold starts. A wake-up is
+only a hint, so every function may run twice, late, or side by side with itself.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from chalicelib.service.sweep import Sweeper
 log = logging.getLogger(__name__)
 
 BATCH_SIZE = 10
+"""Messages per invocation. SQS allows more only with a batching window, which delays messages."""
 
 DENY_ALL = {
     "principalId": "nobody",
@@ -47,7 +48,7 @@ class UseCases(Protocol):
 
     @property
     def api_keys(self) -> ApiKeys:
-        """Who calls."""
+        """Find the tenant of an API key."""
 
     @property
     def delivery(self) -> Delivery:
@@ -63,18 +64,14 @@ class UseCases(Protocol):
 
 
 class _Handlers:
-    """What each function does with an event."""
+    """The bodies of the functions. Each takes an event, calls one use case, returns its result."""
 
     def __init__(self, service: UseCases, *, refuse_in_api: bool) -> None:
         self._service = service
         self._refuse_in_api = refuse_in_api
 
     def authorizer(self, request: AuthRequest) -> AuthResponse | dict[str, Any]:
-        """Tell API Gateway whose key a request carries, in ``context.tenant``.
-
-        The policy covers all routes, because the gateway caches it for the key whatever path was
-        asked for. An unknown key is denied rather than raised: a raised error is a failed
-        invocation with a stack trace, so anybody could fill the log and set off the alarms.
+        """Return to API Gateway the policy of a request, with its tenant in ``context.tenant``.
 
         Raises ``Unavailable`` when keys cannot be looked up. The key may be good, so this is no
         denial, and the gateway does not cache it.
@@ -86,17 +83,21 @@ class _Handlers:
                 return AuthResponse(["*"], principal_id="nobody", context={"refused": error.code})
             if isinstance(error, Unavailable):
                 raise
+            # Not raised: an error is a failed invocation with a stack trace. Anybody could fill the
+            # log and set off the alarms with it.
             return DENY_ALL
+        # All routes, because the gateway caches the policy for the key, not for the path.
         return AuthResponse(["*"], principal_id=tenant, context={"tenant": tenant})
 
     def webhook(self, event: Any, context: Any) -> dict[str, Any]:
-        """Deliver one timer if it is due; queue the exact rest of its delay if it is not.
+        """Deliver one timer if it is due. If it is not, queue a wake-up for the rest of its delay.
 
         EventBridge Scheduler sends a wake-up. An operator may send ``{"id": 1}``, with a
-        ``tenant`` where it is not the default one.
+        ``tenant`` unless it is the default one.
         """
         with self._service.telemetry.observe(context):
             delivery = self._service.delivery
+            # Not ``isinstance(…, int)``: True is an int too, but no id.
             if isinstance(event, dict) and type(event.get("id")) is int:
                 attempt = delivery.wake_or_deliver(event.get("tenant", DEFAULT_TENANT), event["id"])
             else:
@@ -106,8 +107,8 @@ class _Handlers:
     def webhook_queue(self, event: SQSEvent) -> None:
         """Deliver a batch of wake-ups side by side.
 
-        A wake-up that cannot be delivered now goes back as a new message. The batch fails only if
-        some wake-up could be neither delivered nor put back.
+        A wake-up that cannot be delivered now is put back. The batch fails only if some wake-up
+        could be neither delivered nor put back.
         """
         with self._service.telemetry.observe(event.context):
             wakeups = message.decode_all(
@@ -120,13 +121,13 @@ class _Handlers:
         with self._service.telemetry.observe(event.context):
             swept = self._service.sweeper.sweep()
             self._service.telemetry.meter(Metric.SWEPT, swept.sent)
-            self._service.telemetry.meter(Metric.OVERDUE_MS, swept.overdue)
+            self._service.telemetry.meter(Metric.OVERDUE_MS, swept.overdue_ms)
             log.info("swept: %s sent, finished: %s", swept.sent, swept.finished)
             return {"sent": swept.sent, "finished": swept.finished}
 
 
 class Functions(NamedTuple):
-    """The functions as Chalice knows them, and the blueprint that adds them to an app."""
+    """The functions, as Chalice wraps them, and the blueprint that adds them to an app."""
 
     blueprint: Blueprint
     authorizer: ChaliceAuthorizer
@@ -136,15 +137,15 @@ class Functions(NamedTuple):
 
 
 def create_functions(service: UseCases, names: Names, *, refuse_in_api: bool = False) -> Functions:
-    """Return the functions on ``service``, for the stage whose resources have ``names``.
+    """Return the functions that call ``service``, for the stage whose resources have ``names``.
 
-    ``refuse_in_api`` is for ``chalice local``: its gateway answers 403 to a denial and drops the
-    connection on an error, so the authorizer lets the request through and the API refuses it.
+    ``refuse_in_api`` is for ``chalice local``. Its gateway responds 403 to a denial and drops the
+    connection on an error. So the authorizer lets the request through, and the API refuses it.
     """
     blueprint = Blueprint(__name__)
     handlers = _Handlers(service, refuse_in_api=refuse_in_api)
-    # Chalice names a deployed function's handler after the Python function: these names are
-    # module attributes below.
+    # Chalice derives a Lambda's handler from the name of a function: ``webhook`` becomes
+    # ``chalicelib.functions.webhook``. So each of these names is an attribute of the module, below.
     return Functions(
         blueprint=blueprint,
         authorizer=blueprint.authorizer(AUTHORIZER_CACHE_TTL_S, name="authorizer")(

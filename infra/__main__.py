@@ -21,7 +21,7 @@ ACTIONS = ("infra", "deploy", "package", "release", "destroy")
 
 
 def main() -> int:
-    """Run the action that the arguments name; return 1, after one line, if it fails."""
+    """Run the action in the arguments; print one line and return 1 if it fails."""
     parser = argparse.ArgumentParser(prog="python -m infra", description=__doc__)
     parser.add_argument("action", choices=[*ACTIONS, "secret"])
     parser.add_argument("stage", nargs="?", help="a stage of .chalice/config.json: dev, prod")
@@ -41,7 +41,7 @@ def main() -> int:
     except DeployError as error:
         return _failed(str(error))
     except TimersError as error:
-        # Only the first key of a new stage raises this, which is issued last.
+        # Only the last step raises this: it issues the first key of a new stage.
         return _failed(f"{error.detail} Everything else is done: make key STAGE={stage} continues.")
     except (BotoCoreError, ClientError) as error:
         return _failed(f"AWS refuses: {error}")
@@ -134,7 +134,7 @@ def _say(line: str) -> None:
 
 
 def _note(line: str) -> None:
-    """Print to the standard error, so that it stays out of a file that holds the output."""
+    """Print to the standard error, so that a file with the output has nothing but the secret."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -147,4 +147,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(130)  # as shells do for SIGINT: 128 + 2

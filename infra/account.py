@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
     from mypy_boto3_sts import STSClient
 
+# Deployments are long and may be repeated by hand: fail soon when AWS cannot be reached.
 _CONFIG = Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 4})
 
+# The codes of AWS for credentials that are expired, unknown, or have a wrong secret.
 _WRONG_CREDENTIALS_CODES = {
     "ExpiredToken",
     "InvalidClientTokenId",
@@ -38,7 +40,7 @@ _WRONG_CREDENTIALS_CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account and a region, reached with the credentials that boto3 finds."""
+    """An account and a region, with a session of boto3 that has credentials for them."""
 
     session: boto3.Session
     id: str
@@ -46,7 +48,10 @@ class Account:
 
     @classmethod
     def current(cls) -> Account:
-        """Ask AWS whose credentials these are. Raises ``DeployError`` without any, or a region."""
+        """Return the account of the present credentials, as AWS tells it.
+
+        Raises ``DeployError`` without valid credentials, or without a region.
+        """
         try:
             session = boto3.Session()
         except ProfileNotFound as error:
@@ -94,5 +99,6 @@ class Account:
     @property
     def emulator(self) -> str | None:
         """Return the URL of the emulator that ``AWS_ENDPOINT_URL`` names; None on AWS itself."""
+        # From a client, because boto3 reads the variable and the configuration file.
         endpoint = self.client("cloudformation").meta.endpoint_url.rstrip("/")
         return None if "amazonaws.com" in endpoint else endpoint

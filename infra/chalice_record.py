@@ -1,8 +1,8 @@
-"""Chalice's record of the resources it deployed for a stage, rebuilt from what AWS has.
+"""Chalice's record of the resources that it deployed for a stage, rebuilt from AWS.
 
 Chalice writes its record into the checkout, after the last step of a deployment. An interrupted
-deployment leaves none, and other checkouts have none either. So it is rebuilt here: Chalice gives
-its resources fixed names, by which they are found on AWS. A stage can then be deployed and removed
+deployment leaves none, and other checkouts have none either. But Chalice gives its resources fixed
+names, so they can be found on AWS. With the rebuilt record, a stage can be deployed and removed
 from any checkout.
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ FUNCTIONS = {
     "webhook_queue": "-webhook_queue",
     "sweeper": "-sweeper",
 }
-"""The functions by their names in Chalice; the suffix follows the stack's name on AWS."""
+"""The functions by their names in Chalice. On AWS, a name is the stack's name and this suffix."""
 
 Resource = dict[str, str]
 """One entry of the record."""
@@ -54,9 +55,11 @@ def _found(account: Account, names: Names) -> Iterator[Resource]:
     functions = account.client("lambda")
     iam = account.client("iam")
     arns: dict[str, str] = {}
+    # Chalice deletes in the reverse order of its record, so what others need comes first: the role
+    # before its function, the functions before their triggers.
     for name, suffix in FUNCTIONS.items():
         role_name = f"{names.stack}-{name}"
-        role = _unless_missing(lambda role_name=role_name: iam.get_role(RoleName=role_name))
+        role = _unless_missing(partial(iam.get_role, RoleName=role_name))
         if role:
             yield {
                 "name": f"{name}_role",
@@ -65,16 +68,14 @@ def _found(account: Account, names: Names) -> Iterator[Resource]:
                 "role_name": role_name,
             }
         function_name = names.stack + suffix
-        function = _unless_missing(
-            lambda function_name=function_name: functions.get_function(FunctionName=function_name)
-        )
+        function = _unless_missing(partial(functions.get_function, FunctionName=function_name))
         if function:
             arns[name] = function["Configuration"]["FunctionArn"]
             yield {"name": name, "resource_type": "lambda_function", "lambda_arn": arns[name]}
     if "webhook_queue" in arns:
         yield from _event_sources(functions, names, arns["webhook_queue"])
     rule = f"{names.stack}-sweeper-event"
-    if _unless_missing(lambda: account.client("events").describe_rule(Name=rule)):
+    if _unless_missing(partial(account.client("events").describe_rule, Name=rule)):
         yield {"name": "sweeper-event", "resource_type": "cloudwatch_event", "rule_name": rule}
     if "api_handler" in arns:
         yield from _rest_api(functions, names)
@@ -97,18 +98,19 @@ def _event_sources(functions: Any, names: Names, function_arn: str) -> Iterator[
 def _rest_api(functions: Any, names: Names) -> Iterator[Resource]:
     """Yield the API of the stage.
 
-    Chalice names the APIs of all stages alike. The right one is named in the function's policy,
-    which allows it to invoke the function.
+    Chalice gives the APIs of all stages the same name. The policy of the stage's function has the
+    id of the right one, which may invoke the function.
     """
-    policy = _unless_missing(lambda: functions.get_policy(FunctionName=names.stack))
+    policy = _unless_missing(partial(functions.get_policy, FunctionName=names.stack))
     match = _API_ID.search(policy["Policy"]) if policy else None
     if match:
         yield {"name": "rest_api", "resource_type": "rest_api", "rest_api_id": match.group(1)}
 
 
-def _unless_missing(ask: Any) -> Any:
+def _unless_missing(call: Callable[[], Any]) -> Any:
+    """Return the result of a call of boto3, None if the resource does not exist."""
     try:
-        return ask()
+        return call()
     except ClientError as error:
         if error.response["Error"]["Code"] in _NOT_FOUND_CODES:
             return None

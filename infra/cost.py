@@ -1,6 +1,6 @@
 """The cost of a million timers at list prices: ``python -m infra.cost`` prints it for docs/cost.md.
 
-Numbers of calls come from tests, which count them. Durations on AWS are assumptions, marked below.
+The tests count the calls and units. Durations on AWS are assumptions, and marked below.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ METRIC = 0.30
 
 METRICS = len(Metric)
 SWEEP_QUERIES = 128
+"""Two for each of the 64 shards."""
+
 QUERY_UNITS = 0.5
-"""Read units of one query: eventually consistent, and up to 4 KB. Usually it finds nothing."""
+"""Read units of one query: eventually consistent, and up to 4 KB. It usually finds nothing."""
 
 # Assumptions, as nothing was run on AWS: the seconds that each part of a function takes.
 API_S = 0.05
@@ -36,14 +38,14 @@ AUTHORIZER_S = 0.02
 RESPONSE_S = 0.2
 """How long a receiver takes to respond."""
 WAIT_S = 0.5
-"""How long a delivery waits out the rest: delays are rounded down to whole seconds."""
+"""How long a delivery waits for the due time: SQS delays only by whole seconds, rounded down."""
 BATCH_WAIT_S = 1.0
 """The same for a batch, which waits for the last of its messages."""
-BUSY_LEASE = 0.2
+BUSY_ID_WRITES = 0.2
 """Writes of the id counter per timer, with a limit of 100 timers a second per tenant.
 
-A process then leases ten ids with one write. For each of these writes another one fails, because
-several processes lease ids for a tenant that is at its limit.
+A process then reserves a block of ten ids with one write. For each of these writes another one
+fails, because several processes reserve ids of a tenant that is at its limit.
 """
 BUSY_LOOKUPS = 1 / 100
 """One call of the authorizer per 100 timers: the gateway keeps the result for a minute."""
@@ -54,31 +56,33 @@ SWEEP_S = 1.0
 
 @dataclass(frozen=True)
 class Load:
-    """A kind of traffic: single timers, or so many that batches fill.
+    """A kind of traffic: single timers, or so many that the batches are full.
 
-    ``batch`` is the number of messages in a batch and ``wait_s`` how long it waits out. ``far``
-    timers need a schedule. ``lease`` is the number of writes of the id counter per timer, and
-    ``lookups`` the number of calls of the authorizer per timer.
+    ``batch`` is the number of messages in a batch, and ``wait_s`` how long a batch waits for the
+    due time. ``far`` timers need a schedule. ``id_writes`` is the number of writes of the id
+    counter per timer, and ``lookups`` the number of calls of the authorizer per timer.
     """
 
     name: str
     batch: int
     wait_s: float
     far: bool = False
-    lease: float = 1.0
+    id_writes: float = 1.0
     lookups: float = 1.0
 
 
 LOADS = (
     Load("near, one by one", batch=1, wait_s=WAIT_S),
-    Load("near, busy", batch=10, wait_s=BATCH_WAIT_S, lease=BUSY_LEASE, lookups=BUSY_LOOKUPS),
+    Load(
+        "near, busy", batch=10, wait_s=BATCH_WAIT_S, id_writes=BUSY_ID_WRITES, lookups=BUSY_LOOKUPS
+    ),
     Load("far, one by one", batch=1, wait_s=WAIT_S, far=True),
     Load(
         "far, busy",
         batch=10,
         wait_s=BATCH_WAIT_S,
         far=True,
-        lease=BUSY_LEASE,
+        id_writes=BUSY_ID_WRITES,
         lookups=BUSY_LOOKUPS,
     ),
 )
@@ -93,7 +97,7 @@ def rows(load: Load) -> dict[str, float]:
             _function(load.lookups, AUTHORIZER_S, 512) + load.lookups * READ_UNIT
         ),
         "API function": _function(1, API_S, 512),
-        "DynamoDB, 5 write units and the id": (5 + load.lease) * WRITE_UNIT,
+        "DynamoDB, 5 write units and the id": (5 + load.id_writes) * WRITE_UNIT,
         "Scheduler, 1 schedule": SCHEDULE if load.far else 0.0,
         "webhook function": _function(1, HAND_OVER_S, 256) if load.far else 0.0,
         "SQS: send, receive, delete": (1 + 2 * per_batch) * QUEUE_REQUEST,
@@ -102,9 +106,9 @@ def rows(load: Load) -> dict[str, float]:
 
 
 def extra_rows(load: Load) -> dict[str, float]:
-    """Return the cost in dollars of a million of each event that only some timers have.
+    """Return the cost in dollars of a million events that only some timers have, by event.
 
-    A notice of failure only makes the function that called the receiver run longer. A hundred
+    A failure notice only extends the run of the function that called the receiver. A hundred
     replays read a hundred rows of each of the eight partitions of failed timers: one read unit for
     each replay.
     """
@@ -131,7 +135,7 @@ def fixed() -> dict[str, float]:
         for resource in resources_template()["Resources"].values()
     )
     sweeps = MINUTES / MILLION
-    # Lambda keeps five pollers on an idle queue; each receives for 20 s, three times a minute.
+    # Lambda keeps five pollers on an idle queue. Each receives for 20 s, three times a minute.
     polls = 5 * 3 * MINUTES / MILLION
     return {
         f"sweeper: {SWEEP_QUERIES} queries a minute": (

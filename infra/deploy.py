@@ -1,8 +1,8 @@
-"""The deployment of one stage: how it is brought up, in one of two ways, and removed.
+"""The deployment of one stage in one of two ways, and its removal.
 
-The resources stack comes first. The functions and the API are added by ``chalice deploy``, or by a
-second stack made with ``chalice package``. A stage is deployed in one way only: before each step
-AWS is asked which one it was.
+The resources stack is made first. Then ``chalice deploy`` or a second stack, made with ``chalice
+package``, adds the functions and the API. A stage is deployed in one way only. Before each step the
+way is read from AWS.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Way(enum.Enum):
 class Deployment:
     """One stage in one account. Every step may be repeated.
 
-    ``root`` is the checkout to deploy. ``poll_s`` is the time between two looks at a stack that is
-    changing. ``run_chalice`` runs a command of Chalice on a region and a checkout.
+    ``root`` is the checkout to deploy. While a stack is changing, its state is read every
+    ``poll_s`` seconds. ``run_chalice`` runs a command of Chalice for a region and a checkout.
     """
 
     account: Account
@@ -88,8 +88,8 @@ class Deployment:
         ``alarm_topic`` is the ARN of an SNS topic; without it, the stack keeps the one it has.
         """
         template = resources_template()
-        # The table may be left from an earlier stack and is then imported. CloudFormation imports
-        # a resource only if its name is spelled out.
+        # A table that is left from an earlier stack is imported. For that CloudFormation needs its
+        # literal name: it imports nothing that is named by a function like Fn::Sub.
         template["Resources"]["Table"]["Properties"]["TableName"] = self.names.table
         parameters = {"Stage": self.stage}
         if alarm_topic is not None:
@@ -101,6 +101,7 @@ class Deployment:
         self._refuse_after(Way.PACKAGE)
         self.make_resources()
         self._run_chalice("deploy")
+        # Chalice prints the URL but returns nothing, so the API is looked up.
         apis = [item for item in self._made_by_chalice() if item["name"] == "rest_api"]
         return self._url(apis[0]["rest_api_id"])
 
@@ -114,7 +115,7 @@ class Deployment:
     def deploy_package(self, template: Path, code: Path) -> str:
         """Deploy a package with CloudFormation; return the API's URL.
 
-        It needs the resources stack.
+        It needs the resources stack, which has the bucket.
         """
         self._refuse_after(Way.CHALICE)
         document: dict[str, Any] = json.loads(template.read_text(encoding="utf-8"))
@@ -128,13 +129,15 @@ class Deployment:
     def destroy(self) -> None:
         """Remove the stage. The table of production stays, with its timers."""
         way = self.way()
+        # The functions first, because they use the resources.
         if way is Way.PACKAGE:
             self._stacks.delete(self.application)
         elif way is Way.CHALICE:
             self._run_chalice("delete")
+        # CloudFormation does not delete a bucket that has objects.
         self._empty_bucket()
         found = self._stacks.delete(self.names.stack)
-        # Removed after the functions: without the secrets they would send webhooks unsigned.
+        # After the functions: without the secrets they would send webhooks unsigned.
         self.secrets.remove()
         if not found and way is None:
             self.say(f"{self.stage}: nothing is deployed")
@@ -144,7 +147,7 @@ class Deployment:
             self._delete_table()
 
     def way(self) -> Way | None:
-        """Return the way in which the stage was deployed; None if it was not."""
+        """Return the way in which the stage was deployed; None if it is not deployed."""
         if self._stacks.exists(self.application):
             return Way.PACKAGE
         return Way.CHALICE if self._made_by_chalice() else None
@@ -169,6 +172,7 @@ class Deployment:
     def _url(self, api: str) -> str:
         """Return the URL of the API with this id, without a slash at its end."""
         if self.account.emulator:
+            # On an emulator an API has a path, not a host name of its own.
             return f"{self.account.emulator}/restapis/{api}/{self.stage}/_user_request_"
         suffix = "amazonaws.com.cn" if self.account.region.startswith("cn-") else "amazonaws.com"
         return f"https://{api}.execute-api.{self.account.region}.{suffix}/{self.stage}"
@@ -180,6 +184,7 @@ class Deployment:
         try:
             s3.head_object(Bucket=self.bucket, Key=key)
         except ClientError as error:
+            # A HEAD has no body, so its error code may be only the status.
             if error.response["Error"]["Code"] not in ("404", "NoSuchBucket", "NoSuchKey"):
                 raise
             self.say(f"{self.bucket}: uploading {code.stat().st_size / 1e6:.1f} MB")
@@ -221,17 +226,22 @@ class Deployment:
         return chalice_record.found(self.account, self.names)
 
     def _run_chalice(self, command: str) -> None:
-        """Run a command of Chalice, with a record of what AWS says is deployed."""
+        """Run a command of Chalice, with a record of the resources that AWS has."""
         path = self.root / ".chalice" / "deployed" / f"{self.stage}.json"
         chalice_record.write(path, self._made_by_chalice())
         self.run_chalice([command, "--stage", self.stage], self.account.region, self.root)
 
 
 def fingerprint(code: Path) -> str:
-    """Return a hash of the files in a zip, which does not depend on when they were packed."""
+    """Return a hash of the files in a zip.
+
+    The same files have the same hash, whenever they were packed: then nothing is uploaded, and
+    CloudFormation leaves the functions alone.
+    """
     digest = hashlib.sha256()
     with zipfile.ZipFile(code) as archive:
         for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
+            # With the size, so that the end of one file cannot pass for the start of another.
             digest.update(f"{entry.filename}\n{entry.file_size}\n".encode())
             digest.update(archive.read(entry))
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The commands for API keys: issue, list and revoke, with the lines they print.
+"""The commands for API keys: issue, list and revoke, with the lines that they print.
 
 ``infra.keys`` runs them on a stage on AWS, and ``local.keys`` on this machine.
 """
@@ -12,7 +12,7 @@ from chalicelib.service.api_keys import AUTHORIZER_CACHE_TTL_S, ApiKeys, Issued
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
-    """Add ``issue TENANT``, ``list`` and ``revoke ID``; ``action`` holds which one was given."""
+    """Add the commands ``issue TENANT``, ``list`` and ``revoke ID``; ``action`` holds the name."""
     commands = parser.add_subparsers(dest="action", required=True)
     commands.add_parser("issue", help="make a key and print it this once").add_argument("tenant")
     commands.add_parser(
@@ -37,7 +37,7 @@ def run_command(arguments: argparse.Namespace, api_keys: ApiKeys, address: str) 
 
 
 def new_key_text(issued: Issued, address: str) -> str:
-    """Return the lines that show a new key. It cannot be shown again: only its hash is stored."""
+    """Return the lines that show a new key: this once, because only its hash is stored."""
     return (
         f"{issued.text}\n\n"
         f"This is the new key {issued.key.id} of tenant {issued.key.tenant}. It is shown only "

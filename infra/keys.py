@@ -21,15 +21,15 @@ from infra.key_commands import add_commands, run_command
 
 
 def main() -> int:
-    """Run the command that the arguments name; return 1, after one line, if it fails."""
+    """Run the command in the arguments; print one line and return 1 if it fails."""
     parser = argparse.ArgumentParser(prog="python -m infra.keys", description=__doc__)
     parser.add_argument("stage", help="a stage of .chalice/config.json: dev, prod")
     add_commands(parser)
     arguments = parser.parse_args()
     try:
         account = Account.current()
-        # Looked up before a key is issued. If this failed afterwards, the key would exist and
-        # nobody would have seen it.
+        # Before a key is issued: if this failed afterwards, there would be a key that nobody has
+        # seen.
         address = Deployment(account, arguments.stage, print).address()
         run_command(
             arguments, api_keys_of(account, arguments.stage), address or "<not deployed yet>"

@@ -24,10 +24,11 @@ TEMPLATE_FILE = "sam.json"
 ZIP_FILE = "deployment.zip"
 ANY_METHOD = "x-amazon-apigateway-any-method"
 
+# Every library is pinned (requirements.txt), so a line has exactly this form.
 _REQUIREMENT = re.compile(r"^([\w.-]+)==([\w.]+)", re.MULTILINE)
 
 _ANY_REGION = "us-east-1"
-"""``chalice package`` demands a region, although its template fits every region."""
+"""``chalice package`` needs a region, although its template is the same for every region."""
 
 _SOURCES = ("app.py", "chalicelib", "requirements.txt", ".chalice/config.json", ".chalice/policies")
 
@@ -43,7 +44,7 @@ def require_stage(stage: str, root: Path = ROOT) -> None:
 
 
 def is_open(stage: str, root: Path = ROOT) -> bool:
-    """Tell whether a stage accepts requests without a key, as only its configuration can say."""
+    """Tell whether a stage accepts requests without a key, by its configuration."""
     config = json.loads((root / ".chalice" / "config.json").read_text(encoding="utf-8"))
     variables: dict[str, str] = {
         **config.get("environment_variables", {}),
@@ -61,7 +62,7 @@ def package(stage: str, out: Path, root: Path = ROOT, *, for_this_machine: bool 
     require_stage(stage, root)
     with tempfile.TemporaryDirectory() as folder:
         # A clean copy: only the sources get into the zip, and pip resolves the libraries again.
-        # In the checkout, Chalice would reuse those of an earlier day.
+        # In the checkout, Chalice would use libraries that an earlier run has left.
         copy = Path(folder)
         for source in _SOURCES:
             _copy(root / source, copy / source)
@@ -88,8 +89,8 @@ def package(stage: str, out: Path, root: Path = ROOT, *, for_this_machine: bool 
 def run_chalice(arguments: list[str], region: str, folder: Path = ROOT) -> None:
     """Run a command of Chalice on the project in ``folder``. Raises ``DeployError``.
 
-    The ``TIMERS_…`` variables of this shell are removed. They configure the offline server, and a
-    stage must not take them over: TIMERS_AUTH=none would open it to everybody.
+    The ``TIMERS_…`` variables of this shell are removed, because they configure the offline server.
+    In a stage, TIMERS_AUTH=none would give everybody access.
     """
     chalice = Path(sys.executable).parent / "chalice"
     environment = {
@@ -104,20 +105,21 @@ def run_chalice(arguments: list[str], region: str, folder: Path = ROOT) -> None:
 
 
 def _merge_template(stage: str) -> dict[str, Any]:
-    """Return the merge template for one stage: its package must not be deployed to another."""
+    """Return the merge template for one stage. The package cannot be deployed to another one."""
     merge: dict[str, Any] = json.loads(MERGE_TEMPLATE.read_text(encoding="utf-8"))
     merge["Parameters"]["Stage"] |= {"Default": stage, "AllowedValues": [stage]}
     return merge
 
 
 def _accept_any_method(template: dict[str, Any]) -> None:
-    """Pass unknown methods of every path on to the API, which answers 405 with ``Allow``.
+    """Pass unknown methods of every path to the API, which responds with 405 and ``Allow``.
 
-    API Gateway itself would answer as if there were no such path. The method needs no key, as the
-    response reveals nothing.
+    API Gateway itself would respond as if there were no such path. These methods need no key,
+    because the response reveals nothing.
     """
     paths = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]["paths"]
     for operations in paths.values():
+        # Any operation of the path will do: all of them invoke the same function.
         named = next(iter(operations.values()))
         kept = {
             key: value for key, value in named.items() if key not in ("security", "description")
@@ -129,9 +131,10 @@ def _accept_any_method(template: dict[str, Any]) -> None:
 
 
 def _missing_libraries(requirements: Path, code: Path) -> list[str]:
-    """Return the requirements that the zip lacks: Chalice packs without them and only warns."""
+    """Return the requirements that the zip lacks. Chalice only warns of them and packs the rest."""
     wanted = _REQUIREMENT.findall(requirements.read_text(encoding="utf-8"))
     with zipfile.ZipFile(code) as archive:
+        # Each library has a folder like `typing_extensions-4.15.0.dist-info`.
         packed = {name.partition(".dist-info/")[0].lower() for name in archive.namelist()}
     return [
         f"{name} {version}"

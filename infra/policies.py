@@ -1,7 +1,7 @@
 """The IAM policies of the functions: ``python -m infra.policies`` writes them for every stage.
 
-``policies.yaml`` is their one source. The files in ``.chalice/policies`` are committed, so that
-plain ``chalice deploy`` works from a clean clone. ``--check`` tells whether they are up to date.
+``policies.yaml`` is their only source. The files in ``.chalice/policies`` are committed, so that
+plain ``chalice deploy`` works in a new clone. ``--check`` tells whether they are up to date.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The resources of ``resources.yaml``: the template itself, and the calls that make them elsewhere.
+"""The resources of ``resources.yaml``: the template, and the calls that make them on an emulator.
 
 On AWS, CloudFormation makes them (``make infra``). An emulator starts empty, and so does moto in
-the tests: there boto3 makes the table, the queues and the schedule group from the same file.
+the tests. There boto3 makes the table, the queues and the schedule group from the same file.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def resources_template() -> dict[str, Any]:
 
 
 def substitute(value: Any, known: Mapping[str, str]) -> Any:
-    """Return ``value`` with every reference to a name in ``known`` replaced by what it stands for.
+    """Return ``value`` with every reference to a name in ``known`` replaced by its text.
 
-    References are ``Ref``, ``Fn::Sub`` and ``Fn::GetAtt``. An attribute is known by its dotted
-    name, such as ``DeadLetters.Arn``. A reference to any other name stays as it is.
+    References are ``Ref``, ``Fn::Sub`` and ``Fn::GetAtt``. An attribute has a dotted name, such as
+    ``DeadLetters.Arn``. A reference to any other name stays as it is.
     """
     if isinstance(value, list):
         return [substitute(item, known) for item in value]
@@ -68,7 +68,7 @@ def substitute(value: Any, known: Mapping[str, str]) -> Any:
 
 
 def table_definition(stage: str) -> CreateTableInputTypeDef:
-    """Return what ``create_table`` takes to make a stage's table."""
+    """Return the arguments of boto3's ``create_table`` for a stage's table."""
     properties = _properties("Table", stage)
     definition: Any = copy.deepcopy({name: properties[name] for name in _TABLE_PROPERTIES})
     created: CreateTableInputTypeDef = definition
@@ -130,7 +130,7 @@ def _create_queue(sqs: SQSClient, properties: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return an attribute as SQS takes it: numbers and documents as text."""
+    """Return the text of an attribute, as SQS expects it for numbers and documents too."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -143,7 +143,7 @@ def _parsed_template() -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=64)
 def _properties(resource: str, stage: str) -> dict[str, Any]:
-    """Return a resource's properties for one stage, to be read only."""
+    """Return a resource's properties for one stage. The cache has them too: do not change them."""
     properties = _parsed_template()["Resources"][resource]["Properties"]
     resolved: dict[str, Any] = substitute(properties, {"Stage": stage})
     return resolved

@@ -1,4 +1,4 @@
-"""A stage's signing secrets in SSM Parameter Store: make, rotate and remove them."""
+"""The signing secrets of a stage in SSM Parameter Store: made, rotated and removed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
 KEY_BYTES = 32
-"""The length of a new signing key; Standard Webhooks asks for 24 to 64 bytes."""
+"""The length of a new signing key. Standard Webhooks asks for 24 to 64 bytes."""
 
 
 def new_secret() -> str:
@@ -37,13 +37,12 @@ class SigningParameter:
     say: Say
 
     def rotate(self, show: Say) -> None:
-        """Add a new secret before the present one; from then on both sign.
+        """Add a new secret before the present one, so that both sign.
 
-        ``show`` receives the new secret before it is stored: a crash in between then leaves no
-        secret that nobody knows. A parameter that cannot be read as secrets is overwritten. It is
-        not removed first, because a delivery without the parameter sends its webhook unsigned.
-        Raises ``DeployError`` if there are two secrets already: receivers may still have only one
-        of them.
+        ``show`` receives the new secret before it is stored: otherwise a crash in between would
+        leave a secret that nobody knows. A parameter that does not contain secrets is overwritten.
+        Raises ``DeployError`` if there are two secrets already, because some receivers may still
+        have only the old one.
         """
         text = self._text()
         present = self._usable(text)
@@ -54,6 +53,7 @@ class SigningParameter:
             )
         secret = new_secret()
         show(secret)
+        # Never removed first: without the parameter, a delivery sends its webhook unsigned.
         self._put([secret, *present], overwrite=text is not None)
         if present:
             self.say(f"{self.name}: the new secret and the old one sign within five minutes")
@@ -80,7 +80,7 @@ class SigningParameter:
         self.say(f"{self.name}: removed")
 
     def _usable(self, text: str | None) -> list[str]:
-        """Return the secrets in ``text``; if it holds something else, say so and return none."""
+        """Return the secrets in ``text``. If it holds something else, say so and return none."""
         try:
             return _secrets(text)
         except ValueError as error:
@@ -119,7 +119,8 @@ class SigningParameter:
                 Overwrite=overwrite,
             )
         except (BotoCoreError, ClientError) as error:
-            # boto3 tries again: an earlier try may have stored the text and lost its response.
+            # boto3 repeats a failed call. The first one may have stored the text although its
+            # response was lost, and the repeated one then fails.
             if self._text() != text:
                 raise DeployError(f"{self.name} is left as it was: {_reason(error)}.") from error
 
@@ -137,7 +138,7 @@ def _secrets(text: str | None) -> list[str]:
 
 
 def _reason(error: BotoCoreError | ClientError) -> str:
-    """Return the kind of error. Its message could repeat the secret that was sent."""
+    """Return the kind of error, without its message: that could repeat the secret."""
     if isinstance(error, ClientError):
         return error.response["Error"]["Code"]
     return type(error).__name__

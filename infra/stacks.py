@@ -1,10 +1,10 @@
-"""CloudFormation stacks: each is created or changed until it is as its template says."""
+"""CloudFormation stacks: each is created, changed or removed, with its events as progress."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,23 @@ from infra.errors import DeployError
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
-    from mypy_boto3_cloudformation.type_defs import ParameterTypeDef, StackTypeDef
+    from mypy_boto3_cloudformation.type_defs import (
+        CreateChangeSetInputTypeDef,
+        ParameterTypeDef,
+        StackEventTypeDef,
+        StackTypeDef,
+    )
 
 MAX_TEMPLATE_BYTES = 51_200
 """The longest template that fits into the request for a change set (AWS limit)."""
 
 _NOT_YET_CREATED = {"REVIEW_IN_PROGRESS"}
+"""The state of a stack that has only a change set: it must still be created."""
+
 _CREATION_FAILED = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}
 _DONE = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
 _NOTHING_TO_DO = ("didn't contain changes", "No updates are to be performed")
+"""CloudFormation has no code for this, only these texts."""
 
 Say = Callable[[str], None]
 """Show one line of progress."""
@@ -46,58 +54,52 @@ class Stacks:
     ) -> bool:
         """Create or change the stack ``name`` as ``template`` says; return whether it changed.
 
-        A parameter that is not given keeps its value. With ``adopt``, resources that exist under
-        the template's names are imported: those that outlived their stack. Raises ``DeployError``
-        if CloudFormation refuses or fails.
+        A parameter that is not given keeps its value. With ``adopt``, resources of the template
+        that exist already are imported: an earlier stack has left them. Raises ``DeployError`` if
+        CloudFormation refuses or fails.
         """
-        body = json.dumps(template, separators=(",", ":"))
-        if len(body.encode()) > MAX_TEMPLATE_BYTES:
-            raise DeployError(f"The template of {name} is over {MAX_TEMPLATE_BYTES} bytes.")
-        stack = self._ready(name)
-        change_set = f"deploy-{time.time_ns()}"
-        try:
-            self.client.create_change_set(
-                StackName=name,
-                ChangeSetName=change_set,
-                ChangeSetType="UPDATE" if stack else "CREATE",
-                TemplateBody=body,
-                Parameters=_values(template, parameters, stack),
-                Capabilities=["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
-                ImportExistingResources=adopt,
-            )
-            prepared = self._prepared(name, change_set)
-        except ClientError as error:
-            # AWS says "nothing to change" in the change set, some emulators in this response.
-            if not _nothing_to_do(str(error)):
-                raise DeployError(f"CloudFormation: {error}") from error
-            prepared = False
-        if not prepared:
+        body = _body(name, template)
+        stack = self._changeable(name)
+        change_set = f"deploy-{time.time_ns()}"  # unique in the stack
+        changes = self._prepare(
+            {
+                "StackName": name,
+                "ChangeSetName": change_set,
+                "ChangeSetType": "UPDATE" if stack else "CREATE",
+                "TemplateBody": body,
+                "Parameters": _parameters(template, parameters, stack),
+                # The templates name IAM roles, and that of a package needs SAM's transform.
+                "Capabilities": ["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+                "ImportExistingResources": adopt,
+            }
+        )
+        if not changes:
             self.say(f"{name}: nothing to change")
             return False
         self.say(f"{name}: {'changing' if stack else 'creating'}")
-        seen = self._events_so_far(name)
-        self._calling(
-            lambda: self.client.execute_change_set(StackName=name, ChangeSetName=change_set)
+        self._run(
+            lambda: self.client.execute_change_set(StackName=name, ChangeSetName=change_set),
+            name,
+            done=_DONE,
         )
-        final = self._follow(name, seen)
-        if final not in _DONE:
-            raise DeployError(f"The stack {name} ended as {final}: see the lines above.")
         self.say(f"{name}: done")
         return True
 
     def delete(self, name: str) -> bool:
-        """Remove a stack and its resources; return whether there was one."""
+        """Remove a stack and its resources; return whether there was one.
+
+        Raises ``DeployError`` if CloudFormation refuses or fails.
+        """
         stack = self._find(name)
         if stack is None:
             return False
         self.say(f"{name}: removing")
-        stack_id = stack["StackId"]
-        seen = self._events_so_far(name)
-        self._calling(lambda: self.client.delete_stack(StackName=name))
-        # A removed stack is only found by its id.
-        final = self._follow(stack_id, seen)
-        if final != "DELETE_COMPLETE":
-            raise DeployError(f"The stack {name} ended as {final}: see the lines above.")
+        self._run(
+            lambda: self.client.delete_stack(StackName=name),
+            name,
+            stack_id=stack["StackId"],  # a removed stack is found by its id only
+            done={"DELETE_COMPLETE"},
+        )
         self.say(f"{name}: removed")
         return True
 
@@ -111,17 +113,17 @@ class Stacks:
         outputs = stack.get("Outputs", []) if stack else []
         return {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
-    def _ready(self, name: str) -> StackTypeDef | None:
+    def _changeable(self, name: str) -> StackTypeDef | None:
         """Return the stack if it can be changed, None if it must be created.
 
-        A stack whose creation failed is removed. Raises ``DeployError`` while the stack is being
-        changed, or is stuck.
+        Raises ``DeployError`` while the stack is being changed, or is stuck.
         """
         stack = self._find(name)
         if stack is None or stack["StackStatus"] in _NOT_YET_CREATED:
             return None
         status = stack["StackStatus"]
         if status in _CREATION_FAILED:
+            # CloudFormation allows nothing but the removal of such a stack.
             self.say(f"{name}: {status}, so it starts afresh")
             self.delete(name)
             return None
@@ -134,7 +136,18 @@ class Stacks:
             )
         return stack
 
-    def _prepared(self, name: str, change_set: str) -> bool:
+    def _prepare(self, request: CreateChangeSetInputTypeDef) -> bool:
+        """Create a change set. If it would change nothing, leave none and return False."""
+        try:
+            self.client.create_change_set(**request)
+            return self._has_changes(request["StackName"], request["ChangeSetName"])
+        except ClientError as error:
+            # AWS says "nothing to change" in the change set, some emulators in a response.
+            if _is_nothing_to_do(str(error)):
+                return False
+            raise DeployError(f"CloudFormation: {error}") from error
+
+    def _has_changes(self, name: str, change_set: str) -> bool:
         """Wait for a change set. If it would change nothing, delete it and return False."""
         while True:
             found = self.client.describe_change_set(StackName=name, ChangeSetName=change_set)
@@ -143,14 +156,37 @@ class Stacks:
             if found["Status"] == "FAILED":
                 reason = found.get("StatusReason", "no reason given")
                 self.client.delete_change_set(StackName=name, ChangeSetName=change_set)
-                if _nothing_to_do(reason):
+                if _is_nothing_to_do(reason):
                     return False
                 raise DeployError(f"CloudFormation refuses the template of {name}: {reason}")
             time.sleep(self.poll_s)
 
+    def _run(
+        self,
+        call: Callable[[], object],
+        name: str,
+        *,
+        done: Container[str],
+        stack_id: str | None = None,
+    ) -> None:
+        """Make a call that changes a stack, and print the stack's events until it has changed.
+
+        Raises ``DeployError`` if CloudFormation refuses the call, or the final state is not in
+        ``done``.
+        """
+        seen = {event_id for event_id, _ in self._events(name)}
+        try:
+            call()
+        except ClientError as error:
+            raise DeployError(f"CloudFormation: {error}") from error
+        final = self._follow(stack_id or name, seen)
+        if final not in done:
+            raise DeployError(f"The stack {name} ended as {final}: see the lines above.")
+
     def _follow(self, name: str, seen: set[str]) -> str:
         """Print a stack's events until it is no longer changing; return its final state."""
         while True:
+            # Its state is read before its events, so that the last ones are shown.
             stack = self._find(name)
             status: str = stack["StackStatus"] if stack else "DELETE_COMPLETE"
             self._show_events(name, seen)
@@ -164,57 +200,50 @@ class Stacks:
                 seen.add(event_id)
                 self.say(f"  {line}")
 
-    def _events_so_far(self, name: str) -> set[str]:
-        return {event_id for event_id, _ in self._events(name)}
-
     def _events(self, name: str) -> list[tuple[str, str]]:
-        """Return the latest events of a stack, newest first: each one's id and a line about it."""
+        """Return the latest events of a stack, newest first: the id of each and a line about it."""
         try:
-            found = self.client.describe_stack_events(StackName=name)["StackEvents"]
-        except ClientError:
+            events = self.client.describe_stack_events(StackName=name)["StackEvents"]
+        except ClientError:  # no stack yet, or no permission: events only inform
             return []
-        return [
-            (
-                event["EventId"],
-                " ".join(
-                    filter(
-                        None,
-                        (
-                            event.get("ResourceStatus"),
-                            event.get("LogicalResourceId"),
-                            event.get("ResourceStatusReason"),
-                        ),
-                    )
-                ),
-            )
-            for event in found
-        ]
+        return [(event["EventId"], _line(event)) for event in events]
 
     def _find(self, name: str) -> StackTypeDef | None:
         try:
             found = self.client.describe_stacks(StackName=name)["Stacks"]
         except ClientError as error:
+            # CloudFormation has no code of its own for this either: it is a ValidationError.
             if "does not exist" in str(error):
                 return None
             raise DeployError(f"CloudFormation: {error}") from error
         return found[0] if found and found[0]["StackStatus"] != "DELETE_COMPLETE" else None
 
-    @staticmethod
-    def _calling(call: Callable[[], object]) -> None:
-        try:
-            call()
-        except ClientError as error:
-            raise DeployError(f"CloudFormation: {error}") from error
+
+def _body(name: str, template: Mapping[str, Any]) -> str:
+    """Return a template as text. Raises ``DeployError`` if it is too long."""
+    body = json.dumps(template, separators=(",", ":"))
+    if len(body.encode()) > MAX_TEMPLATE_BYTES:
+        raise DeployError(f"The template of {name} is over {MAX_TEMPLATE_BYTES} bytes.")
+    return body
 
 
-def _nothing_to_do(reason: str) -> bool:
+def _line(event: StackEventTypeDef) -> str:
+    parts = (
+        event.get("ResourceStatus"),
+        event.get("LogicalResourceId"),
+        event.get("ResourceStatusReason"),
+    )
+    return " ".join(part for part in parts if part)
+
+
+def _is_nothing_to_do(reason: str) -> bool:
     return any(words in reason for words in _NOTHING_TO_DO)
 
 
-def _values(
+def _parameters(
     template: Mapping[str, Any], given: Mapping[str, str], stack: StackTypeDef | None
 ) -> list[ParameterTypeDef]:
-    """Return the parameters of a change: those given, and the present values of the others."""
+    """Return the parameters of a change: the given ones, and the present values of the others."""
     values: list[ParameterTypeDef] = [
         {"ParameterKey": key, "ParameterValue": value} for key, value in given.items()
     ]

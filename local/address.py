@@ -6,7 +6,7 @@ from chalicelib.settings import Settings
 
 
 def reachable(host: str) -> str:
-    """Return the host to call for a server that listens on ``host``: one address of "any"."""
+    """Return an address at which a server that listens on ``host`` can be called."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound to
 
 

@@ -1,6 +1,4 @@
-"""The authorizers of the app's routes, run as API Gateway runs them: before the app, and not for
-every request.
-"""
+"""Runs the authorizers of routes as API Gateway does: before the app, and with a cache."""
 
 from __future__ import annotations
 
@@ -17,90 +15,95 @@ from chalice.local import ARNMatcher
 
 from chalicelib.domain.errors import Unauthorized
 
-KEPT_ANSWERS = 1_024
+MAX_POLICIES_KEPT = 1_024
 MAX_TOKEN_CHARACTERS = 128
-"""Longer than any key; what is longer is refused unasked, so that it is never kept either."""
+"""No key is as long. A longer token is refused without the authorizer, so it fills no cache."""
 
+# There is no such API. The policies only need an ARN of the usual form to match.
 _API = "arn:aws:execute-api:local:000000000000:timers/local"
 
 Context = dict[str, Any]
-_Asked = tuple[str, str]
-"""The name of an authorizer, and the token it was asked about."""
+_CacheKey = tuple[str, str]
+"""The name of an authorizer, and a token."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """What an authorizer said of one token: what it may call until when, and who it is."""
+class _Policy:
+    """The response of an authorizer to one token: the allowed ARNs and the caller's context."""
 
     allowed: tuple[str, ...]
     context: Context
-    until: float
+    expires_at: float
 
 
 class Authorizers:
-    """Tells who sent a request, to routes that ask for it. Thread-safe.
+    """Runs the authorizer of a route, and caches the policy that it returns. Thread-safe.
 
-    An answer is kept for the authorizer's own ``ttl_seconds``, by ``clock`` (seconds), unless it
-    lets nobody in: that costs one look-up, and what anyone may send must not push out the callers.
+    A policy is kept for the ``ttl_seconds`` of its authorizer, by ``clock`` (s). A denial is not
+    kept: anybody can cause denials, and they would push the policies of callers out of the cache.
     """
 
     def __init__(self, app: Chalice, clock: Callable[[], float] = time.monotonic) -> None:
-        self._of_route: dict[tuple[str, str], Any] = {
+        self._by_route: dict[tuple[str, str], Any] = {
             (path, method): entry.authorizer
             for path, entries in app.routes.items()
             for method, entry in entries.items()
             if entry.authorizer is not None
         }
         self._clock = clock
-        self._kept: OrderedDict[_Asked, _Answer] = OrderedDict()
+        self._kept: OrderedDict[_CacheKey, _Policy] = OrderedDict()
         self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
-        """Tell whether any route asks who calls."""
-        return bool(self._of_route)
+        """Tell whether any route has an authorizer."""
+        return bool(self._by_route)
 
     def context(self, route: str, method: str, token: str | None) -> Context | None:
-        """Return what the authorizer of a route says of ``token``, None if the route has none.
+        """Return the context that the authorizer of a route returns for ``token``.
 
-        Raises ``Unauthorized``, and what the authorizer raises.
+        It is None if the route has no authorizer. Raises ``Unauthorized``, and the errors of the
+        authorizer.
         """
-        authorizer = self._of_route.get((route, method))
+        authorizer = self._by_route.get((route, method))
         if authorizer is None:
             return None
         if not token or len(token) > MAX_TOKEN_CHARACTERS:
             raise Unauthorized
         arn = f"{_API}/{method}{route}"
-        answer = self._recall((authorizer.name, token)) or self._ask(authorizer, token, arn)
-        if not _matches(arn, answer.allowed):
+        policy = self._cached((authorizer.name, token)) or self._authorize(authorizer, token, arn)
+        # API Gateway caches by token, so a policy may be that of another route: its ARNs decide.
+        if not _matches(arn, policy.allowed):
             raise Unauthorized
-        return answer.context
+        return policy.context
 
-    def _recall(self, asked: _Asked) -> _Answer | None:
+    def _cached(self, key: _CacheKey) -> _Policy | None:
         with self._lock:
-            answer = self._kept.get(asked)
-            if answer is None or self._clock() >= answer.until:
+            policy = self._kept.get(key)
+            if policy is None or self._clock() >= policy.expires_at:
                 return None
-            self._kept.move_to_end(asked)
-            return answer
+            self._kept.move_to_end(key)
+            return policy
 
-    def _ask(self, authorizer: ChaliceAuthorizer, token: str, arn: str) -> _Answer:
-        asked_at = self._clock()
+    def _authorize(self, authorizer: ChaliceAuthorizer, token: str, arn: str) -> _Policy:
+        # Read before the call: a key that is revoked during the call is not cached for longer.
+        called_at = self._clock()
         event = {"type": "TOKEN", "authorizationToken": token, "methodArn": arn}
-        policy = authorizer(event, {})
-        answer = _Answer(
-            allowed=_allowed(policy),
-            context={**policy.get("context", {}), "principalId": policy["principalId"]},
-            until=asked_at + (authorizer.config.ttl_seconds or 0),
+        returned = authorizer(event, {})
+        policy = _Policy(
+            allowed=_allowed(returned),
+            context={**returned.get("context", {}), "principalId": returned["principalId"]},
+            expires_at=called_at + (authorizer.config.ttl_seconds or 0),
         )
-        if answer.allowed:
-            self._keep((authorizer.name, token), answer)
-        return answer
+        if policy.allowed:
+            self._keep((authorizer.name, token), policy)
+        return policy
 
-    def _keep(self, asked: _Asked, answer: _Answer) -> None:
+    def _keep(self, key: _CacheKey, policy: _Policy) -> None:
         with self._lock:
-            self._kept[asked] = answer
-            self._kept.move_to_end(asked)
-            if len(self._kept) > KEPT_ANSWERS:
+            self._kept[key] = policy
+            self._kept.move_to_end(key)
+            # The least recently used one goes first.
+            if len(self._kept) > MAX_POLICIES_KEPT:
                 self._kept.popitem(last=False)
 
 

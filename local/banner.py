@@ -1,4 +1,4 @@
-"""The lines that the offline server prints once it answers."""
+"""The lines that the offline server prints once it responds."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Firing timers from within ``chalice local``, which itself only serves the REST routes.
+"""Firing of timers under ``chalice local``, which itself only serves the REST routes.
 
-The rest of the offline server is a group of processes; here everything runs in the one that
-Chalice started. Without firing timers it would accept what it never carries out, so the server
-ends when firing ends.
+The offline server is a group of processes otherwise. Here everything runs in the process that
+Chalice started. If firing ends, the server ends too: it would accept timers that never fire.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def end_server() -> None:
-    """End this process as ``chalice local`` expects it."""
+    """End this process with the signal that ``chalice local`` expects."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -33,7 +32,7 @@ def start(
     fire: Callable[[], None] | None = None,
     end: Callable[[], None] = end_server,
 ) -> threading.Thread:
-    """Fire timers in the returned thread, or say why that is impossible and ``end`` the server.
+    """Fire timers in the returned thread. If that is impossible, print why and ``end`` the server.
 
     ``arguments`` is the command line of ``chalice local``. ``fire`` returns when firing ends.
     """
@@ -43,7 +42,7 @@ def start(
         service.settings.require_loopback_without_keys(
             listening_host(sys.argv if arguments is None else arguments)
         )
-        # Before anything is served: no request may reach AWS either.
+        # Before the first request is served: requests must not reach AWS either.
         firing.prepare()
 
     _or_end(check, end)
@@ -55,7 +54,7 @@ def start(
 
 
 def listening_host(arguments: Sequence[str]) -> str:
-    """Return where ``chalice local`` is told to listen: its ``--host``, the last one given."""
+    """Return the address in the last ``--host`` of ``chalice local``, or its default."""
     words = iter(arguments)
     host = "127.0.0.1"
     for word in words:
@@ -72,7 +71,7 @@ def _fire_or_end(fire: Callable[[], None], end: Callable[[], None]) -> None:
 
 
 def _or_end(work: Callable[[], None], end: Callable[[], None]) -> None:
-    """Do ``work``, or say why it cannot be done and end the server."""
+    """Do ``work``. If it fails, print or log why and end the server."""
     try:
         work()
         return

@@ -1,4 +1,4 @@
-"""A child process of the supervisor: a module of this project that runs in a Python of its own."""
+"""A child process of the supervisor, which runs one module of this project."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 class Child:
     """A process that can be started again after its end.
 
-    While it is being stopped, it is asked to end every ``ask_again_s`` seconds.
+    ``stop`` sends SIGTERM every ``ask_again_s`` seconds until the process ends.
     """
 
     module: str
@@ -23,7 +23,7 @@ class Child:
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Start the process with this one's id as its argument, so that it can watch its parent."""
+        """Start the process. Its argument is this process's id, so that it can watch its parent."""
         self.started_at = time.monotonic()
         command = [sys.executable, "-m", self.module, str(os.getpid())]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
@@ -33,13 +33,16 @@ class Child:
         return self.process.poll() if self.process else None
 
     def stop(self, patience_s: float) -> bool:
-        """Ask the process to end. After ``patience_s`` seconds kill it, and return False."""
+        """Ask the process to end; return whether it did.
+
+        After ``patience_s`` seconds kill it and return False.
+        """
         if self.process is None or self.process.poll() is not None:
             return True
         deadline = time.monotonic() + patience_s
         while (left_s := deadline - time.monotonic()) > 0:
             # One signal is not enough: in one of about 700 stops under load, granian's process did
-            # not act on the first. A fault of Python's may be the cause
+            # not act on the first. The cause may be a fault of Python
             # (https://github.com/python/cpython/issues/98140).
             self.process.terminate()
             with suppress(subprocess.TimeoutExpired):

@@ -11,26 +11,26 @@ from chalicelib.bootstrap import Service
 from chalicelib.settings import AWS, EMBEDDED
 
 EMULATED_GRACE_MS = 2_000
-"""How late a timer is before a sweep wakes it on an emulator, which fires schedules late or never.
+"""How late a timer must be for a sweep to wake it. An emulator fires schedules late or never.
 
-This is less than a lease. So a timer whose call takes longer is woken once more, without effect.
+This is shorter than a lease. So a timer whose call takes longer is woken once more, without effect.
 """
 
 
 class Firing(Protocol):
-    """What is particular to an engine in the offline server.
+    """The firing of timers with one engine.
 
-    ``module`` is the process that fires timers, ``place`` says where they are kept.
+    ``module`` is run as the process that fires timers. ``place`` tells the user where timers are.
     """
 
     module: str
     place: str
 
     def prepare(self) -> None:
-        """Point this process, and those it starts, at the place. Raises ``StartupError``."""
+        """Prepare the environment of this process and its children. Raises ``StartupError``."""
 
     def check(self) -> None:
-        """Return if a server may be started on the place. Raises ``StartupError``."""
+        """Raise ``StartupError`` unless a server may be started on the place."""
 
     def ready(self) -> bool:
         """Tell whether the firing process accepts writes."""
@@ -53,7 +53,8 @@ class EmbeddedFiring:
 
     def check(self) -> None:
         """Raise ``StartupError`` if the folder cannot be used, or another server uses it."""
-        # Checked before the API starts: its workers write to whichever dispatcher has the folder.
+        # Checked before the API starts: its workers would write to the dispatcher of the server
+        # that has the folder.
         with self._service.embedded.folder.locked():
             pass
 
@@ -86,10 +87,10 @@ class EmulatedFiring:
         use_emulator(self._service.settings.emulator)
 
     def check(self) -> None:
-        """Return: many servers may use one emulator."""
+        """Do nothing: many servers may use one emulator."""
 
     def ready(self) -> bool:
-        """Return True: the API reports itself healthy only once the emulator has its table."""
+        """Return True: the API is healthy only once the pump has made the emulator's table."""
         return True
 
     def fire(self) -> None:
@@ -110,6 +111,7 @@ _FIRING: dict[str, Callable[[Service], Firing]] = {
 
 def pump_timers(service: Service, stopped: threading.Event) -> None:
     """Deliver and sweep the timers of an emulator until ``stopped``. Raises ``StartupError``."""
+    # Imported late: the embedded engine works without boto3.
     from chalicelib.aws import message
     from infra.resources import create_missing
     from local.emulator.pump import Pump

@@ -1,6 +1,7 @@
-"""A WSGI application that hands requests to the Chalice app as API Gateway does.
+"""A WSGI application that passes requests to the Chalice app as API Gateway does.
 
-Chalice's own local gateway matches routes slowly and answers unknown paths with 403.
+Chalice has a local gateway too, but it matches routes slowly and responds to an unknown path with
+403.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from chalice.app import Chalice
 from chalice.local import LocalChalice
 
 from chalicelib.domain.errors import MalformedBody, RouteNotFound, TimersError
-from chalicelib.rest import http as rest
+from chalicelib.rest.problems import problem
+from chalicelib.rest.reading import MAX_BODY_BYTES, too_large
 from local.authorizers import Authorizers
 
 Environ = dict[str, Any]
@@ -25,49 +27,52 @@ _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in H
 
 
 class Gateway:
-    """Turns WSGI requests into Lambda proxy events, and the app's answers into responses."""
+    """Turns WSGI requests into Lambda proxy events, and the app's results into responses."""
 
     def __init__(self, app: Chalice, clock: Callable[[], float] = time.monotonic) -> None:
         _make_thread_safe(app)
         self._app = app
         self._authorizers = Authorizers(app, clock) or None
-        self._fixed = {path: path for path in app.routes if "{" not in path}
-        self._open = [(route.split("/"), route) for route in sorted(app.routes) if "{" in route]
+        self._fixed_paths = {path for path in app.routes if "{" not in path}
+        self._patterns = [(route.split("/"), route) for route in sorted(app.routes) if "{" in route]
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request (PEP 3333)."""
-        answer = self._answer(environ)
-        body = answer["body"].encode()
-        headers = list(answer["headers"].items())
-        if answer["statusCode"] != HTTPStatus.NO_CONTENT:
+        """Respond to one request (PEP 3333)."""
+        response = self._respond(environ)
+        body = response["body"].encode()
+        headers = list(response["headers"].items())
+        # A 204 must not have this header (RFC 9110, 8.6).
+        if response["statusCode"] != HTTPStatus.NO_CONTENT:
             headers.append(("Content-Length", str(len(body))))
-        start_response(_STATUS_LINES[answer["statusCode"]], headers)
+        start_response(_STATUS_LINES[response["statusCode"]], headers)
         return [body]
 
-    def _answer(self, environ: Environ) -> dict[str, Any]:
+    def _respond(self, environ: Environ) -> dict[str, Any]:
+        # API Gateway ignores a slash at the end too.
         path = environ["PATH_INFO"].rstrip("/") or "/"
         route, parameters = self._match(path)
         if route is None:
             missing = RouteNotFound(f"There is no {path[:100]}; GET / names the routes.")
-            return rest.problem(missing).to_dict()
+            return problem(missing).to_dict()
         try:
             caller = self._authorizers and self._authorizers.context(
                 route, environ["REQUEST_METHOD"], environ.get("HTTP_AUTHORIZATION")
             )
+            # After the authorizer: a caller without a key must not make the server read a body.
             body = _body(environ)
         except TimersError as error:
-            return rest.problem(error).to_dict()
+            return problem(error).to_dict()
         event = _event(environ, path, route, parameters, body)
         if caller is not None:
             event["requestContext"]["authorizer"] = caller
         return self._app(event, None)
 
     def _match(self, path: str) -> tuple[str | None, dict[str, str]]:
-        """Return the route of ``path`` and what its braces stand for."""
-        if path in self._fixed:
+        """Return the route of ``path`` and the values of its parameters; None if there is none."""
+        if path in self._fixed_paths:
             return path, {}
         parts = path.split("/")
-        for pattern, route in self._open:
+        for pattern, route in self._patterns:
             if len(pattern) != len(parts):
                 continue
             pairs = list(zip(pattern, parts, strict=True))
@@ -77,23 +82,24 @@ class Gateway:
 
 
 def _make_thread_safe(app: Chalice) -> None:
-    """Keep the current request per thread, with the class that Chalice's own server uses."""
+    """Keep a current request for each thread, with the class that Chalice's own server uses."""
     app.__class__ = type("ThreadSafeApp", (LocalChalice, app.__class__), {})
 
 
 def _body(environ: Environ) -> bytes:
     """Return the body.
 
-    Raises ``BodyTooLarge``, and ``MalformedBody`` when the client has hung up before its end.
+    Raises ``BodyTooLarge``, and ``MalformedBody`` when the client closed the connection early.
     """
     length = environ.get("CONTENT_LENGTH")
-    if length and int(length) > rest.MAX_BODY_BYTES:
-        raise rest.too_large()
+    if length and int(length) > MAX_BODY_BYTES:
+        raise too_large()
     if length in ("0", "", None) and environ.get("HTTP_TRANSFER_ENCODING") is None:
         return b""
-    body: bytes = environ["wsgi.input"].read(rest.MAX_BODY_BYTES + 1)
-    if len(body) > rest.MAX_BODY_BYTES:
-        raise rest.too_large()
+    # One byte more tells whether a chunked body, which has no length, is too long.
+    body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
+    if len(body) > MAX_BODY_BYTES:
+        raise too_large()
     if length and len(body) < int(length):
         raise MalformedBody("The body is shorter than its Content-Length.")
     return body
@@ -116,13 +122,15 @@ def _event(
             parse_qs(query, keep_blank_values=True) if query else None
         ),
         "pathParameters": parameters,
-        "stageVariables": None,
+        "stageVariables": None,  # Chalice requires the key
+        # API Gateway sends text. Chalice takes bytes too, and then need not encode them again.
         "body": body,
         "isBase64Encoded": False,
     }
 
 
 def _headers(environ: Environ) -> dict[str, str]:
+    # WSGI has headers as HTTP_…, but Content-Type without that prefix (PEP 3333).
     headers = {
         name[5:].replace("_", "-").lower(): value
         for name, value in environ.items()

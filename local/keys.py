@@ -8,21 +8,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 
 from chalicelib import bootstrap
+from chalicelib.bootstrap import Service
 from chalicelib.domain.errors import TimersError
 from infra.key_commands import add_commands, run_command
 from local.address import url
 from local.firing import firing_of
 
 
-def main() -> int:
-    """Run the command that the arguments name; return 1, after one line, if it fails."""
+def main(words: Sequence[str] | None = None, service: Service | None = None) -> int:
+    """Run the command in ``words``, by default this process's; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m local.keys", description=__doc__)
     add_commands(parser)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     try:
-        service = bootstrap.service()
+        service = service or bootstrap.service()
         firing_of(service).prepare()
         run_command(arguments, service.api_keys, url(service.settings))
         if arguments.action == "issue" and not service.settings.needs_key:

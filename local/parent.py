@@ -1,7 +1,7 @@
-"""The watch of a child process on its parent: the child ends when the parent does.
+"""A child process watches its parent, and ends when the parent does.
 
-It polls, because only Linux can signal the end of a parent, and a parent killed with SIGKILL can
-tell its children nothing.
+It polls, because only Linux can signal the end of a parent, and a parent that is killed (SIGKILL)
+cannot stop its children.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 import time
 
 PARENT = "WEBHOOK_TIMERS_PARENT_PID"
-"""The variable that names the parent to a process that takes no arguments."""
+"""The environment variable with the parent's id, for a process that takes no arguments."""
 
 POLL_S = 0.2
 
@@ -22,6 +22,8 @@ def exit_with(parent: int) -> None:
 
 
 def _watch(parent: int) -> None:
+    # The system gives an orphan another parent.
     while os.getppid() == parent:
         time.sleep(POLL_S)
+    # Not sys.exit, which would end only this thread.
     os._exit(1)

@@ -1,4 +1,4 @@
-"""The port of the offline server: it must be free before anything is started."""
+"""The port of the offline server: it must be free before the server starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from chalicelib.domain.errors import StartupError
 
 WAIT_S = 3.0
-"""The children of a server that was killed keep its port for up to a second."""
+"""How long to wait for the port. The children of a killed server keep it for up to a second."""
 
 _POLL_S = 0.05
 
@@ -20,9 +20,9 @@ class PortTaken(StartupError):
 
 
 def wait_for_port(host: str, port: int) -> None:
-    """Return once nobody listens on ``port``. Raises ``PortTaken`` after ``WAIT_S``."""
-    # granian's workers share the port (SO_REUSEPORT), and would share it with a second server as
-    # well. Only a socket that does not share finds out.
+    """Return once no process listens on ``port``. Raises ``PortTaken`` after ``WAIT_S``."""
+    # granian's workers share the port (SO_REUSEPORT), and would share it with a second server too.
+    # Only a socket that does not share the port shows that it is taken.
     deadline = time.monotonic() + WAIT_S
     while True:
         try:

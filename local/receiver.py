@@ -1,7 +1,7 @@
-"""A receiver to try timers with. It prints every webhook that arrives, and how late it was.
+"""A receiver to try timers with. It prints every webhook that arrives, and its lateness.
 
-A webhook does not carry its due time. The receiver asks the timer service for it, after it has
-answered the webhook. The service is the one on this machine, or that of ``SERVICE_URL``.
+A webhook does not carry its due time, so the receiver asks the timer service for it after its
+response. The service is the one on this machine, or that of ``SERVICE_URL``.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from chalicelib.settings import load
 
 HOST = "127.0.0.1"
 USAGE = "usage: python -m local.receiver PORT (1 to 65535)"
-LOOKUP_S = 2.0
+LOOKUP_TIMEOUT_S = 2.0
 """How long the service may take to tell a due time."""
 
-IDLE_S = 60.0
+IDLE_TIMEOUT_S = 60.0
 """How long a connection may be silent before it is closed."""
 
 _MAX_BODY_BYTES = 65_536
 _MAX_PORT = 65_535
 
+# Without the proxies of the environment, which could not reach this machine.
 _open_directly = build_opener(ProxyHandler({})).open
 
 
@@ -48,7 +49,7 @@ class Arrival(NamedTuple):
 
 
 class Receiver(socketserver.ThreadingTCPServer):
-    """Answers every POST at once, with a thread per connection, and queues it in ``arrivals``."""
+    """Responds to every POST at once and puts it into ``arrivals``. One thread per connection."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -64,8 +65,8 @@ class Receiver(socketserver.ThreadingTCPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = IDLE_S
-    disable_nagle_algorithm = True
+    timeout = IDLE_TIMEOUT_S
+    disable_nagle_algorithm = True  # it would delay a response by up to 40 ms
     server: Receiver
 
     def parse_request(self) -> bool:
@@ -74,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         return super().parse_request()
 
     def do_POST(self) -> None:
-        """Answer 204."""
+        """Respond with 204 and record the arrival."""
         length = self.headers.get("Content-Length", "0")
         if not length.isdecimal() or int(length) > _MAX_BODY_BYTES:
             self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
@@ -125,6 +126,7 @@ def _port(text: str) -> int | None:
 def line(arrival: Arrival, due: float | None) -> str:
     """Return the line to print for one webhook; ``due`` is its due time (epoch s) if known."""
     local_time = datetime.fromtimestamp(arrival.at).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    # Escaped: a caller could otherwise send control characters to the terminal.
     path = ascii(arrival.path)[1:-1]
     lateness = "" if due is None else f"  {(arrival.at - due) * 1000:+.1f} ms"
     return f"{local_time} POST {path}{lateness}"
@@ -139,12 +141,12 @@ def due_at(service: str, path: str) -> float | None:
     last = path.rpartition("/")[2]
     if not (last.isascii() and last.isdecimal()):
         return None
-    # The newest timer below the id that follows: this timer, if it exists. GET /timers/<id> tells
-    # only the seconds left.
+    # GET /timers/<id> tells only the whole seconds left, but a list has the exact due time. The
+    # first timer below the next id is this timer, if it exists.
     cursor = base64.urlsafe_b64encode(str(int(last) + 1).encode()).decode().rstrip("=")
     address = f"{service.rstrip('/')}/timers?limit=1&cursor={cursor}"
     try:
-        with _open_directly(address, timeout=LOOKUP_S) as response:
+        with _open_directly(address, timeout=LOOKUP_TIMEOUT_S) as response:
             timers = json.load(response)
         if not timers or _called(timers[0]) != path:
             return None
@@ -154,7 +156,7 @@ def due_at(service: str, path: str) -> float | None:
 
 
 def _called(timer: dict[str, Any]) -> str:
-    """Return the path that this timer calls. The same id could be another service's timer."""
+    """Return the path that a timer calls. Another service's timer may have the same id."""
     return urlsplit(parse_target(timer["url"]).url(timer["id"])).path
 
 

@@ -13,14 +13,14 @@ from chalicelib.settings import load
 from local.parent import PARENT, exit_with
 
 THREADS = 32
-"""Requests that one worker answers at once. More threads than cores, as most wait for the disk."""
+"""Requests that one worker serves at once. More threads than cores, as most wait for the disk."""
 
 
 def main() -> None:
     """Serve until SIGTERM."""
-    # Ctrl-C signals every process of the terminal, and granian would restart workers that it ends.
-    # SIGINT is blocked and not ignored, as granian sets handlers of its own, here and in its
-    # workers. It is blocked before any thread starts: a thread that does not block it would get it.
+    # Ctrl-C signals every process of the terminal. It would end granian's workers, and granian
+    # would restart them. SIGINT cannot be ignored, because granian sets its own handlers, here and
+    # in its workers. So it is blocked, before any thread starts: threads inherit the block.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     exit_with(int(sys.argv[1]))
     settings = load()
@@ -33,7 +33,7 @@ def main() -> None:
         workers=settings.workers,
         blocking_threads=THREADS,
         backlog=1024,
-        backpressure=512,
+        backpressure=512,  # per worker; further connections wait in the backlog
         respawn_failed_workers=True,
         workers_kill_timeout=5,
         log_enabled=False,

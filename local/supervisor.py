@@ -24,24 +24,27 @@ from local.firing import firing_of
 from local.port import wait_for_port
 
 START_S = 15.0
-"""How long the API may take until it answers; the supervisor then goes on without a banner."""
+"""How long to wait for the API's first response; then the supervisor goes on without a banner."""
 
 STOP_API_S = 4.0
+"""How long the API may take to finish its requests; then it is killed."""
+
 STOP_STARTING_S = 0.5
-"""An API that has not answered yet has no requests to finish, and its workers may miss a signal."""
+"""The same before its first response: it has no requests, and its workers may miss a signal."""
 
 STOP_FIRING_S = 8.0
+"""How long calls in flight may take to finish (the dispatcher allows 5 s) and be written."""
 
 _POLL_S = 0.05
 _MIN_RESTART_S = 0.5
-"""The least time between two starts of a child, so that one that fails at once does not spin."""
+"""The least time between two starts of a child, for one that fails at once."""
 
 
 class Supervisor:
     """Runs the server until SIGTERM or SIGINT.
 
-    At the end the API stops first. Then the dispatcher or pump does, which finishes the calls in
-    flight.
+    At the end the API stops first. Then the dispatcher or the pump finishes the calls in flight and
+    stops.
     """
 
     def __init__(self, service: Service) -> None:
@@ -57,25 +60,27 @@ class Supervisor:
         wait_for_port(self._settings.host, self._settings.port)
         self._engine.prepare()
         self._engine.check()
+        # Before the children start: a signal must not end this process without stopping them.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         self._firing.start()
         self._api.start()
-        answered = False
+        responded = False
         try:
-            answered = self._wait_for_answer()
-            if answered:
+            responded = self._wait_for_response()
+            if responded:
                 print(banner(self._settings, self._engine.place), flush=True)
             return self._watch()
         finally:
-            self._stop(answered=answered)
+            self._stop(responded=responded)
 
-    def _wait_for_answer(self) -> bool:
-        """Wait until the API answers. Return False if a child ends first, or at a signal."""
+    def _wait_for_response(self) -> bool:
+        """Wait until the API is healthy. Return False if a child ends first, or at a signal."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and not self._stopping:
             if self._firing.exit_code() is not None or self._api.exit_code() is not None:
                 return False
+            # Ready first: a health check without a dispatcher would wait for seconds.
             if self._engine.ready() and _is_healthy(self._settings):
                 return True
             time.sleep(_POLL_S)
@@ -83,7 +88,7 @@ class Supervisor:
 
     def _watch(self) -> int:
         """Restart children that end, until a signal; return the exit code."""
-        # Polled: subprocess has no sentinel to wait on, and only Linux has os.pidfd_open.
+        # Polled, because subprocess offers nothing to wait on, and only Linux has os.pidfd_open.
         while not self._stopping:
             for child in (self._firing, self._api):
                 code = child.exit_code()
@@ -100,10 +105,12 @@ class Supervisor:
         time.sleep(max(0.0, child.started_at + _MIN_RESTART_S - time.monotonic()))
         child.start()
 
-    def _stop(self, *, answered: bool) -> None:
-        api_patience_s = STOP_API_S if answered else STOP_STARTING_S
+    def _stop(self, *, responded: bool) -> None:
+        api_patience_s = STOP_API_S if responded else STOP_STARTING_S
+        # The API first: a request that it still accepted needs the dispatcher.
         for child, patience_s in ((self._api, api_patience_s), (self._firing, STOP_FIRING_S)):
-            if not child.stop(patience_s) and answered:
+            # An API that is killed during its start loses nothing, so there is nothing to report.
+            if not child.stop(patience_s) and responded:
                 print(f"webhook-timers: {child.module} did not end: killed", file=sys.stderr)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:

@@ -8,5 +8,6 @@ from app import app
 from local.gateway import Gateway
 from local.parent import PARENT, exit_with
 
+# granian restarts its workers, but nobody ends them when granian is killed.
 exit_with(int(os.environ[PARENT]))
 gateway = Gateway(app)

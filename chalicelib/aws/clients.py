@@ -1,4 +1,4 @@
-"""The boto3 clients of a process, each made when first needed: they slow a cold start."""
+"""The boto3 clients of a process. Each is made when it is first used, as it slows a cold start."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 3},
     max_pool_connections=50,
 )
-"""Three tries of at most 4 s each: a call ends well within the timeout of any function."""
+"""Three tries of at most 4 s each, so a call ends well within the timeout of any function."""
 
 ONCE = CONFIG.merge(Config(read_timeout=2, retries={"mode": "standard", "total_max_attempts": 1}))
 """One try of at most 3 s, for calls that a delivery waits for before it starts."""

@@ -1,7 +1,7 @@
-"""The AWS engine, put together: DynamoDB, SQS, EventBridge Scheduler and ``requests``.
+"""The AWS engine: DynamoDB, SQS, EventBridge Scheduler and ``requests``, connected to each other.
 
-Its parts are made when they are first used, and their modules are imported then: the Lambdas use
-different parts, and each import and client costs a cold start.
+Each part is made, and its module imported, when it is first used. The Lambdas use different parts,
+and every import and every client slows a cold start.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from chalicelib.aws.waking_store import WakingTimerStore
 
 SWEEP_BUDGET_MS = 45_000
-"""How long one sweep may take: its function has 60 s, and the next sweep starts after a minute."""
+"""How long one sweep may take. Its function has 60 s, and the next sweep starts after a minute."""
 
 
 class AwsEngine:
@@ -38,7 +38,7 @@ class AwsEngine:
     def __init__(
         self, names: Names, options: EngineOptions, *, near_s: int, clients: Clients | None = None
     ) -> None:
-        """``near_s`` is the longest delay, in seconds, that SQS holds (AWS limit: 900)."""
+        """``near_s`` is the longest delay, in seconds, that is left to SQS (AWS limit: 900)."""
         self.names = names
         self._options = options
         self._near_s = near_s
@@ -89,7 +89,7 @@ class AwsEngine:
 
     @cached_property
     def delivery(self) -> Delivery:
-        """The use case of the functions that deliver."""
+        """The use case of the functions that deliver wake-ups."""
         from chalicelib.aws.sender import RequestsSender
 
         options = self._options
@@ -113,10 +113,8 @@ class AwsEngine:
 
     @cached_property
     def sweeper(self) -> Sweeper:
-        """The use case of the function that sweeps.
-
-        A timer may be late by its lease before it counts as missed: a dead sender held it.
-        """
+        """The use case of the function that sweeps."""
+        # A sender that died may hold a timer for a whole lease. No wake-up helps before that.
         return self.sweeper_with(grace_ms=self._options.lease_ms)
 
     def sweeper_with(self, *, grace_ms: int) -> Sweeper:
@@ -132,7 +130,7 @@ class AwsEngine:
         )
 
     def _signing_keys(self) -> SigningKeys:
-        """Return where the signing keys come from: the options, else the stage's SSM parameter."""
+        """Return the source of the signing keys: the options, else the stage's SSM parameter."""
         keys = self._options.signing_keys
         if keys is not None:
             return lambda: keys

@@ -13,9 +13,11 @@ from chalicelib.service.ports import Meter, Metric
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+"""The format that this version writes and reads. Messages of two versions meet at a deployment."""
+
 MAX_TENANT_CHARACTERS = 255
 NUMBER_LIMIT = 2**63
-"""Ids, versions and times are below this. A store would refuse a larger one on every try."""
+"""Ids, versions and times are below this. A store would refuse a larger one at every try."""
 
 
 def encode(wakeup: Wakeup) -> str:
@@ -25,7 +27,7 @@ def encode(wakeup: Wakeup) -> str:
 
 
 def decode(text: str) -> Wakeup:
-    """Return the wake-up in ``text``. Raises ``ValueError`` when it is not one."""
+    """Return the wake-up in ``text``. Raises ``ValueError`` if it is not one."""
     try:
         return read(json.loads(text))
     except RecursionError as error:
@@ -33,28 +35,30 @@ def decode(text: str) -> Wakeup:
 
 
 def decode_all(texts: Iterable[str], meter: Meter) -> list[Wakeup]:
-    """Return the wake-ups in ``texts``; any other text is counted and dropped."""
+    """Return the wake-ups in ``texts``. Any other text is logged, counted and dropped."""
     wakeups = []
     for text in texts:
         try:
             wakeups.append(decode(text))
         except ValueError as error:
+            # Raised, it would fail the batch, and with it the valid wake-ups, on every try.
             log.error("a message is dropped: %s", error)
             meter(Metric.DROPPED, 1)
     return wakeups
 
 
 def read(document: Any) -> Wakeup:
-    """Return the wake-up in a parsed document. Raises ``ValueError`` when it is not one."""
+    """Return the wake-up in a parsed document. Raises ``ValueError`` if it is not one."""
     fields = document.get("wakeup") if isinstance(document, dict) else None
-    kinds = (int, str, int, int, int)
-    if not isinstance(fields, list) or tuple(type(field) for field in fields) != kinds:
+    types = (int, str, int, int, int)
+    # ``type`` rather than ``isinstance``: JSON's true is an int too.
+    if not isinstance(fields, list) or tuple(type(field) for field in fields) != types:
         raise ValueError("not a wake-up")
-    form, tenant, timer_id, version, at = fields
-    if form != FORMAT:
-        raise ValueError(f"a wake-up of format {form}, which this version does not read")
+    format_, tenant, timer_id, version, at = fields
+    if format_ != FORMAT:
+        raise ValueError(f"a wake-up of format {format_}, which this version does not read")
     if not all(0 <= value < NUMBER_LIMIT for value in (timer_id, version, at)):
         raise ValueError("a wake-up with a number that is out of range")
     if not tenant.isprintable() or not 0 < len(tenant) <= MAX_TENANT_CHARACTERS:
-        raise ValueError("a wake-up of a tenant that cannot be")
+        raise ValueError("a wake-up with an invalid name of a tenant")
     return Wakeup(tenant=tenant, id=timer_id, version=version, at=at)

@@ -1,4 +1,8 @@
-"""The names of all resources on AWS, made of app and stage: no output is copied anywhere."""
+"""The names of all resources on AWS.
+
+They are made of app and stage, so that policies and settings can be written in advance and no
+output of a deployment has to be copied.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ APP = "timers"
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names of one stage's resources. Policies and templates spell out the same ones."""
+    """The names of one stage's resources. Policies and templates contain the same names."""
 
     stage: str
 
@@ -30,7 +34,7 @@ class Names:
 
     @property
     def dead_letters(self) -> str:
-        """The SQS queue of wake-ups that failed too often."""
+        """The SQS queue of messages that were received too often, and of failed schedules."""
         return f"{self.stack}-dead"
 
     @property
@@ -50,5 +54,5 @@ class Names:
 
     @property
     def webhook_function(self) -> str:
-        """The Lambda that EventBridge Scheduler invokes, named as ``chalice deploy`` names it."""
+        """The Lambda that EventBridge Scheduler invokes. ``chalice deploy`` gives it this name."""
         return f"{self.stack}-webhook"

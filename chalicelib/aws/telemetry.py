@@ -1,7 +1,8 @@
-"""Structured logs and metrics on AWS, by Powertools, the library of this field.
+"""Structured logs and metrics on AWS, with Powertools for AWS Lambda.
 
-Metrics leave as lines of embedded metric format (EMF) in the log, so counting costs no call.
-Powertools is imported when it is first used: the authorizer's cold start does without it.
+Metrics are written to the log in embedded metric format (EMF), so a metric costs no call.
+Powertools is imported when it is first used, because the authorizer never uses it and starts faster
+without it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class LambdaTelemetry:
         self._service = f"{APP}-{stage}"
 
     def meter(self, metric: Metric, value: float) -> None:
-        """Note one value of a metric. It leaves when the invocation that is observed ends."""
+        """Add one value to a metric. It is written when the observed invocation ends."""
         from aws_lambda_powertools.metrics import MetricUnit
 
         unit = MetricUnit.Milliseconds if metric in _IN_MILLISECONDS else MetricUnit.Count
@@ -38,7 +39,7 @@ class LambdaTelemetry:
 
     @contextmanager
     def observe(self, context: Any) -> Iterator[None]:
-        """Put the request id of ``context`` on every log line, and write the metrics at the end."""
+        """Add the request id of ``context`` to every log line, and write the metrics at the end."""
         self._logger.append_keys(request_id=context.aws_request_id)
         try:
             yield
@@ -58,7 +59,7 @@ class LambdaTelemetry:
         from aws_lambda_powertools import Logger
 
         logger = Logger(service=self._service, level="INFO", logger_formatter=None)
-        # Our own modules know only ``logging``; their lines go the same way.
+        # Our modules use ``logging`` only. Powertools' handler writes their lines as JSON too.
         package = logging.getLogger("chalicelib")
         package.handlers = logger.handlers
         package.setLevel(logging.INFO)

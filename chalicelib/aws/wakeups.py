@@ -1,7 +1,7 @@
 """Wake-ups on AWS: a delayed SQS message for a near time, a one-time schedule for a far one.
 
-EventBridge Scheduler is precise to a minute. So a schedule comes minutes ahead of time, and the
-function it invokes puts the exact rest of the delay on the queue.
+EventBridge Scheduler is precise to a minute. So a schedule fires minutes ahead of time. The
+function that it invokes puts a message on the queue, with the rest of the delay.
 """
 
 from __future__ import annotations
@@ -24,26 +24,32 @@ from chalicelib.service.ports import Clock
 
 if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
+    from mypy_boto3_scheduler.type_defs import TargetTypeDef
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
 log = logging.getLogger(__name__)
 
-BATCH = 10
-"""The most messages that one SendMessageBatch takes."""
+MAX_BATCH = 10
+"""Messages per SendMessageBatch (AWS limit)."""
 
-MIN_LEAD = 0.2
-MAX_LEAD = 0.867
-"""How far ahead schedules come, as fractions of the near limit: 3 to 13 minutes of 15."""
+MIN_LEAD_FRACTION = 0.2
+MAX_LEAD_FRACTION = 0.867
+"""How far ahead schedules fire, as fractions of the near limit: 3 to 13 minutes of 15.
 
+At least 3 minutes, because a schedule may fire a minute late and may be retried. At most 13,
+because the rest of the delay must be near even if a schedule fires early: a second schedule for it
+would have the name of the first.
+"""
+
+# Long enough for a short outage of the function. Then the sweeper is the better retry.
 SCHEDULE_RETRIES = 3
 SCHEDULE_MAX_AGE_S = 900
-_SPREAD = 2**32
 
 
 @dataclass(frozen=True, slots=True)
-class _QueueAddress:
-    """The address of the queue, and what ARNs need of it."""
+class _Queue:
+    """The URL of the queue, and the parts of it that ARNs are made of."""
 
     url: str
     account: str
@@ -67,10 +73,10 @@ class AwsWakeups:
         self._names = names
         self._clock = clock
         self._near_s = near_s
-        self._found: _QueueAddress | None = None
+        self._known_queue: _Queue | None = None
 
     def wake_at(self, wakeup: Wakeup) -> None:
-        """Register a wake-up. Raises ``Unavailable`` when it could not be registered."""
+        """Register a wake-up. Raises ``Unavailable`` if that is not possible."""
         left_s = (wakeup.at - self._clock()) / 1000
         if left_s <= self._near_s:
             self._send(wakeup, left_s)
@@ -78,29 +84,32 @@ class AwsWakeups:
             self._schedule(wakeup)
 
     def wake_all(self, wakeups: Sequence[Wakeup]) -> Sequence[Wakeup]:
-        """Put wake-ups on the queue, ten a call; return those it took.
+        """Put wake-ups on the queue, ten per call. Return those that the queue accepted.
 
-        A far wake-up gets the longest delay that SQS allows; the delivery registers it again then.
+        Raises ``Unavailable``; some may be on the queue then. A far wake-up gets the longest near
+        delay. The delivery registers it again then.
         """
         taken: list[Wakeup] = []
         with _unavailable_on_error():
-            for start in range(0, len(wakeups), BATCH):
-                batch = wakeups[start : start + BATCH]
+            for start in range(0, len(wakeups), MAX_BATCH):
+                batch = wakeups[start : start + MAX_BATCH]
                 entries = [self._entry(number, wakeup) for number, wakeup in enumerate(batch)]
-                response = self._sqs.send_message_batch(QueueUrl=self._address.url, Entries=entries)
+                # A batch may succeed in part: SQS can refuse single entries.
+                response = self._sqs.send_message_batch(QueueUrl=self._queue.url, Entries=entries)
                 taken += [batch[int(entry["Id"])] for entry in response.get("Successful", [])]
         return taken
 
     def backlog(self) -> int:
-        """Return roughly how many messages are ready to be received; delayed ones do not count."""
+        """Return the approximate number of messages that are ready to be received, none delayed."""
         with _unavailable_on_error():
             response = self._sqs.get_queue_attributes(
-                QueueUrl=self._address.url, AttributeNames=["ApproximateNumberOfMessages"]
+                QueueUrl=self._queue.url, AttributeNames=["ApproximateNumberOfMessages"]
             )
         return int(response["Attributes"]["ApproximateNumberOfMessages"])
 
     def forget(self, wakeup: Wakeup) -> None:
-        """Delete the schedule of a far wake-up, best effort. Messages cannot be taken back."""
+        """Delete the schedule of a far wake-up if possible. A message cannot be deleted."""
+        # A schedule whose time has passed has deleted itself.
         if wakeup.at - self._lead_ms(wakeup) <= self._clock():
             return
         scheduler = self._scheduler()
@@ -112,23 +121,24 @@ class AwsWakeups:
             log.warning("the schedule of timer %s stays, which is harmless: %s", wakeup.id, error)
 
     @property
-    def _address(self) -> _QueueAddress:
-        """The queue's address, asked for once. It contains the account that ARNs need."""
-        if self._found is None:
+    def _queue(self) -> _Queue:
+        """The queue, looked up once. Its URL contains the account that ARNs need."""
+        if self._known_queue is None:
             url = self._sqs.get_queue_url(QueueName=self._names.queue)["QueueUrl"]
             meta = self._sqs.meta
-            self._found = _QueueAddress(
+            self._known_queue = _Queue(
                 url=url,
+                # https://sqs.<region>.amazonaws.com/<account>/<queue>; emulators have other hosts.
                 account=url.rstrip("/").split("/")[-2],
                 region=meta.region_name,
                 partition=meta.partition,
             )
-        return self._found
+        return self._known_queue
 
     def _send(self, wakeup: Wakeup, left_s: float) -> None:
         with _unavailable_on_error():
             self._sqs.send_message(
-                QueueUrl=self._address.url,
+                QueueUrl=self._queue.url,
                 MessageBody=encode(wakeup),
                 DelaySeconds=_delay_s(left_s),
             )
@@ -142,11 +152,11 @@ class AwsWakeups:
         }
 
     def _schedule(self, wakeup: Wakeup) -> None:
+        # Whole seconds, rounded down: a schedule has no fraction of a second.
         when = datetime.fromtimestamp((wakeup.at - self._lead_ms(wakeup)) // 1000, timezone.utc)
         with _unavailable_on_error():
-            place = self._address
+            target = self._target(wakeup)
             scheduler = self._scheduler()
-            account = f"{place.region}:{place.account}"
             try:
                 scheduler.create_schedule(
                     Name=_name(wakeup),
@@ -154,55 +164,67 @@ class AwsWakeups:
                     ScheduleExpression=f"at({when:%Y-%m-%dT%H:%M:%S})",
                     ScheduleExpressionTimezone="UTC",
                     FlexibleTimeWindow={"Mode": "OFF"},
+                    # A schedule that has fired would count towards the account's quota for ever.
                     ActionAfterCompletion="DELETE",
-                    Target={
-                        "Arn": f"arn:{place.partition}:lambda:{account}:function:"
-                        f"{self._names.webhook_function}",
-                        "RoleArn": f"arn:{place.partition}:iam::{place.account}:role/"
-                        f"{self._names.scheduler_role}",
-                        "Input": encode(wakeup),
-                        "RetryPolicy": {
-                            "MaximumRetryAttempts": SCHEDULE_RETRIES,
-                            "MaximumEventAgeInSeconds": SCHEDULE_MAX_AGE_S,
-                        },
-                        "DeadLetterConfig": {
-                            "Arn": f"arn:{place.partition}:sqs:{account}:{self._names.dead_letters}"
-                        },
-                    },
+                    Target=target,
                 )
             except scheduler.exceptions.ConflictException:
-                # The name holds timer, version and time: the first try of a repeated call applied.
+                # The name has timer, version and time. So the same schedule exists: this is a
+                # repeated call whose first try applied.
                 log.info("timer %s had its schedule already", wakeup.id)
 
-    def _lead_ms(self, wakeup: Wakeup) -> int:
-        """Return how far ahead the schedule comes, spread by id.
+    def _target(self, wakeup: Wakeup) -> TargetTypeDef:
+        """Return what a schedule invokes: the webhook function, with ``wakeup`` as its input."""
+        queue = self._queue
+        account = f"{queue.region}:{queue.account}"
+        return {
+            "Arn": f"arn:{queue.partition}:lambda:{account}:function:"
+            f"{self._names.webhook_function}",
+            "RoleArn": f"arn:{queue.partition}:iam::{queue.account}:role/"
+            f"{self._names.scheduler_role}",
+            "Input": encode(wakeup),
+            "RetryPolicy": {
+                "MaximumRetryAttempts": SCHEDULE_RETRIES,
+                "MaximumEventAgeInSeconds": SCHEDULE_MAX_AGE_S,
+            },
+            "DeadLetterConfig": {
+                "Arn": f"arn:{queue.partition}:sqs:{account}:{self._names.dead_letters}"
+            },
+        }
 
-        Scheduler limits its invocations per second (AWS quota), so not all may come at once.
+    def _lead_ms(self, wakeup: Wakeup) -> int:
+        """Return how far ahead of its wake-up a schedule fires, in ms.
+
+        This is spread by timer, because Scheduler limits its invocations per second (AWS quota)
+        and many timers may be due at the same time. ``forget`` must find the same value again.
         """
-        fraction = int.from_bytes(_digest(wakeup)[:4], "big") / _SPREAD
-        return int(self._near_s * 1000 * (MIN_LEAD + fraction * (MAX_LEAD - MIN_LEAD)))
+        position = int.from_bytes(_digest(wakeup)[:4], "big") / 2**32
+        spread = MAX_LEAD_FRACTION - MIN_LEAD_FRACTION
+        return int(self._near_s * 1000 * (MIN_LEAD_FRACTION + position * spread))
 
 
 def _digest(wakeup: Wakeup) -> bytes:
+    """Return a hash of the timer: evenly spread, and the same in every process."""
     return hashlib.sha256(f"{wakeup.tenant}\n{wakeup.id}".encode()).digest()
 
 
 def _name(wakeup: Wakeup) -> str:
-    """Return the name of a wake-up's schedule (1 to 64 of ``[0-9a-zA-Z-_.]``).
-
-    The name has the time as well as the version. A reschedule that failed half way may have left
-    a schedule under the same version, which must not be mistaken for the new one.
-    """
+    """Return the name of a wake-up's schedule (AWS limit: 1 to 64 of ``[0-9a-zA-Z-_.]``)."""
+    # The time is in the name as well as the version. A reschedule whose write failed may have left
+    # a schedule of the same version, but for another time. The new one must not conflict with it.
     return f"{_digest(wakeup).hex()[:32]}-{wakeup.version}-{wakeup.at}"
 
 
 def _delay_s(left_s: float) -> int:
-    """Return whole seconds, rounded down: the delivery waits out the rest."""
+    """Return ``DelaySeconds`` for a wake-up that is ``left_s`` seconds away."""
+    # Rounded down: rounded up, a call would be late by up to a second. The delivery waits for the
+    # fraction instead.
     return max(0, min(int(left_s), MAX_NEAR_S))
 
 
 @contextlib.contextmanager
 def _unavailable_on_error() -> Iterator[None]:
+    """Turn the failures of a call to SQS or Scheduler into ``Unavailable``."""
     try:
         yield
     except ClientError as error:

@@ -1,14 +1,15 @@
-"""The timer store of the AWS engine: rows that are written together with their wake-up.
+"""The timer store of the AWS engine: it writes rows and registers their wake-ups.
 
-Only here is it known whether a timer is *armed*, which means that its wake-up was registered
-before its row was written. The rules:
+This module decides whether a timer is *armed*, which means that its wake-up was registered before
+its row was written. The rules:
 
-- Register first, then put. The id is known, an orphan wake-up is harmless, and the put can say
-  whether the timer is armed, so that arming costs no write of its own.
-- Up to 2 s of delay, put first: the wake-up could overtake the write of its row.
-- If the write outlasted the delay, register again: the first wake-up may have come too early.
-- A wake-up that cannot be registered does not fail the request. The timer is left unarmed, and
-  the sweeper finds it before it is due.
+- Register first, then write. The row can then say whether the timer is armed, so that arming costs
+  no write of its own. If the write fails, its wake-up is harmless.
+- If the delay is 2 s or less, write first. Otherwise the wake-up could come before its row exists.
+- If the write took longer than the delay, register again. The first wake-up may have come before
+  the row, and did nothing then.
+- A wake-up that cannot be registered does not fail the request. The timer stays unarmed, and the
+  sweeper finds it before it is due.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PUT_FIRST_MS = 2_000
-"""Up to this delay the row is put before its wake-up is registered."""
+WRITE_FIRST_MS = 2_000
+"""Up to this delay the row is written before its wake-up is registered."""
 
 
 class ArmableStore(Protocol):
-    """Rows of timers that say whether they are armed. ``DynamoDBTimerStore`` is one.
+    """A store whose rows say whether their timer is armed. ``DynamoDBTimerStore`` is one.
 
-    The methods that do not mention arming are those of ``TimerStore`` and ``ClaimStore``.
+    The methods without ``armed`` are those of ``TimerStore`` and ``ClaimStore``.
     """
 
     def identity(self) -> str:
@@ -68,14 +69,14 @@ class ArmableStore(Protocol):
         """Make a timer outstanding at another time."""
 
     def check(self) -> None:
-        """Return if the store can be reached."""
+        """Return if the store is ready."""
 
 
 class WakeupRegistry(Wakeups, Protocol):
-    """Wake-ups that can be taken back. ``AwsWakeups`` is one."""
+    """``Wakeups`` that can be cancelled. ``AwsWakeups`` is one."""
 
     def forget(self, wakeup: Wakeup) -> None:
-        """Drop a wake-up, best effort: one that comes all the same has no effect."""
+        """Cancel a wake-up if possible. One that comes nevertheless has no effect."""
 
 
 class WakingTimerStore:
@@ -92,7 +93,7 @@ class WakingTimerStore:
         self._wakeups = wakeups
         self._clock = clock
         self._meter = meter
-        # What concerns no wake-up goes straight to the rows.
+        # Methods that neither need nor void a wake-up.
         self.identity = store.identity
         self.get = store.get
         self.list = store.list
@@ -114,14 +115,13 @@ class WakingTimerStore:
         return timer
 
     def reschedule(self, change: Reschedule) -> Timer:
-        """Make a timer outstanding at another time. Raises as ``TimerStore.reschedule`` does.
-
-        If the write fails, the wake-up already registered is harmless: its version does not
-        exist, or it is early and will be put back.
-        """
+        """Make a timer outstanding at another time. Raises as ``TimerStore.reschedule`` does."""
+        # If the write fails, the wake-up already registered is harmless. Its version does not
+        # exist, or another change took that version. Then the claim decides whether it is due.
         timer = self._write(
             change.wakeup(), lambda armed: self._store.reschedule(change, armed=armed)
         )
+        # Only now: if the write had failed, the old wake-up would still be needed.
         replaced = change.replaced()
         if replaced is not None:
             self._wakeups.forget(replaced)
@@ -135,7 +135,8 @@ class WakingTimerStore:
         try:
             return self._write(retry, lambda armed: self._store.settle(settlement, armed=armed))
         except Unavailable:
-            # The write may have applied, only its response was lost.
+            # The write may have applied and only its response was lost. Then the wake-up that was
+            # registered before it may have come too early, and the retry would wait for a sweep.
             if self._clock() >= retry.at:
                 self._register(retry)
             raise
@@ -143,17 +144,17 @@ class WakingTimerStore:
     def _write(self, wakeup: Wakeup, write: Callable[[bool], T]) -> T:
         """Carry out ``write`` and register ``wakeup``, in the order that the module explains.
 
-        ``write`` is told whether the timer is armed.
+        The argument of ``write`` says whether the timer is armed.
         """
-        put_first = wakeup.at - math.ceil(self._clock()) <= PUT_FIRST_MS
-        armed = not put_first and self._register(wakeup)
+        write_first = wakeup.at - math.ceil(self._clock()) <= WRITE_FIRST_MS
+        armed = not write_first and self._register(wakeup)
         result = write(armed)
-        if put_first or self._clock() >= wakeup.at:
+        if write_first or self._clock() >= wakeup.at:
             self._register(wakeup)
         return result
 
     def _register(self, wakeup: Wakeup) -> bool:
-        """Register a wake-up; return whether that was possible."""
+        """Register a wake-up. Return whether that was possible."""
         try:
             self._wakeups.wake_at(wakeup)
         except Unavailable as error:

@@ -12,23 +12,24 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 MAX_ATTEMPTS_KEPT = 20
-"""Records kept, the latest ones. The default retry schedule makes ten attempts."""
+"""The latest records are kept. The default retry schedule makes ten attempts."""
 
 MAX_ERROR_CHARACTERS = 120
 """Characters kept of an error message."""
 
+# The statuses (RFC 9110) that are treated in a special way. Any other is a failure to be retried.
 SUCCESS = range(200, 300)
 REDIRECT = range(300, 400)
 GONE = 410
-"""Statuses with a meaning of their own (RFC 9110); any other is a plain failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """The record of one call: when it began (epoch ms), how late, how long it took, the outcome.
+    """The record of one call.
 
-    It has an HTTP ``status`` if the receiver responded, else an ``error``. ``notice`` marks a call
-    to ``on_failure_url``.
+    ``at`` is when the call started (epoch ms, UTC), ``late_ms`` is its lateness, and ``took_ms``
+    its duration. It has an HTTP ``status`` if the receiver responded, else an ``error``.
+    ``notice`` marks a failure notice, which is a call to ``on_failure_url``.
     """
 
     at: int
@@ -67,27 +68,32 @@ def last_attempt(log: Sequence[AttemptRecord]) -> AttemptRecord | None:
 
 
 def encode(log: AttemptLog) -> str:
-    """Return ``log`` as a store keeps it: about 25 bytes for an attempt with a response."""
-    return _encode([_fields(record) for record in log])
+    """Return ``log`` as the JSON that stores keep: about 25 bytes per call with a response."""
+    return _to_json([_fields(record) for record in log])
 
 
 def decode(text: str | None) -> AttemptLog:
-    """Return the log that ``encode`` wrote, an empty one for None."""
+    """Return the log that ``encode`` wrote. Return an empty log for None."""
     if text is None:
         return ()
     entries = json.loads(text)
+    # An entry may have fewer fields than ``_FIELDS``, because ``encode`` leaves out trailing ones.
+    # It may have more, if a newer version wrote it; those are ignored.
     return tuple(AttemptRecord(**dict(zip(_FIELDS, entry, strict=False))) for entry in entries)
 
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
-_UNPRINTABLE = re.compile(r"[^ -~]")
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+_NOT_PRINTABLE_ASCII = re.compile(r"[^ -~]")
+
+# The order is part of the stored format. A new field goes to the end.
 _FIELDS = ("at", "late_ms", "took_ms", "status", "error", "notice")
 
 
 def _fields(record: AttemptRecord) -> list[object]:
-    """Return the entry of a record; trailing fields with their default value are left out."""
-    # A receiver may have influenced the text: no control characters, no half of a character.
-    error = record.error and _UNPRINTABLE.sub("?", record.error)[:MAX_ERROR_CHARACTERS]
+    """Return the entry of a record without the trailing fields that have their default value."""
+    # A receiver can put any text into an error. Control characters could harm a terminal, and one
+    # byte per character makes the limit a limit in bytes too.
+    error = record.error and _NOT_PRINTABLE_ASCII.sub("?", record.error)[:MAX_ERROR_CHARACTERS]
     fields: list[object] = [record.at, record.late_ms, record.took_ms, record.status]
     if record.notice:
         return [*fields, error, True]

@@ -1,4 +1,4 @@
-"""Claiming and settling: how one sender, and no other, gets to make an attempt.
+"""Claiming and settling: they let exactly one sender make an attempt.
 
 A claim is a conditional write that takes the lease on a due timer. A settlement is a conditional
 write that records the outcome, and applies only while the claim's token still holds the timer.
@@ -15,9 +15,9 @@ from chalicelib.domain.timer import Lease, Status, Timer, Wakeup
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A request for the lease on the timer that ``wakeup`` names, as it is at ``now``.
+    """A request for the lease on the timer of ``wakeup`` at ``now`` (epoch ms).
 
-    The token of ``lease`` is fresh, so that a repeated write can recognise itself.
+    Every claim has a new token, so that a repeated write can recognise itself.
     """
 
     wakeup: Wakeup
@@ -27,7 +27,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The claim applied: one attempt may be made until ``lease`` ends."""
+    """The claim applied: its sender may make one attempt until ``lease`` ends."""
 
     timer: Timer
     lease: Lease
@@ -35,7 +35,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """The timer is not due, or another sender holds it: wake it again at ``at``."""
+    """The timer is not due, or another sender holds it: wake it again at ``at`` (epoch ms)."""
 
     at: int
 
@@ -49,27 +49,30 @@ ClaimResult: TypeAlias = Claimed | NotYet | Superseded
 
 
 def explain_refusal(claim: Claim, timer: Timer | None) -> ClaimResult:
-    """Return what a claim whose write did not apply means, given the timer as it is now.
+    """Return the result of a claim whose write did not apply. ``timer`` is the timer as it is now.
 
-    A timer that bears the claim's own token was claimed by the first try of a repeated write.
+    ``timer`` is None if there is no such timer.
     """
     if timer is None:
         return Superseded()
+    # Our own token: the write was repeated because its response was lost, and its first try
+    # applied. Without this test, the sender would take its own lease for another sender's.
     if timer.lease is not None and timer.lease.token == claim.lease.token:
         return Claimed(timer, timer.lease)
     if timer.next_attempt_at is None or timer.version != claim.wakeup.version:
         return Superseded()
-    lease_end = timer.lease.until if timer.lease is not None else 0
-    return NotYet(max(timer.next_attempt_at, lease_end))
+    if timer.lease is None:
+        return NotYet(timer.next_attempt_at)
+    return NotYet(max(timer.next_attempt_at, timer.lease.until))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """The outcome of an attempt, written only if ``token`` still holds the timer.
+    """The outcome of an attempt. It is written only if ``token`` still holds the timer.
 
-    ``version`` is the one that was claimed. ``next_attempt_at`` is set exactly when ``status``
-    is pending: the timer is tried again then, under the next version. ``log`` is the timer's
-    whole log, this attempt included: only the holder of the token writes it.
+    ``version`` is the version that was claimed. ``next_attempt_at`` (epoch ms) is the time of the
+    retry, under the next version. It is set if and only if ``status`` is pending. ``log`` is the
+    timer's whole log, this attempt included. Nobody else writes it while the token holds the timer.
     """
 
     tenant: str
@@ -94,9 +97,10 @@ class Settlement:
 class Reschedule:
     """A new time for a timer, under the next version and with its attempts counted anew.
 
-    It applies only while the timer is as it was seen: with this ``status`` and ``version``, and
-    not claimed. ``at`` is when the timer is called, ``due_at`` what its clients see, and
-    ``replaces_at`` when it would have been called otherwise (None if it was settled).
+    It applies only if the timer still has this ``status`` and ``version``, and is not claimed.
+    Times are epoch ms. ``at`` is the time of the next attempt, ``due_at`` the time that clients
+    see, and ``replaces_at`` the time of the attempt that is replaced (None if the timer was
+    settled). ``at`` and ``due_at`` differ when a failed timer is replayed.
     """
 
     tenant: str
@@ -110,7 +114,7 @@ class Reschedule:
 
     @classmethod
     def of(cls, timer: Timer, *, now: int, at: int, due_at: int) -> Reschedule:
-        """Return the change of ``timer`` as it was seen."""
+        """Return the change of ``timer``, which the caller has just read."""
         return cls(
             tenant=timer.tenant,
             id=timer.id,
@@ -127,7 +131,7 @@ class Reschedule:
         return Wakeup(tenant=self.tenant, id=self.id, version=self.version + 1, at=self.at)
 
     def replaced(self) -> Wakeup | None:
-        """Return the wake-up that the change makes void, if the timer was outstanding."""
+        """Return the wake-up that the change makes void. Return None if the timer was settled."""
         if self.replaces_at is None:
             return None
         return Wakeup(tenant=self.tenant, id=self.id, version=self.version, at=self.replaces_at)

@@ -1,29 +1,29 @@
-"""Every error a caller of the service can meet.
+"""The errors of the service, as one tree.
 
 TimersError
-├── RequestError            the client sent something wrong; it used up nothing
+├── RequestError            the service refuses the request, which changed nothing
 │   ├── MalformedBody       not JSON
-│   ├── InvalidRequest      JSON, but not a request we know: carries one fault per field
+│   ├── InvalidRequest      JSON, but not a valid request: lists the faults of all fields
 │   ├── UnsupportedMediaType
 │   ├── BodyTooLarge
-│   ├── Unauthorized        no key, or none that is known
-│   ├── CrossSiteRequest       a web page, or a name that is not this machine's
+│   ├── Unauthorized        no key, or one that is unknown or revoked
+│   ├── CrossSiteRequest    its Host or Origin is not this machine
 │   ├── RouteNotFound
 │   ├── MethodNotAllowed
 │   ├── TimerNotFound
-│   ├── TimerInFlight       its webhook is on the wire right now
-│   ├── TimerExpired        too late to move it
-│   ├── TimerNotFailed      there is nothing to replay
-│   ├── TimerChanged        something happened to it in this very moment
-│   ├── RateLimited         the tenant sets timers faster than it may
+│   ├── TimerInFlight       a sender holds it, so it cannot be cancelled, moved or replayed
+│   ├── TimerExpired        it is due, so it cannot be moved
+│   ├── TimerNotFailed      it has not failed, so it cannot be replayed
+│   ├── TimerChanged        another request changed it at the same time
+│   ├── RateLimited         the tenant sets timers faster than its rate
 │   └── PurgeDisabled
-├── KeyNotFound             the key to revoke: never issued, or revoked before
-├── InvalidTenant           the name of a tenant to issue a key for
+├── KeyNotFound             the API key to revoke was never issued, or is revoked already
+├── InvalidTenant           an API key cannot be issued for a tenant of this name
 ├── Unavailable             the store cannot be reached or cannot write; try again later
-└── StartupError            the service cannot start as it is set up
+└── StartupError            the service cannot start with its settings
     ├── InvalidSettings
-    ├── DataFolderError     missing, read-only, or held by another server
-    └── StoreFileError      damaged, foreign, or written by a newer version
+    ├── DataFolderError     the folder is missing, read-only, or held by another server
+    └── StoreFileError      the file is damaged, not ours, or written by a newer version
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dataclasses import dataclass
 
 
 class TimersError(Exception):
-    """Base of the tree. ``code`` is stable: clients and logs may match on it."""
+    """Base of the tree. ``code`` is stable, so clients and logs may match on it."""
 
     code = "error"
 
@@ -42,7 +42,7 @@ class TimersError(Exception):
 
 
 class RequestError(TimersError):
-    """The client sent something wrong; the request used up nothing and never fires."""
+    """The service refuses the request, which changed nothing."""
 
     code = "bad-request"
 
@@ -62,7 +62,10 @@ class Fault:
 
 
 class InvalidRequest(RequestError):
-    """Well-formed JSON that is no valid request; ``faults`` names every fault found."""
+    """The body is JSON but not a valid request, or the query is not valid.
+
+    ``faults`` has every fault.
+    """
 
     code = "invalid-request"
 
@@ -78,13 +81,13 @@ class UnsupportedMediaType(RequestError):
 
 
 class BodyTooLarge(RequestError):
-    """The body is longer than any valid request."""
+    """The body is longer than any valid one."""
 
     code = "body-too-large"
 
 
 class Unauthorized(RequestError):
-    """The request carries no key, or one that was never issued or is revoked."""
+    """The request has no API key, or one that was never issued or is revoked."""
 
     code = "unauthorized"
 
@@ -93,7 +96,10 @@ class Unauthorized(RequestError):
 
 
 class CrossSiteRequest(RequestError):
-    """The offline server was addressed by a foreign name, or by a web page of another site."""
+    """The offline server was called under another host name, or by a web page of another site.
+
+    Without this check, any web page could set timers on the user's own machine.
+    """
 
     code = "foreign-caller"
 
@@ -115,19 +121,19 @@ class MethodNotAllowed(RequestError):
 
 
 class TimerNotFound(RequestError):
-    """There is no timer of that id: never set, cancelled, purged, or no id at all."""
+    """There is no timer of that id. It was never set, or it is cancelled or purged."""
 
     code = "timer-not-found"
 
 
 class TimerInFlight(RequestError):
-    """The timer's webhook is on the wire right now, so it can be neither cancelled nor moved."""
+    """A sender holds the timer, so it cannot be cancelled, moved or replayed now."""
 
     code = "timer-in-flight"
 
 
 class TimerExpired(RequestError):
-    """The timer's time has come, so it can no longer be moved."""
+    """The timer is due, so it can no longer be moved."""
 
     code = "timer-expired"
 
@@ -139,13 +145,13 @@ class TimerNotFailed(RequestError):
 
 
 class TimerChanged(RequestError):
-    """The timer was changed between the look at it and the write."""
+    """The timer was changed between our read and our write."""
 
     code = "timer-changed"
 
 
 class RateLimited(RequestError):
-    """The tenant sets timers faster than it may. ``retry_after`` is in seconds."""
+    """The tenant sets timers faster than its rate. ``retry_after`` is in seconds."""
 
     code = "rate-limited"
 
@@ -161,7 +167,7 @@ class PurgeDisabled(RequestError):
 
 
 class KeyNotFound(TimersError):
-    """There is no key of that id: never issued, or revoked before."""
+    """There is no API key of that id. It was never issued, or is revoked already."""
 
     code = "key-not-found"
 
@@ -173,9 +179,10 @@ class InvalidTenant(TimersError):
 
 
 class Unavailable(TimersError):
-    """The store cannot be reached or cannot write; nothing was acknowledged.
+    """The store cannot be reached or cannot write. Nothing was acknowledged.
 
-    ``retry_after`` is in seconds.
+    A write may have applied all the same, if only its response was lost. ``retry_after`` is in
+    seconds.
     """
 
     code = "unavailable"
@@ -186,13 +193,13 @@ class Unavailable(TimersError):
 
 
 class StartupError(TimersError):
-    """The service cannot start as it is set up; ``detail`` says what to change."""
+    """The service cannot start with its settings; ``detail`` says what to change."""
 
     code = "startup"
 
 
 class InvalidSettings(StartupError):
-    """A setting has a value it cannot have."""
+    """A setting has an invalid value."""
 
     code = "invalid-settings"
 

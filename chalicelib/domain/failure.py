@@ -1,6 +1,7 @@
-"""Why a call got no response, and the words for it in attempt records.
+"""Why a call got no response, and the texts of these failures in attempt records.
 
-Both senders map the errors of their libraries to these failures. Only this module words them.
+Both senders map the errors of their libraries to these failures, so the same failure has the same
+text on both engines.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 from chalicelib.domain.response import MAX_RESPONSE_BYTES
 
 MAX_FAILURE_CHARACTERS = 200
-"""Characters kept of a failure's text: a receiver decides what some of the details say."""
+"""Characters kept of a failure's text. Some details contain text of the receiver."""
 
 
 class Failure(enum.Enum):
@@ -28,10 +29,11 @@ class Failure(enum.Enum):
     UNEXPECTED = enum.auto()
 
     def text(self, detail: object = "") -> str:
-        """Return the failure in words that a person can act on."""
+        """Return the text of this failure, with ``detail`` where the text has a place for it."""
         return _TEXTS[self].format(detail)[:MAX_FAILURE_CHARACTERS]
 
 
+# Clients may match on these texts, so they stay as they are.
 _TEXTS = {
     Failure.TIMED_OUT: "timed out after {} s",
     Failure.FORBIDDEN_TARGET: "{}",
@@ -51,16 +53,14 @@ def timed_out(deadline_s: float) -> str:
 
 
 def system_error(error: BaseException) -> str | None:
-    """Return the text of an error with an ``errno``, such as a refused connection; else None.
-
-    The errors of look-ups (``socket.gaierror``) are OSErrors too, but their numbers are negative
-    and mean something else.
-    """
+    """Return the text of an error with an ``errno``, such as a refused connection; else None."""
+    # The errors of look-ups (``socket.gaierror``) are OSErrors too. Their numbers are negative and
+    # have another meaning.
     if isinstance(error, OSError) and error.errno and error.errno > 0:
         return Failure.SYSTEM_ERROR.text(os.strerror(error.errno).lower())
     return None
 
 
 def unexpected(error: BaseException) -> str:
-    """Return the text of an error that no sender knows."""
+    """Return the text of an error for which there is no ``Failure`` of its own."""
     return Failure.UNEXPECTED.text(f"{type(error).__name__}: {error}")

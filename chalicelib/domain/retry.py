@@ -1,4 +1,4 @@
-"""The retry decision: what follows from the outcome of an attempt.
+"""The retry decision: whether and when a timer is tried again after an attempt.
 
 The default delays are those of Standard Webhooks 1.0. Jitter spreads the retries after an outage,
 which would otherwise all come in the same second.
@@ -13,31 +13,31 @@ from chalicelib.domain.attempt_log import GONE, SUCCESS
 from chalicelib.domain.timer import Status, Timer
 from chalicelib.domain.webhook import Outcome
 
-DEFAULT_DELAYS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
-"""Seconds before the second, third, … attempt; one attempt more than there are delays."""
+DEFAULT_DELAYS_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+"""Seconds before the second, third, … attempt. There is one attempt more than delays."""
 
 JITTER = 0.1
-"""A delay is lengthened by up to this fraction of itself."""
+"""The largest fraction of itself by which a delay is lengthened."""
 
 MAX_RETRY_AFTER_S = 86_400
-"""A receiver may delay the next attempt with Retry-After (RFC 9110), by a day at most."""
+"""The longest delay, in seconds, that a receiver may ask for with Retry-After (RFC 9110)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The state of a timer after an attempt. ``next_attempt_at`` (epoch ms) only while pending."""
+    """The state of a timer after an attempt. ``next_attempt_at`` (epoch ms) is set if pending."""
 
     status: Status
     next_attempt_at: int | None = None
 
 
 def succeeded(outcome: Outcome) -> bool:
-    """Tell whether the receiver accepted the webhook: any 2xx does, and nothing else."""
+    """Return whether the receiver accepted the webhook, which means that it responded 2xx."""
     return outcome.status in SUCCESS
 
 
 def attempts_allowed(delays: Sequence[float], requested: int | None = None) -> int:
-    """Return how many attempts a timer gets that requested ``requested``."""
+    """Return how many attempts a timer gets. ``requested`` is its option ``max_attempts``."""
     limit = len(delays) + 1
     return limit if requested is None else min(requested, limit)
 
@@ -45,18 +45,19 @@ def attempts_allowed(delays: Sequence[float], requested: int | None = None) -> i
 def decide(
     timer: Timer, outcome: Outcome, *, now: int, delays: Sequence[float], random: float
 ) -> Decision:
-    """Return what follows from the outcome of an attempt at ``timer`` that ended at ``now``.
+    """Decide on the next attempt at ``timer``, whose last one ended at ``now`` (epoch ms, UTC).
 
-    A failure that may heal is tried again after the next of ``delays`` (seconds): no connection,
-    a timeout, any status but 2xx and 410. ``Retry-After`` only lengthens a delay. ``random`` is in
-    [0, 1).
+    Every failure is tried again after the next of ``delays`` (seconds), except for the status
+    410 (Gone). ``Retry-After`` can only lengthen a delay. ``random`` is in [0, 1).
     """
     if succeeded(outcome):
         return Decision(status=Status.FIRED)
-    last = timer.attempts + 1 >= attempts_allowed(delays, timer.options.max_attempts)
-    if last or outcome.status == GONE:
+    # ``timer.attempts`` does not count the attempt that has just ended.
+    is_last = timer.attempts + 1 >= attempts_allowed(delays, timer.options.max_attempts)
+    if is_last or outcome.status == GONE:
         return Decision(status=Status.FAILED)
-    delay = delays[timer.attempts] * (1 + JITTER * random)
+    # Jitter only lengthens: a receiver that is down does not get less time than the delay says.
+    delay_s = delays[timer.attempts] * (1 + JITTER * random)
     if outcome.retry_after is not None:
-        delay = max(delay, min(outcome.retry_after, MAX_RETRY_AFTER_S))
-    return Decision(status=Status.PENDING, next_attempt_at=now + int(delay * 1000))
+        delay_s = max(delay_s, min(outcome.retry_after, MAX_RETRY_AFTER_S))
+    return Decision(status=Status.PENDING, next_attempt_at=now + int(delay_s * 1000))

@@ -1,7 +1,7 @@
-"""Webhook targets: which URLs are accepted, and which call is made for a timer.
+"""Webhook targets: which URLs are accepted, and the call that is made for a timer.
 
-The URL that is called is canonical ASCII, built here from checked parts. So no sender parses the
-client's text a second time, in a way that might differ.
+The URL of a call is canonical ASCII and is built here from checked parts. So no sender parses the
+client's text a second time, perhaps with another result.
 """
 
 from __future__ import annotations
@@ -23,19 +23,22 @@ USER_AGENT = "webhook-timers/1"
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _MAX_PORT = 65535
-_MAX_HOST_CHARACTERS = 253
-_MAX_LABEL_CHARACTERS = 63
+_MAX_HOST_CHARACTERS = 253  # RFC 1035: 255 bytes in a DNS message, with its length bytes
+_MAX_LABEL_CHARACTERS = 63  # RFC 1035
+# The underscore is not allowed in host names (RFC 1123), but many internal names have one.
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?", re.ASCII)
 _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]*|[0-9]+", re.ASCII)
 _BRACKETED = re.compile(r"\[[^\[\]]*\](:[0-9]*)?", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# With ``%``: an escape stays as the client wrote it, because ``%2f`` and ``/`` may differ to the
+# receiver.
 _KEPT_IN_PATH = "!$%&'()*+,/:;=@~[]"
 _KEPT_IN_QUERY = _KEPT_IN_PATH + "?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A URL taken apart and made canonical. ``host`` carries no brackets."""
+    """The parts of a URL in canonical form. ``host`` has no brackets."""
 
     scheme: str
     host: str
@@ -45,7 +48,7 @@ class Target:
     credentials: tuple[bytes, bytes] | None
 
     def url(self, timer_id: int) -> str:
-        """Return the URL to call: the id appended to the path, the query behind it."""
+        """Return the URL to call: the path with the id appended, then the query."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
         slash = "" if self.path.endswith("/") else "/"
@@ -55,23 +58,27 @@ class Target:
 
 @functools.lru_cache(maxsize=1024)
 def parse_target(url: str) -> Target:
-    """Take apart an absolute http or https URL (RFC 3986; other characters as UTF-8 escapes).
+    """Return the parts of an absolute http or https URL (RFC 3986).
 
-    Escapes stay as they are, the fragment goes. Raises ``ValueError`` with what is wrong.
+    Characters that a URL must not have become escapes of UTF-8. Escapes stay as they are. The
+    fragment is dropped. Raises ``ValueError`` with a message that continues "the URL …".
     """
     if len(url) > MAX_URL_CHARACTERS:
         raise ValueError(f"must have at most {MAX_URL_CHARACTERS} characters")
+    # ``urlsplit`` would silently remove tabs and newlines, and blanks before the URL.
     if _CONTROL.search(url):
         raise ValueError("must not contain control characters")
     if url != url.strip():
         raise ValueError("must not have a blank around it")
     try:
         parts = urlsplit(url)
-        port = parts.port
+        port = parts.port  # parsed only now: raises if it is no number, or too large
     except ValueError as error:
         raise ValueError(f"is not a valid URL: {error}") from error
     if parts.scheme not in _DEFAULT_PORTS:
         raise ValueError("must be an absolute http or https URL")
+    # Browsers end the host at a backslash, ``urlsplit`` does not. So ``http://a\@b`` would be two
+    # hosts, and a check could see one and a call go to the other.
     if "\\" in parts.netloc or " " in parts.netloc:
         raise ValueError("must not have a blank or a backslash before its path")
     if port == 0:
@@ -87,28 +94,36 @@ def parse_target(url: str) -> Target:
 
 
 def prepare(
-    timer: Timer, store_id: str, now: int, keys: Sequence[bytes] = (), *, notice: bool = False
+    timer: Timer,
+    store_id: str,
+    now: int,
+    keys: Sequence[bytes] = (),
+    *,
+    notice_url: str | None = None,
 ) -> Call:
     """Return the call for an attempt at ``timer`` that starts at ``now`` (epoch ms).
 
-    With ``notice`` it is the call to ``on_failure_url``. ``webhook-id`` is the same on every
-    attempt and differs between stores and tenants. A notice has its own for every final failure,
-    because a replayed timer may fail several times. ``webhook-timestamp`` is the time of the
-    attempt, in seconds. Every key signs (Standard Webhooks 1.0).
+    With a ``notice_url`` it is the failure notice to that URL. The headers are those of Standard
+    Webhooks 1.0: every signing key in ``keys`` signs, and ``webhook-timestamp`` is the time of
+    this attempt, in seconds.
 
-    Raises ``ValueError`` when the URL cannot be called.
+    Raises ``ValueError``, as ``parse_target`` does, when the URL cannot be called.
     """
-    target = parse_target((timer.options.on_failure_url or "") if notice else timer.url)
+    target = parse_target(timer.url if notice_url is None else notice_url)
+    # Receivers drop duplicates by this id. So it is the same on every attempt at a timer, and no
+    # other store or tenant has it.
     webhook_id = f"{store_id}.{timer.tenant}.{timer.id}"
-    if notice:
+    if notice_url is not None:
+        # A replayed timer may fail several times, each time with a notice of its own.
         webhook_id += f".failed.{timer.version}"
+    timestamp = now // 1000
     headers = {
         "User-Agent": USER_AGENT,
         "webhook-id": webhook_id,
-        "webhook-timestamp": str(now // 1000),
+        "webhook-timestamp": str(timestamp),
     }
     if keys:
-        headers["webhook-signature"] = signature(keys, webhook_id, now // 1000)
+        headers["webhook-signature"] = signature(keys, webhook_id, timestamp)
     if target.credentials:
         user, password = target.credentials
         headers["Authorization"] = "Basic " + base64.b64encode(user + b":" + password).decode()
@@ -116,22 +131,24 @@ def prepare(
 
 
 def _credentials(user: str | None, password: str | None) -> tuple[bytes, bytes] | None:
+    """Return user and password without escapes, for the header of HTTP Basic (RFC 7617)."""
     if not user and not password:
         return None
     return unquote_to_bytes(user or ""), unquote_to_bytes(password or "")
 
 
 def _host(netloc: str, host: str | None) -> str:
+    """Return the canonical form of a name, an IPv4 address or an IPv6 address."""
     if not host:
         raise ValueError("must have a host")
     if "[" in netloc:
         return _ipv6(netloc, host)
     name = _ascii_name(host)
     labels = name.removesuffix(".").split(".")
-    long = len(name) > _MAX_HOST_CHARACTERS or any(
+    too_long = len(name) > _MAX_HOST_CHARACTERS or any(
         len(label) > _MAX_LABEL_CHARACTERS for label in labels
     )
-    if long or not all(_LABEL.fullmatch(label) for label in labels):
+    if too_long or not all(_LABEL.fullmatch(label) for label in labels):
         raise ValueError("must have a valid host name")
     return _ipv4(labels) if _NUMBER.fullmatch(labels[-1]) else name
 
@@ -139,11 +156,13 @@ def _host(netloc: str, host: str | None) -> str:
 def _ipv4(parts: Sequence[str]) -> str:
     """Return the dotted form of an IPv4 address in any notation: decimal, octal, short, …
 
-    A host that ends in a number is an address or nothing (WHATWG URL, host parsing): resolvers
-    read ``127.1`` and ``2130706433`` as one, and not all of them alike.
+    A host that ends in a number is an IPv4 address or invalid (WHATWG URL, host parsing).
+    Resolvers read ``127.1`` and ``2130706433`` as addresses too, but not all of them alike. So the
+    dotted form goes to the resolver.
     """
     try:
         *first, last = (_number(part) for part in parts)
+        # The last number fills all bytes that the others leave: ``127.1`` is 127.0.0.1.
         rest = last.to_bytes(max(4 - len(first), 1), "big")
         return str(ipaddress.IPv4Address(bytes(first) + rest))
     except (ValueError, OverflowError) as error:
@@ -151,6 +170,7 @@ def _ipv4(parts: Sequence[str]) -> str:
 
 
 def _number(part: str) -> int:
+    """Return the value of a hexadecimal (``0x``), octal (``0``) or decimal number."""
     if not _NUMBER.fullmatch(part):
         raise ValueError
     if part[:2] in {"0x", "0X"}:
@@ -159,9 +179,11 @@ def _number(part: str) -> int:
 
 
 def _ipv6(netloc: str, host: str) -> str:
+    """Return the shortest form of an IPv6 address, without its brackets."""
+    # A zone (``%eth0``) names an interface of this machine, which no client can know.
     if "%" in host:
         raise ValueError("must not have a zone in its IPv6 address")
-    # Some versions of urlsplit overlook what stands beside the brackets.
+    # Some versions of urlsplit ignore text beside the brackets.
     if not _BRACKETED.fullmatch(netloc.rpartition("@")[2]):
         raise ValueError("must have nothing but a port beside its IPv6 address")
     try:
@@ -171,9 +193,10 @@ def _ipv6(netloc: str, host: str) -> str:
 
 
 def _ascii_name(host: str) -> str:
+    """Return an international name in its ASCII form (IDNA 2008, RFC 5891)."""
     if host.isascii():
         return host
-    # Only international names need the tables of this module (IDNA 2008, RFC 5891).
+    # Imported late: its tables take long to load, and few names need them.
     import idna
 
     try:

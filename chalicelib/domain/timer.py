@@ -1,11 +1,12 @@
-"""The timer: its identity, its states, and what follows from them.
+"""The timer: its identity, its options and its states.
 
-Every moment is epoch milliseconds, UTC.
+Every time is epoch milliseconds, UTC.
 """
 
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 from chalicelib.domain.attempt_log import AttemptLog
@@ -13,7 +14,7 @@ from chalicelib.domain.attempt_log import AttemptLog
 DEFAULT_TENANT = "default"
 
 MAX_NEAR_S = 900
-"""Seconds, SQS's limit of ``DelaySeconds``. A wake-up farther ahead needs a schedule."""
+"""The longest delay of an SQS message, in seconds (AWS limit). Beyond it a schedule is needed."""
 
 
 class Status(str, enum.Enum):
@@ -28,11 +29,11 @@ class Status(str, enum.Enum):
 class DeliveryOptions:
     """How one timer is to be delivered, within the limits of the service.
 
-    ``max_attempts`` and ``timeout_s`` narrow the service's retry policy for this timer;
+    ``max_attempts`` and ``timeout_s`` (seconds) can only lower the service's own limits.
     ``on_failure_url`` is called once when the timer has failed for good.
 
-    Stores write these fields by name: a new one needs its place here, in the request model, and
-    a column in SQLite's migrations.
+    Stores write these fields by name. A new field is added here, in the request model, and as a
+    column in SQLite's migrations.
     """
 
     max_attempts: int | None = None
@@ -57,7 +58,7 @@ class NewTimer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wakeup:
-    """A hint that a timer needs attention at ``at``; void once its ``version`` is old."""
+    """A hint that a timer needs attention at ``at``. It is void once its ``version`` is old."""
 
     tenant: str
     id: int
@@ -67,7 +68,7 @@ class Wakeup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The right of one sender to a timer, up to ``until``. Only the holder of ``token`` settles."""
+    """The time up to which one sender may hold a timer. A settlement must show ``token``."""
 
     token: str
     until: int
@@ -116,18 +117,19 @@ class Timer:
         return Wakeup(tenant=self.tenant, id=self.id, version=self.version, at=self.next_attempt_at)
 
     def leased(self, now: int) -> bool:
-        """Tell whether a sender holds this timer at ``now``."""
+        """Return whether a sender holds this timer at ``now``."""
         return self.lease is not None and now < self.lease.until
 
     def time_left(self, now: float) -> int:
         """Return whole seconds until the timer is due, rounded up; 0 for ever once it has expired.
 
-        ``now`` may carry a fraction of a millisecond. Due times are rounded up to whole
-        milliseconds when a timer is set, so ``now`` is rounded up too: a fresh timer of 30 s
-        shows 30.
+        ``now`` may have a fraction of a millisecond.
         """
+        # A timer that was ever called has expired, even if the clock has been put back since then.
         called = self.attempts or self.lease or self.log
         if called or self.status is not Status.PENDING or now >= self.due_at:
             return 0
-        whole = int(-(-now // 1))
+        # ``due_at`` was rounded up to a whole millisecond. Without rounding ``now`` in the same way
+        # a new timer of 30 s would show 31.
+        whole = math.ceil(now)
         return max(1, -(-(self.due_at - whole) // 1000))

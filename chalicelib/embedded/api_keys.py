@@ -1,7 +1,7 @@
 """The API keys of the embedded engine, in a small SQLite file of their own.
 
-A command can change this file while the server runs; timers.db is written by the dispatcher only.
-Keys change rarely and look-ups are cached, so every call opens the file anew.
+A command can change this file while the server runs; only the dispatcher writes timers.db. Keys
+change rarely and look-ups are cached, so every call opens the file anew.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from chalicelib.embedded.database import BUSY_TIMEOUT_S, unavailable_on_error
 from chalicelib.embedded.folder import DataFolder, make_private
 
 APPLICATION_ID = 0x54494D4B
+"""``TIMK`` in ASCII. It differs from that of timers.db, so that neither is opened as the other."""
+
 FORMAT = 1
 _SCHEMA = f"""
     BEGIN IMMEDIATE;
@@ -34,19 +36,19 @@ _SCHEMA = f"""
 
 
 class SQLiteApiKeyStore:
-    """API keys in a file that only its owner may read. Safe among threads and processes."""
+    """API keys in a file that only its owner may read. Many threads and processes may use it."""
 
     def __init__(self, folder: DataFolder) -> None:
         self._folder = folder
         self._path = folder.path / "keys.db"
 
     def find(self, digest: bytes) -> ApiKey | None:
-        """Return the key with this SHA-256, None if there is none."""
+        """Return the key with the SHA-256 ``digest``, None if there is none."""
         found = self._read("SELECT * FROM keys WHERE digest = ?", digest)
         return found[0] if found else None
 
     def add(self, key: ApiKey) -> None:
-        """Store a new key durably. Makes the file if it is missing."""
+        """Store a new key durably, and make the file if it is missing."""
         self._folder.prepare()
         with self._opened(make=True) as connection:
             connection.execute(
@@ -65,7 +67,7 @@ class SQLiteApiKeyStore:
                 row = connection.execute(
                     "DELETE FROM keys WHERE id = ? RETURNING *", (key_id,)
                 ).fetchone()
-        except FileNotFoundError:
+        except FileNotFoundError:  # no key was ever made
             row = None
         if row is None:
             raise KeyNotFound(f"There is no key {key_id[:30]!r}.")
@@ -89,7 +91,7 @@ class SQLiteApiKeyStore:
             yield connection
 
     def _check_file(self, *, make: bool) -> None:
-        """Return if the file exists and may be used. SQLite itself would make it world-readable.
+        """Return if the file exists and may be used. SQLite would make it readable by every user.
 
         The file is not opened for this check: closing it would release the locks that other
         threads hold on it (https://sqlite.org/howtocorrupt.html, 2.2).
@@ -106,7 +108,7 @@ class SQLiteApiKeyStore:
             f"{self._path.as_uri()}?mode=rw",  # does not make the file if it is gone by now
             uri=True,
             timeout=BUSY_TIMEOUT_S,
-            isolation_level=None,
+            isolation_level=None,  # autocommit: each statement is a transaction of its own
         )
 
     def _migrate(self, connection: sqlite3.Connection) -> None:

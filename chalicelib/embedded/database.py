@@ -1,6 +1,6 @@
 """The SQLite file: opening it, its schema and its migrations.
 
-The schema version is SQLite's ``user_version``; ``application_id`` tells our files from others.
+SQLite's ``user_version`` holds the schema version, and its ``application_id`` marks our files.
 """
 
 from __future__ import annotations
@@ -14,16 +14,22 @@ from chalicelib.domain.errors import StoreFileError, Unavailable
 
 MEMORY = ":memory:"
 APPLICATION_ID = 0x54494D52
+"""``TIMR`` in ASCII."""
+
 BUSY_TIMEOUT_S = 1.0
-OLDEST_SQLITE = (3, 35)
+"""How long a statement waits for a lock that another connection holds."""
+
+MIN_SQLITE = (3, 35)
+"""The first version with RETURNING, which claims and ids need."""
 
 _WRITER_CACHE_KIB = 8_192
 _READER_CACHE_KIB = 256
-"""Small, because every thread of the API has its own; the system's page cache serves all."""
+"""Small, because every thread of the API has one. The page cache of the system serves all."""
 
 MIGRATIONS = (
-    # 1: timers. A claimed row moves in the due index to the moment its lease ends; a settled
-    # one leaves it. An id is never used again because `tenants` outlives every timer.
+    # 1: timers. The due index has a claimed timer at the end of its lease, so the timer becomes
+    # due again if its sender dies. An id is never used again because `tenants` outlives every
+    # timer.
     """
     CREATE TABLE store (identity TEXT NOT NULL);
     CREATE TABLE tenants (tenant TEXT PRIMARY KEY, last_id INTEGER NOT NULL) WITHOUT ROWID;
@@ -48,7 +54,7 @@ MIGRATIONS = (
     CREATE INDEX settled ON timers (settled_at) WHERE settled_at IS NOT NULL;
     CREATE INDEX failed ON timers (tenant, id) WHERE status = 'failed';
     """,
-    # 2: a timer's own retry policy, whom to tell of its failure, and the record of its attempts.
+    # 2: a timer's own retry policy, the URL of its failure notice, and its attempt log.
     """
     ALTER TABLE timers ADD COLUMN max_attempts INTEGER;
     ALTER TABLE timers ADD COLUMN timeout_s INTEGER;
@@ -64,24 +70,26 @@ def open_store(
     migrations: Sequence[str] = MIGRATIONS,
     busy_timeout_s: float = BUSY_TIMEOUT_S,
 ) -> sqlite3.Connection:
-    """Open the store for the one process that writes it; make or migrate it where needed.
+    """Open the store for the one process that writes it, and make or migrate it where needed.
 
     Raises ``StoreFileError`` when the file is damaged, foreign, or newer than this version.
     """
-    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+    if sqlite3.sqlite_version_info < MIN_SQLITE:
         raise StoreFileError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed")
     try:
         with ExitStack() as undo:
             connection = _connect(path, busy_timeout_s, cache_kib=_WRITER_CACHE_KIB)
             undo.callback(connection.close)
+            # Before anything is written: setting the journal mode writes to the file.
             _refuse_foreign(connection, path, len(migrations))
+            # With a write-ahead log, the readers in the API's processes never block the writer.
             connection.execute("PRAGMA journal_mode=WAL")
-            # The writer decides when to checkpoint: an automatic one would stall a commit.
+            # An automatic checkpoint would stall a commit, so the writer does them (writer.py).
             connection.execute("PRAGMA wal_autocheckpoint=0")
             # On macOS only F_FULLFSYNC reaches the disk.
             connection.execute("PRAGMA fullfsync=1")
             _migrate(connection, migrations)
-            undo.pop_all()
+            undo.pop_all()  # nothing failed: leave the connection open
     except sqlite3.OperationalError as error:
         raise StoreFileError(f"the store {path} cannot be opened: {error}") from error
     except sqlite3.DatabaseError as error:
@@ -92,7 +100,7 @@ def open_store(
 
 
 def open_reader(path: str) -> sqlite3.Connection:
-    """Open a store that another process writes. Raises ``Unavailable`` when there is none."""
+    """Open a store that another process writes. Raises ``Unavailable`` if it cannot be opened."""
     with unavailable_on_error():
         connection = _connect(path, BUSY_TIMEOUT_S, cache_kib=_READER_CACHE_KIB)
         connection.execute("PRAGMA query_only=1")
@@ -101,7 +109,7 @@ def open_reader(path: str) -> sqlite3.Connection:
 
 @contextmanager
 def unavailable_on_error() -> Iterator[None]:
-    """Raise ``Unavailable`` when SQLite fails: a full disk, a damaged page."""
+    """Raise ``Unavailable`` when SQLite fails, for example because the disk is full."""
     try:
         yield
     except sqlite3.Error as error:
@@ -109,6 +117,8 @@ def unavailable_on_error() -> Iterator[None]:
 
 
 def _connect(path: str, busy_timeout_s: float, *, cache_kib: int) -> sqlite3.Connection:
+    # Transactions are begun by our own statements, not by the sqlite3 module. Commits may run on
+    # another thread than the other statements, but never at the same time.
     connection = sqlite3.connect(
         path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
     )
@@ -142,10 +152,11 @@ def _refuse_foreign(connection: sqlite3.Connection, path: str, newest: int) -> N
 def _migrate(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
     version = _pragma(connection, "user_version")
     for number, migration in enumerate(migrations[version:], start=version + 1):
-        # One transaction each, with the version: a crash half way leaves the old format.
+        # The migration and its version are one transaction: a crash leaves the old format intact.
         connection.executescript(
             f"BEGIN IMMEDIATE; {migration} PRAGMA user_version={number}; "
             f"PRAGMA application_id={APPLICATION_ID}; COMMIT;"
         )
+    # The identity is a part of every webhook-id. A copy of the file keeps it.
     if connection.execute("SELECT count(*) FROM store").fetchone() == (0,):
         connection.execute("INSERT INTO store VALUES (?)", (secrets.token_hex(8),))

@@ -1,6 +1,6 @@
-"""The dispatcher: it sleeps until the next timer is due, claims due timers, sends, settles.
+"""The dispatcher: it sleeps until the next timer is due, claims due timers, calls and settles.
 
-A timer that is only pending takes no memory here.
+A timer that is not due takes no memory here.
 """
 
 from __future__ import annotations
@@ -26,23 +26,28 @@ MAX_SLEEP_S = 1.0
 """The wall clock is read at least this often: laptops sleep and clocks jump."""
 
 CLAIM_BATCH = 100
+"""The most timers that are claimed in one write. A larger batch would delay requests of the API."""
 
 BURST_LIMIT = 128
 BURST_WINDOW_S = 0.01
-"""At most so many calls may be younger than this window and without a response.
+"""At most ``BURST_LIMIT`` calls may have started within this window and wait for a response.
 
-In a burst, quick receivers respond within the window and their connections are used again. The
-calls of hanging receivers grow older than the window, so they hold up no other call.
+In a burst, quick receivers respond within the window, and the next calls use their connections.
+Calls to hanging receivers become older than the window, so they delay no other call.
 """
 
 CLEAN_BATCH = 500
+"""The most settled timers that are removed in one write."""
+
 WRITE_AGAIN_S = 1.0
+"""The time before a failed write is tried again."""
+
 _DAY_MS = 24 * 60 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatcherPolicy(DeliveryPolicy):
-    """How the dispatcher works. Durations are in the unit their name ends in."""
+    """The limits and intervals of the dispatcher. Durations are in the unit their name ends in."""
 
     retention_days: float
     max_in_flight: int
@@ -52,14 +57,17 @@ class DispatcherPolicy(DeliveryPolicy):
 
 @dataclass(frozen=True, slots=True)
 class _Round:
-    """The result of one look at the store: timers to send, and when to look again (epoch ms)."""
+    """The result of one claiming round: the timers to call, and when the next round is (epoch ms).
+
+    The time is None if nothing else is outstanding.
+    """
 
     claimed: list[Claimed]
-    look_again_at: float | None
+    next_round_at: int | None
 
 
 class Dispatcher:
-    """Fires what is due, in due order, each timer in a task of its own."""
+    """Fires due timers, earliest due first, each in a task of its own."""
 
     def __init__(
         self,
@@ -80,27 +88,33 @@ class Dispatcher:
         self._token = token
         self._in_flight: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
-        self._look = asyncio.Event()
+        # Set whenever there may be something to claim before the sleep ends.
+        self._woken = asyncio.Event()
         self._sleeping_until = math.inf
-        # The latest calls, oldest first, with the time each was started.
+        # The latest calls, oldest first, each with its start by the event loop's clock (s).
         self._started: deque[tuple[float, asyncio.Task[None]]] = deque()
+        # How many writes have failed and are tried again.
         self._unwritten = 0
         self._stopping = False
 
     def wake_at(self, at: int) -> None:
         """Sleep no longer than until ``at`` (epoch ms)."""
         if at < self._sleeping_until:
-            self._look.set()
+            self._woken.set()
 
     async def run(self) -> None:
         """Fire timers until ``stop``. Those that are overdue at the start are fired at once."""
+        # A killed dispatcher leaves leases behind. This process holds the folder's lock, so every
+        # sender that held one is dead.
         await self._persist(self._writer.store.void_leases)
         while not self._stopping:
-            self._look.clear()
-            look_again_at = await self._fire_due()
-            await self._sleep_until(look_again_at)
+            # Cleared before the round: a timer that is created during the round sets it again, and
+            # the sleep after it then ends at once.
+            self._woken.clear()
+            next_round_at = await self._fire_due()
+            await self._sleep_until(next_round_at)
 
-    async def keep_house(self) -> None:
+    async def maintain_store(self) -> None:
         """Once a second, remove settled timers past their retention and keep the log short."""
         while not self._stopping:
             await asyncio.sleep(self._policy.max_sleep_s)
@@ -116,7 +130,7 @@ class Dispatcher:
         A timer whose call does not finish stays outstanding and is fired after the next start.
         """
         self._stopping = True
-        self._look.set()
+        self._woken.set()
         if self._in_flight:
             await asyncio.wait(self._in_flight.values(), timeout=grace_s)
         for task in list(self._in_flight.values()):
@@ -127,69 +141,74 @@ class Dispatcher:
         return self._writer.store.clean(settled_before, CLEAN_BATCH)
 
     async def _fire_due(self) -> float:
-        """Claim and send what is due; return when to look again (epoch ms)."""
-        room = self._policy.max_in_flight - len(self._in_flight)
-        if room <= 0:
-            return math.inf
+        """Claim due timers and start their calls; return when the next round is (epoch ms)."""
+        free_slots = self._policy.max_in_flight - len(self._in_flight)
+        if free_slots <= 0:
+            return math.inf  # the end of a call wakes the dispatcher (_fire)
+        # While outcomes cannot be written, no more calls are made: a crash would repeat them all.
         if self._unwritten:
             return self._clock() + self._policy.write_again_s * 1000
-        room = min(room, CLAIM_BATCH, BURST_LIMIT - self._in_burst())
-        if room <= 0:
+        limit = min(free_slots, CLAIM_BATCH, BURST_LIMIT - self._in_burst())
+        if limit <= 0:
             return self._clock() + BURST_WINDOW_S * 1000 / 4
         try:
-            found = await self._writer.submit(lambda: self._claim_due(room), durable=False)
+            # Not durable: after a power cut the claim is gone, and so is its sender.
+            result = await self._writer.submit(lambda: self._claim_due(limit), durable=False)
         except Unavailable as error:
             log.error("nothing can be claimed: %s", error.detail)
             return self._clock() + self._policy.write_again_s * 1000
-        for claimed in found.claimed:
+        for claimed in result.claimed:
             key = (claimed.timer.tenant, claimed.timer.id)
             task = asyncio.create_task(self._fire(key, claimed))
             self._in_flight[key] = task
             self._started.append((self._loop.time(), task))
-        return math.inf if found.look_again_at is None else found.look_again_at
+        return math.inf if result.next_round_at is None else result.next_round_at
 
     def _in_burst(self) -> int:
         """Return how many calls were started within the burst window and have no response yet."""
-        old = self._loop.time() - BURST_WINDOW_S
-        while self._started and (self._started[0][0] < old or self._started[0][1].done()):
+        window_start = self._loop.time() - BURST_WINDOW_S
+        while self._started and (self._started[0][0] < window_start or self._started[0][1].done()):
             self._started.popleft()
         return sum(not task.done() for _, task in self._started)
 
-    def _claim_due(self, room: int) -> _Round:
+    def _claim_due(self, limit: int) -> _Round:
+        """Claim at most ``limit`` due timers. Runs within a group of the writer."""
         store = self._writer.store
+        # Rounded down, so that no timer is claimed before its time.
         now = int(self._clock())
         claimed = []
-        for wakeup in self._due(store, now, room):
+        for wakeup in self._due(store, now, limit):
             lease = Lease(token=self._token(), until=now + self._policy.lease_ms)
             result = store.claim(Claim(wakeup=wakeup, now=now, lease=lease))
             if isinstance(result, Claimed):
                 claimed.append(result)
-        # After a full round more may be due. After any other, whatever is due is in flight here.
-        return _Round(claimed, now if len(claimed) == room else store.next_due_at(now))
+        # After a full round more timers may be due. Otherwise every due timer is in flight here.
+        return _Round(claimed, now if len(claimed) == limit else store.next_due_at(now))
 
-    def _due(self, store: SQLiteTimerStore, now: int, room: int) -> list[Wakeup]:
-        """Return due wake-ups of timers that are not in flight in this process.
+    def _due(self, store: SQLiteTimerStore, now: int, limit: int) -> list[Wakeup]:
+        """Return at most ``limit`` due wake-ups of timers that are not in flight in this process.
 
         A clock that was put forward may have ended the lease of a timer in flight.
         """
-        limit = room
+        read_limit = limit
         while True:
-            found = store.due(now, limit)
+            found = store.due(now, read_limit)
             free = [wakeup for wakeup in found if (wakeup.tenant, wakeup.id) not in self._in_flight]
-            if len(found) < limit or len(free) >= room:
-                return free[:room]
-            limit += len(self._in_flight)
+            if len(found) < read_limit or len(free) >= limit:
+                return free[:limit]
+            # Timers in flight took the places of others: read past all of them.
+            read_limit += len(self._in_flight)
 
     async def _sleep_until(self, at: float) -> None:
         """Sleep until ``at`` (epoch ms) by the wall clock, or until ``wake_at`` ends the sleep."""
         left_s = (at - self._clock()) / 1000
         if left_s <= 0:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # let calls and requests of the API have their turn
             return
         self._sleeping_until = at
-        nap_s = _whole_ms(min(left_s, self._policy.max_sleep_s))
-        alarm = self._loop.call_later(nap_s, self._look.set)
-        await self._look.wait()
+        sleep_s = _ceil_to_ms(min(left_s, self._policy.max_sleep_s))
+        alarm = self._loop.call_later(sleep_s, self._woken.set)
+        await self._woken.wait()
         alarm.cancel()
         self._sleeping_until = math.inf
 
@@ -198,12 +217,14 @@ class Dispatcher:
             settlement = await self._attempt(claimed)
             await self._persist(lambda: self._writer.store.settle(settlement))
         except Unavailable as error:
+            # No call was made. The due index has the timer again when its lease ends.
             log.error("timer %s waits for its lease to end: %s", key[1], error.detail)
             return
         finally:
             del self._in_flight[key]
+            # At the limit the dispatcher sleeps without an end: the first free place wakes it.
             if len(self._in_flight) == self._policy.max_in_flight - 1:
-                self._look.set()
+                self._woken.set()
         if settlement.next_attempt_at is not None:
             self.wake_at(settlement.next_attempt_at)
 
@@ -214,22 +235,20 @@ class Dispatcher:
         return await run_async(steps, self._sender.send)
 
     async def _persist(self, write: Callable[[], object]) -> None:
-        """Write a result in hand, again and again until it is written.
-
-        Nothing is claimed meanwhile.
-        """
+        """Try a write again and again until it succeeds. Nothing is claimed meanwhile."""
         failure = await self._try(write)
         if failure is None:
             return
+        # One line for the first, however many follow: a full disk fails all of them.
         if not self._unwritten:
-            log.error("results in hand wait to be written: %s", failure.detail)
+            log.error("outcomes wait to be written: %s", failure.detail)
         self._unwritten += 1
         while failure is not None:
             await asyncio.sleep(self._policy.write_again_s)
             failure = await self._try(write)
         self._unwritten -= 1
         if not self._unwritten:
-            self._look.set()
+            self._woken.set()
 
     async def _try(self, write: Callable[[], object]) -> Unavailable | None:
         try:
@@ -239,6 +258,6 @@ class Dispatcher:
         return None
 
 
-def _whole_ms(seconds: float) -> float:
-    """Round up to the precision of the event loop: waking too early costs a second look."""
+def _ceil_to_ms(seconds: float) -> float:
+    """Round up to the precision of the event loop: waking too early costs a second round."""
     return math.ceil(seconds * 1000) / 1000

@@ -1,4 +1,4 @@
-"""The embedded engine, put together: one SQLite file, one process that writes it and fires."""
+"""The embedded engine: it connects the store, the writer, the dispatcher and the sender."""
 
 from __future__ import annotations
 
@@ -25,23 +25,26 @@ STOP_GRACE_S = 5.0
 """How long calls in flight may take to finish when the engine stops."""
 
 FILES_RESERVED = 256
-"""Open files that are not calls in flight: the store, the API's connections, the log."""
+"""Open files that are not calls in flight: the store, the API's connections, the output."""
 
 
 class EmbeddedEngine:
     """The timers of one data folder.
 
-    Many processes may use the stores; exactly one must ``run``, which fires the timers and carries
-    out the writes of all others.
+    Many processes may use the stores. Exactly one of them must ``run``: it fires the timers and
+    carries out the writes of all others.
     """
 
     request_budget_ms = math.inf
+    """No gateway cuts a request off, as API Gateway does on AWS."""
 
     def __init__(self, data_dir: Path, options: EngineOptions, *, max_in_flight: int) -> None:
-        """``max_in_flight`` limits the calls on the wire at once, as do the system's open files."""
+        """``max_in_flight`` limits the calls in flight; the system's open files may allow fewer."""
         self.folder = DataFolder(data_dir)
         self._options = options
         self._max_in_flight = max_in_flight
+
+    # Imports are late: a command that makes an API key needs neither aiohttp nor the dispatcher.
 
     @cached_property
     def timers(self) -> RemoteTimerStore:
@@ -58,7 +61,7 @@ class EmbeddedEngine:
         return SQLiteApiKeyStore(self.folder)
 
     async def run(self, stopped: asyncio.Event) -> None:
-        """Own the folder and fire its timers until ``stopped``. Raises ``StartupError``."""
+        """Hold the folder's lock and fire its timers until ``stopped``. Raises ``StartupError``."""
         from chalicelib.embedded.ipc.server import WriteServer
         from chalicelib.embedded.sender import AiohttpSender
         from chalicelib.embedded.store import SQLiteTimerStore
@@ -74,12 +77,12 @@ class EmbeddedEngine:
             await server.start(self.folder.listen())
             jobs = [
                 asyncio.create_task(dispatcher.run()),
-                asyncio.create_task(dispatcher.keep_house()),
+                asyncio.create_task(dispatcher.maintain_store()),
             ]
             try:
-                await _until(stopped, jobs)
+                await _wait_until(stopped, jobs)
             finally:
-                # No new writes, then no new calls, then what is in hand is written.
+                # First no new writes, then no new calls. Then the last outcomes are written.
                 server.stop()
                 await dispatcher.stop(STOP_GRACE_S)
                 for job in jobs:
@@ -92,6 +95,7 @@ class EmbeddedEngine:
         from chalicelib.embedded.dispatcher import Dispatcher, DispatcherPolicy
 
         options = self._options
+        # Read once: here a new secret takes effect with a restart.
         keys = options.signing_keys or ()
         policy = DispatcherPolicy(
             lease_ms=options.lease_ms,
@@ -104,21 +108,26 @@ class EmbeddedEngine:
         return Dispatcher(writer, sender, policy, options.clock, random=random.random, token=token)
 
 
-async def _until(stopped: asyncio.Event, jobs: list[asyncio.Task[None]]) -> None:
+async def _wait_until(stopped: asyncio.Event, jobs: list[asyncio.Task[None]]) -> None:
     """Wait until ``stopped`` is set; raise the error of a job that ended before."""
-    stop = asyncio.create_task(stopped.wait())
-    await asyncio.wait([stop, *jobs], return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
+    waiting = asyncio.create_task(stopped.wait())
+    await asyncio.wait([waiting, *jobs], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
     for job in jobs:
         if job.done():
             job.result()
 
 
 def raise_file_limit(wanted: int) -> int:
-    """Allow ``wanted`` calls in flight as far as the system does; return how many it allows."""
+    """Raise this process's limit of open files for ``wanted`` calls in flight.
+
+    Return how many calls the limit allows then: each has one open connection.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + FILES_RESERVED
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(1, min(wanted, soft - FILES_RESERVED)) if soft != resource.RLIM_INFINITY else wanted
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    return max(1, min(wanted, soft - FILES_RESERVED))

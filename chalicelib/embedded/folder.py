@@ -13,12 +13,18 @@ from pathlib import Path
 
 from chalicelib.domain.errors import DataFolderError
 
-LOCK_WAIT_S = 3.0
-"""How long to wait for the lock: the children of a killed server keep it for up to a second."""
+LOCK_TIMEOUT_S = 3.0
+"""How long to wait for the lock. The children of a killed server keep it for up to a second."""
 
 _LOCK_POLL_S = 0.05
-_PRIVATE = 0o700
-_PRIVATE_FILE = 0o600
+_FOLDER_MODE = 0o700
+_FILE_MODE = 0o600
+
+_MAX_ADDRESS_BYTES = 100
+"""A socket's address may have 104 bytes on macOS and 108 on Linux (``sun_path``)."""
+
+_SOCKET_BACKLOG = 1024
+"""Connections that may wait while the event loop is busy. Each thread of the API has one."""
 
 
 def make_private(path: Path) -> None:
@@ -27,7 +33,8 @@ def make_private(path: Path) -> None:
     Raises ``DataFolderError``.
     """
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL, _PRIVATE_FILE))
+        # Made with its final mode: before a chmod, another user could open the file.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, _FILE_MODE))
     except FileExistsError:
         return
     except OSError as error:
@@ -46,7 +53,8 @@ class DataFolder:
     def prepare(self) -> None:
         """Make the folder. Raises ``DataFolderError`` when it cannot be written."""
         try:
-            self.path.mkdir(_PRIVATE, parents=True, exist_ok=True)
+            self.path.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
+            # A trial is needed: the mode does not show a read-only file system or a full disk.
             with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
@@ -59,16 +67,19 @@ class DataFolder:
     def locked(
         self,
         *,
-        wait_s: float = LOCK_WAIT_S,
+        wait_s: float = LOCK_TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Iterator[None]:
-        """Hold the lock. The system releases it when the process ends, even by ``kill -9``.
+        """Hold the lock for as long as the context is open.
 
-        Raises ``DataFolderError`` when another server holds it.
+        Wait up to ``wait_s`` seconds for it. Raises ``DataFolderError`` when another server still
+        holds it.
         """
         self.prepare()
         make_private(self._lock)  # a process that may read the file may also lock it
+        # The system releases this lock when the process ends, even after `kill -9`. A file whose
+        # existence is the lock would keep the next server out.
         with self._lock.open("a+") as file:
             deadline = clock() + wait_s
             while not _try_lock(file.fileno()):
@@ -78,6 +89,7 @@ class DataFolder:
                         "stop it, or name another folder with DATA_DIR=…"
                     )
                 sleep(_LOCK_POLL_S)
+            # The process id is for the message of a second server only.
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
@@ -85,23 +97,27 @@ class DataFolder:
 
     def listen(self) -> socket.socket:
         """Return a socket that listens where ``connect`` connects. The lock must be held."""
+        # A killed server leaves its socket behind, and no address can be bound twice.
         with suppress(FileNotFoundError):
             self.socket.unlink()
         listener = socket.socket(socket.AF_UNIX)
-        with _short(self.socket) as address:
+        with _short_address(self.socket) as address:
             listener.bind(address)
-        # A process that can write to the socket acts for every tenant, and other users may be able
-        # to enter the folder.
-        self.socket.chmod(_PRIVATE_FILE)
-        listener.listen(1024)
+        # A process that can write to the socket acts for every tenant, and other users may enter a
+        # folder that was not made here. Nobody can connect before `listen`.
+        self.socket.chmod(_FILE_MODE)
+        listener.listen(_SOCKET_BACKLOG)
         return listener
 
     def connect(self, timeout_s: float) -> socket.socket:
-        """Return a connection to the process that holds the folder. Raises ``OSError``."""
+        """Return a connection to the process that holds the folder. Raises ``OSError``.
+
+        Every later call on the connection fails after ``timeout_s`` seconds.
+        """
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(timeout_s)
         try:
-            with _short(self.socket) as address:
+            with _short_address(self.socket) as address:
                 connection.connect(address)
         except OSError:
             connection.close()
@@ -124,16 +140,14 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-_MAX_ADDRESS_BYTES = 100
-
-
 @contextmanager
-def _short(path: Path) -> Iterator[str]:
-    """Yield an address for the socket ``path`` that fits into the 104 bytes macOS allows."""
+def _short_address(path: Path) -> Iterator[str]:
+    """Yield an address of the socket ``path`` that is not too long: through a link if need be."""
     if len(os.fsencode(path)) <= _MAX_ADDRESS_BYTES:
         yield str(path)
         return
     with tempfile.TemporaryDirectory(dir="/tmp") as shortcut:
+        # The link is needed only until bind or connect returns.
         link = Path(shortcut) / "d"
         link.symlink_to(path.parent)
         yield str(link / path.name)

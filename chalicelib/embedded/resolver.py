@@ -1,4 +1,4 @@
-"""Name look-ups of the sender: each on a thread, every address checked before it is used."""
+"""Name look-ups of the sender: each runs on a thread, and every address is checked."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from chalicelib.domain.ssrf_guard import MAX_ADDRESSES, Guard
 
 MAX_LOOKUPS = 1_000
-"""Look-ups at once. Nothing can interrupt one that no name server answers: it occupies its thread
-until the system gives up, for seconds. The event loop's own look-ups would share four threads.
+"""Look-ups at once.
+
+Without a response from a name server, a look-up occupies its thread for seconds until the system
+gives up. Nothing can interrupt it. The event loop's own look-ups would share a few threads, and
+some such look-ups would block all others.
 """
 
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+"""Tells aiohttp that a result is an address, so that it is not looked up once more."""
 
 
 class GuardedResolver(AbstractResolver):
-    """Gives aiohttp's connector addresses that may be called. It connects to no others.
+    """Gives aiohttp's connector the addresses that may be called. It connects to no others.
 
-    Each look-up under way has a thread of its own, so that one that hangs delays no other name. The
-    threads are daemons, unlike those of an executor: they do not delay the end of the process.
-    Idle threads are used again. If many calls want one name at once, the connector asks once.
+    Each look-up has a thread of its own, so one that hangs delays no other name. The threads are
+    daemons, unlike those of an executor: they do not delay the end of the process. Idle threads are
+    used again. If many calls need one name at once, the connector asks once.
     """
 
     def __init__(
@@ -39,7 +43,7 @@ class GuardedResolver(AbstractResolver):
         max_lookups: int = MAX_LOOKUPS,
         new_thread: Callable[..., threading.Thread] = threading.Thread,
     ) -> None:
-        """``max_wait_s`` is the longest deadline of a call: after that nobody wants the result."""
+        """``max_wait_s`` is the longest deadline of a call: after it no call needs the result."""
         self._guard = guard
         self._max_wait_s = max_wait_s
         self._slots = asyncio.Semaphore(max_lookups)
@@ -51,12 +55,14 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Return the addresses of ``host``.
+        """Return the addresses of ``host`` that may be called.
 
-        Raises ``OSError`` and ``ForbiddenTarget``; ``asyncio.TimeoutError`` if no slot came free
-        in time; ``RuntimeError`` if the system has no more threads. aiohttp 3.14 shields this from
-        the cancellation of the call that asked, so the wait for a slot has a limit of its own.
+        Raises ``OSError`` if the look-up fails, ``ForbiddenTarget`` if an address may not be
+        called, ``asyncio.TimeoutError`` if no slot became free in time, and ``RuntimeError`` if the
+        system has no more threads.
         """
+        # aiohttp 3.14 shields this from the cancellation of the call, so the deadline of the call
+        # does not end the wait for a slot.
         await asyncio.wait_for(self._slots.acquire(), self._max_wait_s)
         try:
             self._reserve_thread()
@@ -66,20 +72,23 @@ class GuardedResolver(AbstractResolver):
         found: Future[list[ResolveResult]] = Future()
         # A running future cannot be cancelled: its slot stays taken until the look-up ends.
         found.set_running_or_notify_cancel()
-        found.add_done_callback(functools.partial(self._done, asyncio.get_running_loop()))
+        found.add_done_callback(functools.partial(self._on_done, asyncio.get_running_loop()))
         self._jobs.put((found, functools.partial(self._look_up, host, port, family)))
         return await asyncio.wrap_future(found)
 
     def _reserve_thread(self) -> None:
-        """Have a thread for one more job. Raises ``RuntimeError`` if the system has no more."""
+        """Reserve an idle thread for a job, or start one.
+
+        Raises ``RuntimeError`` if the system has no more threads.
+        """
         if self._idle:
             self._idle -= 1
             return
         self._new_thread(target=_work, args=(self._jobs,), name="resolve", daemon=True).start()
         self._threads += 1
 
-    def _done(self, loop: asyncio.AbstractEventLoop, _found: object) -> None:
-        """Free the slot. Called on the thread of the look-up, maybe after the loop has closed."""
+    def _on_done(self, loop: asyncio.AbstractEventLoop, _found: object) -> None:
+        """Free the slot. Runs on the thread of the look-up, maybe after the loop has closed."""
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self._free_slot)
 
@@ -89,6 +98,8 @@ class GuardedResolver(AbstractResolver):
 
     def _look_up(self, host: str, port: int, family: int) -> list[ResolveResult]:
         found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        # On the results, not on the name: the connector uses these addresses and asks no name
+        # server again, so a name cannot change its address after the check (DNS rebinding).
         self._guard.check(host, [str(address[0]) for *_, address in found])
         return [
             ResolveResult(

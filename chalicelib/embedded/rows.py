@@ -1,4 +1,4 @@
-"""The rows of the SQLite store: its columns, and a timer to and from its row. Pure functions."""
+"""The rows of the SQLite store: their columns, and functions from a timer to a row and back."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ _COLUMNS = (
 """A timer's columns, in the order in which ``timer_of`` reads them."""
 
 _NEW_COLUMNS = (*_COLUMNS[:9], *_OPTIONS)
-"""The columns of a new timer that may have a value."""
+"""The columns that a timer has before its first claim; the others are NULL."""
 
 SELECTED = ", ".join(_COLUMNS)
+"""The columns to select for ``timer_of``."""
+
 INSERT = (
     f"INSERT INTO timers ({', '.join(_NEW_COLUMNS)}) VALUES ({', '.join('?' * len(_NEW_COLUMNS))})"
 )
@@ -55,7 +57,7 @@ def new_row(timer: Timer) -> tuple[Any, ...]:
 
 
 def timer_of(row: tuple[Any, ...]) -> Timer:
-    """Return the timer of a row of ``SELECTED``."""
+    """Return the timer in a row with the ``SELECTED`` columns."""
     (
         tenant,
         timer_id,
@@ -90,6 +92,7 @@ def timer_of(row: tuple[Any, ...]) -> Timer:
 
 
 def _options(values: Sequence[Any]) -> DeliveryOptions:
+    # Nearly all timers have no options: one shared object saves time and memory.
     if all(value is None for value in values):
         return NO_OPTIONS
     return DeliveryOptions(**dict(zip(_OPTIONS, values, strict=True)))

@@ -27,7 +27,10 @@ from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.embedded.resolver import GuardedResolver
 
 KEEPALIVE_S = 15.0
-"""Seconds that an idle connection is kept for the next call to the same receiver."""
+"""How long an idle connection is kept for the next call to the same receiver."""
+
+_MIN_TIMEOUT_S = 0.001
+"""aiohttp reads a timeout of 0 as no timeout."""
 
 _FAILURES: dict[type[Exception], Failure] = {
     ForbiddenTarget: Failure.FORBIDDEN_TARGET,
@@ -40,11 +43,11 @@ _FAILURES: dict[type[Exception], Failure] = {
 
 
 class AiohttpSender:
-    """Sends each call as one empty POST. Made and closed on a running event loop.
+    """Sends each call as one empty POST. It must be made and closed on a running event loop.
 
-    The deadline is wall clock, from the look-up of the name to the last header of the response.
-    No redirect is followed, no proxy of the environment is used, no cookie is kept. Only addresses
-    that ``guard`` allows are connected to.
+    The deadline (s) covers a call from the look-up of the name to the last header of the response.
+    The sender follows no redirect, uses no proxy of the environment and keeps no cookie. It
+    connects only to addresses that ``guard`` allows.
     """
 
     def __init__(self, deadline_s: float, guard: Guard, *, drain_s: float = MAX_DRAIN_S) -> None:
@@ -53,19 +56,20 @@ class AiohttpSender:
         self._resolver = GuardedResolver(guard, deadline_s)
         connector = functools.partial(_CheckedConnector, guard, self._resolver)
         self._session = _open_session(connector(keepalive_timeout=KEEPALIVE_S))
-        self._fresh = _open_session(connector(force_close=True))
+        # This session keeps no connection, so each of its calls has a new one.
+        self._fresh_session = _open_session(connector(force_close=True))
 
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
-        await self._fresh.close()
+        await self._fresh_session.close()
         await self._resolver.close()
 
     async def send(self, call: Call) -> Outcome:
         """Send an empty POST and return its outcome, within the deadline."""
         try:
             return await self._send(call)
-        except Exception as error:  # noqa: BLE001 - whatever a receiver does is an outcome
+        except Exception as error:  # noqa: BLE001 - each failure is an outcome
             return Outcome(error=_failure_text(error, call.deadline_s(self._deadline_s)))
 
     async def _send(self, call: Call) -> Outcome:
@@ -79,19 +83,20 @@ class AiohttpSender:
             if used is None or not used.reused or used.response_began:
                 raise
         # The receiver had closed a kept connection while it was idle. That is no failure of this
-        # attempt: send once more, on a connection that is certainly new. (aiohttp takes a timeout
-        # of 0 for none.)
-        return await self._post(self._fresh, call, max(expires_at - clock(), 0.001))
+        # attempt: send once more, on a connection that is certainly new.
+        return await self._post(
+            self._fresh_session, call, max(expires_at - clock(), _MIN_TIMEOUT_S)
+        )
 
     async def _post(
         self, session: aiohttp.ClientSession, call: Call, remaining_s: float
     ) -> Outcome:
-        _current_protocol.set(None)
+        _current_protocol.set(None)  # until the connector has a connection for this call
         response = await session.post(
             URL(call.url, encoded=True),  # yarl would write escapes anew: %2f%7E as %2F~
             headers=call.headers,
             allow_redirects=False,
-            # By default aiohttp rounds timeouts over 5 s up to a whole second.
+            # By default, aiohttp rounds a timeout of more than 5 s up to a whole second.
             timeout=aiohttp.ClientTimeout(total=remaining_s, ceil_threshold=math.inf),
         )
         async with response:
@@ -102,21 +107,21 @@ class AiohttpSender:
 
 
 def _open_session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    """Return a session that sends what a call says and adds nothing of its environment."""
+    """Return a session that sends only the headers of a call, and reads no environment."""
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
-        # aiohttp would send "Content-Type: application/octet-stream" with an empty body.
+        # Otherwise aiohttp sends "Content-Type: application/octet-stream" with an empty body.
         skip_auto_headers=("Content-Type", "Accept", "Accept-Encoding", "User-Agent"),
-        auto_decompress=False,
+        auto_decompress=False,  # nobody reads the body, and a small one could grow huge
         trust_env=False,
     )
 
 
 class _BoundedProtocol(ResponseHandler):
-    """Reads only so much of a response, and notes whether one has begun.
+    """Reads a limited part of each response, and records whether a response has begun.
 
-    aiohttp 3.14: the handler of one connection, for all the responses on it.
+    aiohttp 3.14 has one protocol for each connection, for all the responses on it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -124,50 +129,53 @@ class _BoundedProtocol(ResponseHandler):
         self.reused = False
         """Whether the connection has served another call before this one."""
         self._used = False
-        self._left = MAX_RESPONSE_BYTES
+        self._bytes_left = MAX_RESPONSE_BYTES
 
     @property
     def response_began(self) -> bool:
         """Whether the receiver has sent any byte since the last request."""
-        return self._left < MAX_RESPONSE_BYTES
+        return self._bytes_left < MAX_RESPONSE_BYTES
 
     def begin_call(self) -> None:
-        """Get ready for the response to the request that is sent next."""
+        """Prepare for the response to the next request."""
         self.reused, self._used = self._used, True
-        self._left = MAX_RESPONSE_BYTES
+        self._bytes_left = MAX_RESPONSE_BYTES
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, up to the limit. Beyond it, fail the call and end the connection."""
-        self._left -= len(data)
-        if self._left >= 0:
+        """Parse ``data`` up to the limit. Beyond it, fail the call and end the connection."""
+        self._bytes_left -= len(data)
+        if self._bytes_left >= 0:
             super().data_received(data)
             return
-        # The headers may be complete in the part below the limit: then the status stands.
-        super().data_received(data[: self._left])
+        # The headers may be complete in the part below the limit: then the status counts.
+        super().data_received(data[: self._bytes_left])
         self.set_exception(ResponseTooLong())
         if self.transport is not None:
-            self.transport.abort()
+            self.transport.abort()  # at once: `close` waits for the rest of the request
 
 
 _current_protocol: ContextVar[_BoundedProtocol | None] = ContextVar("protocol", default=None)
-"""The connection that the call of this task went out on, None before it has one.
+"""The connection of the call that this task makes; None before it has one.
 
-``ClientSession.post`` does not say when it raises. The connector runs in the same task, so it can
-leave the connection here. (aiohttp's tracing tells it too, at twice the cost of a whole call.)
+When ``ClientSession.post`` raises, it does not tell which connection it used. The connector runs in
+the same task, so it stores the connection here. (aiohttp's tracing has it too, but doubles the cost
+of a call.)
 """
 
 
 class _CheckedConnector(aiohttp.TCPConnector):
-    """Connects to checked addresses only, and notes the connection that a call goes out on."""
+    """Connects to checked addresses only, and records the connection of each call."""
 
     def __init__(self, guard: Guard, resolver: GuardedResolver, **options: Any) -> None:
         make_socket = functools.partial(_checked_socket, guard)
+        # No limit here (0): the dispatcher limits the calls in flight.
         super().__init__(limit=0, resolver=resolver, socket_factory=make_socket, **options)
-        # aiohttp 3.14: BaseConnector makes the protocol of every new connection with this.
+        # aiohttp 3.14 has no option for the protocol. BaseConnector makes that of every new
+        # connection with this attribute.
         self._factory = functools.partial(_BoundedProtocol, self._loop)  # type: ignore[assignment]
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
-        """Note the connection, kept or new. aiohttp 3.14 gets every connection here."""
+        """Record the connection, kept or new. aiohttp 3.14 gets every connection with this."""
         connection = await super().connect(req, traces, timeout)
         if isinstance(connection.protocol, _BoundedProtocol):
             connection.protocol.begin_call()
@@ -179,8 +187,9 @@ class _CheckedConnector(aiohttp.TCPConnector):
     ) -> Any:
         """Try each address once.
 
-        aiohttp 3.14: one call of this tries all of them. If it fails, the caller takes the first
-        address of each family off the list, and calls again until the list is empty: so empty it.
+        In aiohttp 3.14, one call of this tries all addresses. If it fails, the caller removes the
+        first address of each family from the list and calls again, until the list is empty. So the
+        list is emptied here: otherwise a receiver with many addresses would be tried many times.
         """
         try:
             return await super()._wrap_create_connection(
@@ -194,8 +203,8 @@ class _CheckedConnector(aiohttp.TCPConnector):
 def _checked_socket(guard: Guard, info: tuple[Any, ...]) -> socket.socket:
     """Make the socket for one address, right before aiohttp connects it.
 
-    The resolver has checked the addresses of names. An address in a URL is never resolved, so it is
-    checked here.
+    The resolver has checked the addresses of names. aiohttp does not resolve an address in a URL,
+    so it is checked here.
     """
     family, kind, proto, _, (address, *_) = info
     guard.check(address, [address])
@@ -203,15 +212,15 @@ def _checked_socket(guard: Guard, info: tuple[Any, ...]) -> socket.socket:
 
 
 async def _drain(body: aiohttp.StreamReader, drain_s: float) -> None:
-    """Read the body, so that the connection can be kept.
+    """Read the rest of the body, so that the connection can be kept.
 
-    The status is known already: a body that is long, slow or broken only costs its connection.
+    The status is known already. If the body is long, slow or broken, only the connection is lost.
     """
 
     async def read() -> None:
-        left = MAX_DRAIN_BYTES
-        while left > 0 and (chunk := await body.read(left)):
-            left -= len(chunk)
+        bytes_left = MAX_DRAIN_BYTES
+        while bytes_left > 0 and (chunk := await body.read(bytes_left)):
+            bytes_left -= len(chunk)
 
     try:
         await asyncio.wait_for(read(), drain_s)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from chalicelib.domain.attempt_log import encode
 from chalicelib.domain.claim import (
@@ -20,13 +19,14 @@ from chalicelib.domain.rate import Limiter, Rate
 from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
 from chalicelib.embedded.database import APPLICATION_ID, MEMORY, open_store, unavailable_on_error
 from chalicelib.embedded.rows import INSERT, SELECTED, new_row, timer_of
+from chalicelib.embedded.transactions import TransactionalStore
 from chalicelib.service.ports import Page
 
 LIST_WINDOW = 20_000
-"""How many ids one page reads when it filters by a status that may be rare."""
+"""The most ids that one page reads when it filters by a status that may be rare."""
 
 
-class SQLiteTimerStore:
+class SQLiteTimerStore(TransactionalStore):
     """Timers in one SQLite file. Each method is one transaction unless one is open already."""
 
     def __init__(
@@ -36,15 +36,14 @@ class SQLiteTimerStore:
 
         ``path`` is the file, None for a store in memory.
         """
+        super().__init__(connection)
         self.path = path
-        self._connection = connection
         self._limiter = Limiter(rate)
-        self._durable: bool | None = None
         (self._identity,) = connection.execute("SELECT identity FROM store").fetchone()
 
     @classmethod
     def in_memory(cls, rate: Rate | None = None) -> SQLiteTimerStore:
-        """Return an empty store that lives as long as its object."""
+        """Return an empty store, which is gone when the object is."""
         return cls(open_store(MEMORY), rate=rate)
 
     @classmethod
@@ -53,39 +52,8 @@ class SQLiteTimerStore:
         return cls(open_store(path), path=path, rate=rate)
 
     def identity(self) -> str:
-        """Return the random name that this store was given when its file was made."""
+        """Return the random id that the file got when it was made."""
         return str(self._identity)
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Commit all statements inside, durably, or none of them."""
-        with unavailable_on_error():
-            if self._connection.in_transaction:
-                yield
-                return
-            self.begin(durable=True)
-            try:
-                yield
-            except BaseException:
-                self.rollback()
-                raise
-            self.commit()
-
-    def begin(self, *, durable: bool) -> None:
-        """Open a transaction. A durable one is on disk when ``commit`` returns."""
-        if durable != self._durable:
-            self._connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            self._durable = durable
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def commit(self) -> None:
-        """Commit the open transaction."""
-        self._connection.execute("COMMIT")
-
-    def rollback(self) -> None:
-        """Undo the open transaction, if SQLite has not done so itself."""
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
 
     def create(self, new: NewTimer) -> Timer:
         """Give ``new`` the tenant's next id and store it. Raises ``RateLimited``."""
@@ -116,28 +84,33 @@ class SQLiteTimerStore:
             # next ids only, so that a page costs no more when the status is rare.
             windowed = status in (Status.PENDING, Status.FIRED)
             floor = max(top - LIST_WINDOW, 0) if windowed else 0
+            # The status is part of the text: with a parameter, SQLite cannot choose the index of
+            # failed timers.
             rows = self._connection.execute(
                 f"SELECT {SELECTED} FROM timers WHERE tenant = ? AND id < ? AND id >= ? "
                 + (f"AND status = '{status.value}' " if status else "")
                 + "ORDER BY id DESC LIMIT ?",
-                (tenant, top, floor, limit + 1),
+                (tenant, top, floor, limit + 1),  # one more tells whether there is a next page
             ).fetchall()
         timers = [timer_of(row) for row in rows[:limit]]
         if len(rows) > limit:
             return Page(timers=timers, before=timers[-1].id)
-        return Page(timers=timers, before=floor if floor > 1 else None)
+        return Page(timers=timers, before=floor if floor > 1 else None)  # ids begin at 1
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
         """Remove one timer. Raises ``TimerNotFound`` and ``TimerInFlight``."""
         with self.transaction():
-            timer = self._free(tenant, timer_id, now)
+            timer = self._get_unleased(tenant, timer_id, now)
             self._connection.execute(
                 "DELETE FROM timers WHERE tenant = ? AND id = ?", (tenant, timer_id)
             )
         return timer
 
     def purge(self, tenant: str, *, before: int | None, limit: int) -> int | None:
-        """Remove up to ``limit`` timers below ``before``, highest first."""
+        """Remove up to ``limit`` timers with an id below ``before``, highest first.
+
+        Return the id below which to go on; None if no timer is left.
+        """
         with self.transaction():
             top = before if before is not None else self._last_id(tenant) + 1
             ids = self._connection.execute(
@@ -153,7 +126,7 @@ class SQLiteTimerStore:
         return lowest if len(ids) == limit else None
 
     def due(self, now: int, limit: int) -> Sequence[Wakeup]:
-        """Return the wake-ups of due timers that no sender holds, earliest due first."""
+        """Return at most ``limit`` wake-ups of due timers that no sender holds, earliest first."""
         with unavailable_on_error():
             rows = self._connection.execute(
                 "SELECT tenant, id, version, next_attempt_at FROM timers "
@@ -168,7 +141,10 @@ class SQLiteTimerStore:
         ]
 
     def next_due_at(self, after: int = 0) -> int | None:
-        """Return when the next timer is due, or its lease ends, after ``after`` (epoch ms)."""
+        """Return the earliest time after ``after`` at which a timer is due or its lease ends.
+
+        Both are epoch ms. Return None if there is no such time.
+        """
         with unavailable_on_error():
             row = self._connection.execute(
                 "SELECT coalesce(lease_until, next_attempt_at) FROM timers "
@@ -200,11 +176,12 @@ class SQLiteTimerStore:
             ).fetchone()
         if row is not None:
             return Claimed(timer_of(row), lease)
+        # The row is read again only to say why; the update alone has decided.
         return explain_refusal(claim, self._find(wakeup.tenant, wakeup.id))
 
     def settle(self, settlement: Settlement) -> bool:
-        """Record the outcome of an attempt; return False if the token no longer holds the timer."""
-        retry = settlement.next_attempt_at is not None
+        """Record the outcome of an attempt; return False if its claim no longer holds."""
+        retry = settlement.next_attempt_at is not None  # 1 or 0 in the statement
         with self.transaction():
             changed = self._connection.execute(
                 "UPDATE timers SET status = ?, next_attempt_at = ?, settled_at = ?, "
@@ -224,10 +201,15 @@ class SQLiteTimerStore:
         return changed == 1
 
     def reschedule(self, change: Reschedule) -> Timer:
-        """Make a timer outstanding at another time, under a new version."""
+        """Make a timer outstanding at another time, under a new version.
+
+        Raises ``TimerNotFound``, ``TimerInFlight``, and ``TimerChanged`` if it is no longer as the
+        caller has seen it.
+        """
         with self.transaction():
-            timer = self._free(change.tenant, change.id, change.now)
+            timer = self._get_unleased(change.tenant, change.id, change.now)
             seen = (change.status, change.version, None)
+            # A lease that has ended counts as a change too: the call may have been made.
             if (timer.status, timer.version, timer.lease) != seen:
                 raise TimerChanged(f"Timer {change.id} has just changed; look at it again.")
             row = self._connection.execute(
@@ -241,11 +223,11 @@ class SQLiteTimerStore:
     def check(self) -> None:
         """Return if the store can be read and written; raise ``Unavailable`` otherwise."""
         with self.transaction():
-            # SQLite skips an UPDATE that changes nothing; writing this pragma does reach the disk.
+            # SQLite skips an UPDATE that changes nothing, but it always writes this pragma.
             self._connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
 
     def void_leases(self) -> int:
-        """End every lease, because the senders that held them are dead; return how many."""
+        """End every lease, when the senders that held them are dead; return how many."""
         with self.transaction():
             return self._connection.execute(
                 "UPDATE timers SET lease_until = NULL, token = NULL WHERE lease_until IS NOT NULL"
@@ -261,7 +243,7 @@ class SQLiteTimerStore:
             ).rowcount
 
     def restart_log(self) -> None:
-        """Begin the write-ahead log anew. Raises ``sqlite3.Error``."""
+        """Begin the write-ahead log anew, from the start of its file. Raises ``sqlite3.Error``."""
         self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
 
     def close(self) -> None:
@@ -294,7 +276,8 @@ class SQLiteTimerStore:
             ).fetchone()
         return None if row is None else timer_of(row)
 
-    def _free(self, tenant: str, timer_id: int, now: int) -> Timer:
+    def _get_unleased(self, tenant: str, timer_id: int, now: int) -> Timer:
+        """Return a timer that no sender holds. Raises ``TimerNotFound`` and ``TimerInFlight``."""
         timer = self.get(tenant, timer_id)
         if timer.leased(now):
             raise TimerInFlight(f"The webhook of timer {timer_id} is on the wire right now.")

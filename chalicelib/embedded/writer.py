@@ -1,8 +1,8 @@
 """The one writer of the store: writes that arrive at the same time share one commit.
 
-Statements run on the event loop, where they cost microseconds. The commit of a durable group
-waits for the disk. That wait is left to a thread, unless the disk responds faster than work can be
-handed to a thread. Writes that arrive meanwhile are the next group.
+Statements run on the event loop, where they cost microseconds. The commit of a durable group waits
+for the disk. It runs on a thread, unless the disk is faster than handing work to a thread. Writes
+that arrive during a commit form the next group.
 """
 
 from __future__ import annotations
@@ -27,14 +27,19 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CHECKPOINT_WRITES = 2_000
-"""After this many writes the write-ahead log is moved into the database file."""
+"""After this many writes the write-ahead log is moved into the database file.
+
+A longer log makes every read slower, and the next start too.
+"""
 
 LOG_BYTES = 8 * 1024 * 1024
-"""The write-ahead log starts at this size: a commit into a file that need not grow takes half the
-time (measured 0.17 against 0.37 ms)."""
+"""The size of the write-ahead log at the start.
 
-INLINE_COMMIT_S = 0.001
-"""A disk that commits in less than this, on average, is waited for on the event loop."""
+A commit into a file that need not grow takes half the time (measured: 0.17 ms instead of 0.37 ms).
+"""
+
+MAX_INLINE_COMMIT_S = 0.001
+"""If commits take no longer on average, they run on the event loop."""
 
 _AVERAGE_WEIGHT = 0.1
 """The weight of the latest commit in the moving average of commit times."""
@@ -42,6 +47,8 @@ _AVERAGE_WEIGHT = 0.1
 
 @dataclass(frozen=True, slots=True)
 class _Write(Generic[T]):
+    """One submitted operation. ``done`` receives its result or its error."""
+
     operation: Callable[[], T]
     durable: bool
     done: Callable[[T | TimersError], None]
@@ -61,32 +68,35 @@ class Writer:
         checkpoint_writes: int = CHECKPOINT_WRITES,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """``timer`` measures commits, in seconds; see the constants for the other two."""
+        """``timer`` measures commits, in seconds. See the constants for the other two."""
         self.store = store
         self._checkpoint_writes = checkpoint_writes
         self._timer = timer
         if store.path is not None:
             _fill_log(store.path, log_bytes)
         self._loop = asyncio.get_running_loop()
-        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
+        # One thread: the store's connection may be used by one thread at a time.
+        self._commit_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
         self._waiting: list[_Write[Any]] = []
-        self._commit_s = 2 * INLINE_COMMIT_S
-        self._written = 0
+        # Commits start on the thread, until the disk has shown that it is fast.
+        self._average_commit_s = 2 * MAX_INLINE_COMMIT_S
+        self._writes_since_checkpoint = 0
+        # Busy from the first write that waits until none does, and during the restart of the log.
         self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
 
     def submit(self, operation: Callable[[], T], *, durable: bool) -> asyncio.Future[T]:
-        """Run ``operation`` in the next group; return its result once that is committed.
+        """Run ``operation`` in the next group; return its result once the group is committed.
 
-        A durable operation is on disk by then. Any other survives the death of the process, but
-        not a power cut. The future raises the ``TimersError`` of the operation itself, or
-        ``Unavailable`` when the group could not be written; then none of the group was.
+        A durable operation is on disk by then. Any other operation survives the death of the
+        process, but not a power cut. The future raises the ``TimersError`` of the operation itself,
+        or ``Unavailable`` if the group could not be written. Then nothing of the group was.
         """
         future: asyncio.Future[T] = self._loop.create_future()
 
         def done(result: T | TimersError) -> None:
-            if future.cancelled():
+            if future.cancelled():  # the caller has gone; the write stands all the same
                 return
             if isinstance(result, TimersError):
                 future.set_exception(result)
@@ -101,61 +111,66 @@ class Writer:
     ) -> None:
         """Do the same as ``submit``, but call ``done`` with the result or the error.
 
-        A future costs as much as a small write, so the hot path does without.
+        A future costs as much as a small write, so requests of the API do without one.
         """
         self._waiting.append(_Write(operation, durable, done))
         if not self._busy:
             self._busy = True
             self._idle.clear()
+            # Not at once: all writes of this turn of the event loop join the group.
             self._loop.call_soon(self._write_group)
 
     async def checkpoint(self) -> None:
-        """Move the write-ahead log into the database file, once enough was written.
+        """Move the write-ahead log into the database file if there were enough writes.
 
-        Most of it is moved by another connection while writes go on. The restart of the log, with
-        the little that came since, excludes writes for a moment.
+        Another connection moves most of it while writes go on. Writes wait only for the restart of
+        the log, which moves the few that came since.
         """
         path = self.store.path
-        if path is None or self._written < self._checkpoint_writes:
+        if path is None or self._writes_since_checkpoint < self._checkpoint_writes:
             return
-        self._written = 0
+        self._writes_since_checkpoint = 0
         await self._loop.run_in_executor(None, _checkpoint_passively, path)
-        await self._drained()
+        await self._until_idle()
+        # Now busy without a group: writes that arrive wait until the log is restarted.
         self._busy = True
         self._idle.clear()
         try:
-            await self._loop.run_in_executor(self._disk, self.store.restart_log)
+            await self._loop.run_in_executor(self._commit_thread, self.store.restart_log)
         except sqlite3.Error as error:
             log.warning("the write-ahead log could not be restarted: %s", error)
         self._next_group()
 
     async def close(self) -> None:
         """Finish the submitted writes and close the store."""
-        await self._drained()
-        self._disk.shutdown()
+        await self._until_idle()
+        self._commit_thread.shutdown()
         self.store.close()
 
-    async def _drained(self) -> None:
+    async def _until_idle(self) -> None:
+        # A loop: another write may begin between the event and this task's turn.
         while self._busy:
             await self._idle.wait()
 
     def _write_group(self) -> None:
         group, self._waiting = self._waiting, []
+        # One durable write makes the group durable: the others get more than they asked for.
         durable = any(write.durable for write in group)
         try:
             self.store.begin(durable=durable)
             results = [_run(write.operation) for write in group]
-            wait = durable and self._commit_s > INLINE_COMMIT_S
-            if not wait:
+            # A commit that is not durable does not wait for the disk.
+            on_thread = durable and self._average_commit_s > MAX_INLINE_COMMIT_S
+            if not on_thread:
                 self._commit(durable=durable)
-        except Exception as error:  # noqa: BLE001 - the group fails with it, and logs it
+        except Exception as error:  # noqa: BLE001 - each write of the group fails with it
             self._fail(group, error)
             return
-        if not wait:
+        if not on_thread:
             self._succeed(group, results)
             return
         commit = self._loop.run_in_executor(
-            self._disk, functools.partial(self._commit, durable=True)
+            self._commit_thread, functools.partial(self._commit, durable=True)
         )
         commit.add_done_callback(lambda done: self._committed(group, results, done))
 
@@ -163,7 +178,8 @@ class Writer:
         started = self._timer()
         self.store.commit()
         if durable:
-            self._commit_s += (self._timer() - started - self._commit_s) * _AVERAGE_WEIGHT
+            took_s = self._timer() - started
+            self._average_commit_s += (took_s - self._average_commit_s) * _AVERAGE_WEIGHT
 
     def _committed(
         self, group: list[_Write[Any]], results: list[Any], done: asyncio.Future[None]
@@ -175,7 +191,7 @@ class Writer:
             self._succeed(group, results)
 
     def _succeed(self, group: list[_Write[Any]], results: list[Any]) -> None:
-        self._written += len(group)
+        self._writes_since_checkpoint += len(group)
         for write, result in zip(group, results, strict=True):
             write.done(result)
         self._next_group()
@@ -185,6 +201,7 @@ class Writer:
             self.store.rollback()
         except sqlite3.Error:
             log.exception("a failed group could not be rolled back")
+        # A full disk needs no traceback, a fault in our code does.
         if not isinstance(error, (sqlite3.Error, Unavailable)):
             log.error("a write failed", exc_info=error)
         detail = (
@@ -207,13 +224,14 @@ def _run(operation: Callable[[], T]) -> T | TimersError:
     try:
         return operation()
     except Unavailable:
+        # SQLite failed, so the transaction may be lost: the whole group fails.
         raise
     except TimersError as refusal:
         return refusal
 
 
 def _fill_log(path: str, size: int) -> None:
-    """Fill the write-ahead log with zeros. SQLite takes a frame of zeros for the end of the log."""
+    """Fill the write-ahead log with zeros. SQLite reads a frame of zeros as the end of the log."""
     try:
         with Path(path + "-wal").open("ab") as log_file:
             log_file.write(bytes(max(0, size - log_file.tell())))
@@ -224,6 +242,7 @@ def _fill_log(path: str, size: int) -> None:
 
 
 def _checkpoint_passively(path: str) -> None:
+    """Move the pages that no reader needs, without waiting for anybody (PASSIVE)."""
     connection = sqlite3.connect(path)
     try:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")

@@ -1,1 +1,1 @@
-"""HTTP: requests in, responses out, errors as problem documents (RFC 9457)."""
+"""HTTP: the router, requests in, responses out, errors as problem documents (RFC 9457)."""

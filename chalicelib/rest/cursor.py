@@ -1,4 +1,4 @@
-"""What a list is continued with: the id below which it goes on, opaque to clients. Pure."""
+"""The cursor of a list: the id below which the next page begins, encoded for clients. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import binascii
 import re
 
 MAX_ID = 2**63 - 1
+"""The largest integer of SQLite."""
 
+# ASCII only: `int` also reads the digits of other scripts.
 _ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 
 
@@ -17,13 +19,14 @@ def is_id(text: str) -> bool:
 
 
 def write(before: int) -> str:
-    """Return the cursor that goes on below ``before``."""
+    """Return the cursor of the page that begins below ``before``."""
     return base64.urlsafe_b64encode(str(before).encode()).decode().rstrip("=")
 
 
 def read(cursor: str) -> int:
-    """Return the id below which ``cursor`` goes on. Raises ``ValueError``."""
+    """Return the id below which the page of ``cursor`` begins. Raises ``ValueError``."""
     try:
+        # `write` leaves the padding out, because "=" is escaped in a URL.
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         before = text.decode("ascii")
     except (binascii.Error, UnicodeError, ValueError):

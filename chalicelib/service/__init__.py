@@ -1,1 +1,1 @@
-"""The use cases, and the ports they need: nothing here knows an engine."""
+"""The use cases, and the ports through which they use an engine. No engine is imported here."""

@@ -1,7 +1,7 @@
-"""One attempt at a claimed timer: which calls are made, and which settlement follows.
+"""One attempt at a claimed timer: the calls that are made, and the settlement that follows.
 
-The attempt is a generator without I/O. It yields each call and is sent the outcome, so that a
-thread (``run``) and an event loop (``run_async``) carry out the very same attempt.
+The attempt is a generator without I/O. It yields each call and receives its outcome. So a thread
+(``run``) and an event loop (``run_async``) carry out the same attempt.
 """
 
 from __future__ import annotations
@@ -21,22 +21,25 @@ from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.service.ports import Clock
 
 MIN_LEASE_FRACTION = 0.5
-"""The part of a lease that must be left when a webhook is sent: longer than any one call."""
+"""The fraction of a lease that must be left when the webhook is sent.
+
+The settings make a lease longer than two calls, so half of it is longer than one call.
+"""
 
 Attempt: TypeAlias = Generator[Call, Outcome, Settlement]
 
 SigningKeys: TypeAlias = Callable[[], Sequence[bytes]]
-"""Return the keys that sign webhooks now. Raises ``Unavailable``."""
+"""Return the signing keys that are in use now. Raises ``Unavailable``."""
 
 
 def unsigned() -> Sequence[bytes]:
-    """Return no keys: webhooks are not signed."""
+    """Return no signing keys: webhooks are not signed."""
     return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryPolicy:
-    """How timers are delivered. Durations are in the unit their name ends in."""
+    """How timers are delivered. The name of each duration ends in its unit."""
 
     lease_ms: int
     retry_delays_s: Sequence[float]
@@ -45,7 +48,7 @@ class DeliveryPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
-    """What identifies the caller to a receiver: the store named in ``webhook-id``, and the keys."""
+    """The identity that a receiver sees: the store's id in ``webhook-id``, and the signing keys."""
 
     store_id: str
     keys: Sequence[bytes] = field(default=(), repr=False)
@@ -54,23 +57,26 @@ class Signer:
 def attempt(
     claimed: Claimed, signer: Signer, policy: DeliveryPolicy, clock: Clock, random: float
 ) -> Attempt:
-    """Call a claimed timer, and return its settlement. ``random`` is in [0, 1), as for ``decide``.
+    """Call the webhook of a claimed timer, and return the settlement.
 
-    When the timer fails for good, its ``on_failure_url`` is called before the failure is
-    recorded. So a recorded failure has been told, whatever came of that call.
+    ``random`` is in [0, 1) and decides the jitter of a retry. When the timer fails for good, its
+    failure notice is sent before the failure is recorded.
 
     Raises ``Unavailable`` instead of making a call for which the lease leaves too little time.
-    The process has been halted since it claimed: the timer may be another sender's by now.
     """
     timer, lease = claimed.timer, claimed.lease
+    # Too little time is left if the process was halted after the claim, for example because a
+    # laptop slept. Another sender may claim the timer before this call ends.
     _check_lease(timer, lease, clock(), min_left_ms=policy.lease_ms * MIN_LEASE_FRACTION)
     outcome, record = yield from _call(timer, signer, clock)
     now = math.floor(clock())
     decision = decide(timer, outcome, now=now, delays=policy.retry_delays_s, random=random)
     log = extended(timer.log, record)
     if decision.status is Status.FAILED and timer.options.on_failure_url is not None:
+        # The notice comes before the settlement. If the process ends between the two, the next
+        # attempt sends the notice again. In the other order the notice could be lost.
         _check_lease(timer, lease, clock())
-        _, notice = yield from _call(timer, signer, clock, notice=True)
+        _, notice = yield from _call(timer, signer, clock, notice_url=timer.options.on_failure_url)
         now = math.floor(clock())
         log = extended(log, notice)
     return Settlement(
@@ -86,7 +92,7 @@ def attempt(
 
 
 def run(attempt: Attempt, send: Callable[[Call], Outcome]) -> Settlement:
-    """Carry out an attempt in this thread. Raises what the attempt and ``send`` raise."""
+    """Carry out an attempt on this thread. Raises what the attempt and ``send`` raise."""
     try:
         call = next(attempt)
         while True:
@@ -97,7 +103,7 @@ def run(attempt: Attempt, send: Callable[[Call], Outcome]) -> Settlement:
 
 
 async def run_async(attempt: Attempt, send: Callable[[Call], Awaitable[Outcome]]) -> Settlement:
-    """Carry out an attempt on an event loop: ``run``, with a ``send`` that is awaited."""
+    """Carry out an attempt on an event loop, as ``run`` does on a thread."""
     try:
         call = next(attempt)
         while True:
@@ -108,18 +114,23 @@ async def run_async(attempt: Attempt, send: Callable[[Call], Awaitable[Outcome]]
 
 
 def _check_lease(timer: Timer, lease: Lease, now: float, min_left_ms: float = 0) -> None:
+    """Raise ``Unavailable`` unless more than ``min_left_ms`` of the lease is left."""
     if now >= lease.until - min_left_ms:
         raise Unavailable(f"The lease on timer {timer.id} has no room for a call any more.")
 
 
 def _call(
-    timer: Timer, signer: Signer, clock: Clock, *, notice: bool = False
+    timer: Timer, signer: Signer, clock: Clock, *, notice_url: str | None = None
 ) -> Generator[Call, Outcome, tuple[Outcome, AttemptRecord]]:
-    """Make one call. A URL that can no longer be called is an outcome too."""
+    """Make one call: the failure notice to ``notice_url``, or without one the webhook itself."""
     started = clock()
     try:
-        call = prepare(timer, signer.store_id, math.floor(started), signer.keys, notice=notice)
+        call = prepare(
+            timer, signer.store_id, math.floor(started), signer.keys, notice_url=notice_url
+        )
     except ValueError as error:
+        # The URL was valid when the timer was set, but this version of the service refuses it. To
+        # raise would leave the timer outstanding for ever.
         outcome = Outcome(error=f"the URL cannot be called: it {error}")
     else:
         outcome = yield call
@@ -129,6 +140,6 @@ def _call(
         took_ms=max(0, round(clock() - started)),  # a wall clock may be put back
         status=outcome.status,
         error=outcome.error,
-        notice=notice,
+        notice=notice_url is not None,
     )
     return outcome, record

@@ -1,4 +1,4 @@
-"""The use cases of dead letters, timers that failed for good: count them and replay them."""
+"""The use cases of dead letters, which are timers that failed for good: count and replay them."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from dataclasses import dataclass
 
 from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFailed, TimerNotFound
 from chalicelib.domain.timer import Status, Timer
-from chalicelib.service.ports import Clock, Threads, TimerStore, threads
+from chalicelib.service.ports import Clock, Threads, TimerStore, thread_pool
 from chalicelib.service.timers import Timers
 
 REPLAY_STEP = 100
-"""Timers replayed between two looks at the clock."""
+"""Timers that are counted or replayed before the time budget is checked again."""
 
-BUDGET_MS = 20_000
-"""How long one request may count or replay: API Gateway gives it 29 s."""
+REPLAY_BUDGET_MS = 20_000
+"""How long one request may count or replay. API Gateway gives a request 29 s (AWS limit)."""
 
 DEFAULT_PER_S = 100.0
-"""How fast replayed timers are called, so that receivers that have just recovered cope."""
+"""Replayed timers called per second. More could overload receivers that have just recovered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedTimers:
-    """Which failed timers are meant: by the start of their URL, and by when they failed (epoch ms).
+    """A selection of failed timers: by the start of their URL, and by when they failed (epoch ms).
 
-    ``before`` continues where an earlier request ended: only ids below it.
+    ``failed_from`` is included, ``failed_until`` is not. ``before`` continues where an earlier
+    request ended: only timers with a lower id are selected.
     """
 
     url_prefix: str = ""
@@ -34,17 +35,17 @@ class FailedTimers:
     before: int | None = None
 
     def match(self, timer: Timer) -> bool:
-        """Tell whether ``timer`` is meant."""
-        failed_at = timer.settled_at or 0
-        of_time = self.failed_from <= failed_at < self.failed_until
-        return of_time and timer.url.startswith(self.url_prefix)
+        """Return whether ``timer``, which is failed, is selected. ``before`` is not compared."""
+        if timer.settled_at is None or not timer.url.startswith(self.url_prefix):
+            return False
+        return self.failed_from <= timer.settled_at < self.failed_until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
     """How many failed timers matched, and how many of them were replayed.
 
-    ``before`` continues where time ran out; it is None when all were looked at.
+    If the time budget ended first, ``before`` continues there. It is None if all were examined.
     """
 
     matching: int
@@ -63,10 +64,10 @@ class DeadLetters:
         *,
         width: int = 1,
         step: int = REPLAY_STEP,
-        budget_ms: float = BUDGET_MS,
-        threads: Threads = threads,
+        budget_ms: float = REPLAY_BUDGET_MS,
+        threads: Threads = thread_pool,
     ) -> None:
-        """``width`` timers are replayed side by side, ``step`` between two looks at the clock."""
+        """Set the pace: ``width`` timers at once, the time budget checked after every ``step``."""
         self._store = store
         self._timers = timers
         self._clock = clock
@@ -76,7 +77,7 @@ class DeadLetters:
         self._budget_ms = budget_ms
 
     def replay(self, tenant: str, timer_id: int) -> Timer:
-        """Have a failed timer called now, with its attempts counted anew.
+        """Make a failed timer due for an attempt now, with its attempts counted anew.
 
         Raises ``TimerNotFound``, ``TimerNotFailed``, and what ``TimerStore.reschedule`` raises.
         """
@@ -86,9 +87,9 @@ class DeadLetters:
         return self._replay_at(timer, self._clock())
 
     def replay_all(self, tenant: str, wanted: FailedTimers, per_s: float | None) -> Replayed:
-        """Replay the failed timers that are ``wanted``, to be called ``per_s`` a second.
+        """Replay the selected timers, so that ``per_s`` of them are called a second.
 
-        Without ``per_s`` they are only counted.
+        Without ``per_s`` they are only counted. Raises ``Unavailable``.
         """
         started = self._clock()
         matching = replayed = 0
@@ -97,6 +98,7 @@ class DeadLetters:
             page = self._store.list(tenant, before=before, status=Status.FAILED, limit=self._step)
             found = [timer for timer in page.timers if wanted.match(timer)]
             if found and per_s is not None:
+                # Times continue those of the last page, or each page would be called in one burst.
                 first = started + matching * 1000 / per_s
                 replayed += self._replay_side_by_side(found, first, 1000 / per_s)
             matching += len(found)
@@ -107,7 +109,7 @@ class DeadLetters:
     def _replay_side_by_side(
         self, timers: Sequence[Timer], first: float, interval_ms: float
     ) -> int:
-        """Replay the timers that are still failed, spaced in time; return how many those were."""
+        """Replay the timers that are still failed, ``interval_ms`` apart. Return their number."""
         times = [first + number * interval_ms for number in range(len(timers))]
         with self._threads(self._width) as executor:
             return sum(executor.map(self._replay_if_failed, timers, times))
@@ -116,8 +118,9 @@ class DeadLetters:
         try:
             self._replay_at(timer, max(at, self._clock()))
         except (TimerNotFound, TimerInFlight, TimerChanged):
-            return False  # another request has replayed or removed it meanwhile
+            return False  # another request has replayed or removed it in the meantime
         return True
 
     def _replay_at(self, timer: Timer, at: float) -> Timer:
+        # ``due_at`` stays: it says when the client wanted the call, not when it is made.
         return self._timers.reschedule(timer, at=math.ceil(at), due_at=timer.due_at)

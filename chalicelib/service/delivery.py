@@ -20,14 +20,14 @@ from chalicelib.service.ports import (
     Sender,
     Threads,
     Wakeups,
-    threads,
+    thread_pool,
     unmetered,
 )
 
 log = logging.getLogger(__name__)
 
 MAX_WAIT_MS = 1_000
-"""A wake-up that is this early waits out the rest: queues count delays in whole seconds."""
+"""A wake-up may be this early, as queues count delays in whole seconds. Then delivery waits."""
 
 PUT_BACK_MS = 5_000
 """The delay of a wake-up that is put back because the store could not be reached."""
@@ -41,18 +41,21 @@ _METRICS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    """The clock, chance and threads of a delivery, which a test controls. ``sleep`` is in s."""
+    """The clock, the randomness and the threads of a delivery. Tests replace them.
+
+    ``sleep`` takes seconds. ``random`` returns a number in [0, 1). ``token`` returns a new token.
+    """
 
     clock: Clock
     sleep: Callable[[float], None]
     random: Callable[[], float]
     token: Callable[[], str]
     meter: Meter = unmetered
-    threads: Threads = threads
+    threads: Threads = thread_pool
 
 
 class Delivery:
-    """Delivers timers, one wake-up at a time. Safe at any concurrency: the claim decides."""
+    """Delivers timers on their wake-ups. Any number may run at once, because the claim decides."""
 
     def __init__(
         self,
@@ -72,14 +75,14 @@ class Delivery:
         """Handle ``wakeup``, and return the record of the attempt if one was made.
 
         When this returns, the timer is settled, or the wake-up is void, or another wake-up is
-        registered. Raises ``Unavailable`` when none of these could be achieved: the same wake-up
-        must then be delivered again.
+        registered. If none of these is possible, this raises ``Unavailable``, and the caller must
+        deliver the same wake-up again.
         """
         if wakeup.at - self._effects.clock() > MAX_WAIT_MS:
             self._wakeups.wake_at(wakeup)
             return None
-        # The identity and the keys are fetched before the claim, so that a failure here leaves the
-        # timer free; and before the wait, so that the wait covers the time this takes.
+        # These may take a call to AWS. Before the claim, because a failure then leaves the timer
+        # free. Before the wait, because the call then takes none of the time after the due time.
         signer = Signer(store_id=self._store.identity(), keys=self._policy.signing_keys())
         early_ms = wakeup.at - self._effects.clock()
         if early_ms > 0:
@@ -92,12 +95,13 @@ class Delivery:
         return None
 
     def deliver_all(self, wakeups: Sequence[Wakeup]) -> None:
-        """Deliver a batch side by side; put back each wake-up that cannot be delivered now.
+        """Deliver a batch side by side, and put back each wake-up that cannot be delivered now.
 
-        Raises ``Unavailable`` only if some could be neither delivered nor put back.
+        Raises ``Unavailable`` only if some wake-up could be neither delivered nor put back.
         """
         if not wakeups:
             return
+        # A thread for each: one wake-up that waits or meets a slow receiver delays no other.
         with self._effects.threads(len(wakeups)) as executor:
             failures = [
                 error for error in executor.map(self._deliver_or_put_back, wakeups) if error
@@ -106,11 +110,13 @@ class Delivery:
             raise failures[0]
 
     def _deliver_or_put_back(self, wakeup: Wakeup) -> Unavailable | None:
-        """Return the error of a wake-up that is lost unless its message comes again."""
+        """Deliver or put back one wake-up. Return the error if neither was possible."""
         try:
             self.deliver(wakeup)
         except Unavailable as error:
-            log.warning("timer %s is put back: %s", wakeup.id, error.detail)
+            log.warning("the wake-up of timer %s is put back: %s", wakeup.id, error.detail)
+            # A new message, rather than a failed batch: a failed batch repeats all of its messages,
+            # and each repetition brings them closer to the dead-letter queue.
             again_at = max(wakeup.at, math.floor(self._effects.clock()) + PUT_BACK_MS)
             try:
                 self._wakeups.wake_at(replace(wakeup, at=again_at))
@@ -121,17 +127,19 @@ class Delivery:
     def wake_or_deliver(self, tenant: str, timer_id: int) -> AttemptRecord | None:
         """Deliver a timer that is due, or register the wake-up of one that is not.
 
-        A settled timer is left alone. Raises ``TimerNotFound``.
+        Does nothing for a settled timer. Raises ``TimerNotFound`` and ``Unavailable``.
         """
         timer = self._store.get(tenant, timer_id)
         return None if timer.next_attempt_at is None else self.deliver(timer.wakeup())
 
     def _claim(self, wakeup: Wakeup) -> Claim:
+        # Rounded down: rounded up, a claim could apply a fraction of a millisecond early.
         now = math.floor(self._effects.clock())
         lease = Lease(token=self._effects.token(), until=now + self._policy.lease_ms)
         return Claim(wakeup=wakeup, now=now, lease=lease)
 
     def _attempt(self, claimed: Claimed, signer: Signer) -> AttemptRecord | None:
+        """Make the attempt and settle it. Return its record."""
         effects = self._effects
         steps = attempt(claimed, signer, self._policy, effects.clock, effects.random())
         settlement = run(steps, self._sender.send)
@@ -142,7 +150,8 @@ class Delivery:
             if self._store.settle(settlement):
                 effects.meter(_METRICS[settlement.status], 1)
         except Unavailable as error:
-            # The outcome is lost. The timer is called again once the lease has ended.
+            # The outcome is lost. Nobody can claim the timer before the lease ends, so a wake-up
+            # then repeats the attempt: at least once, rather than at most once.
             log.error("the outcome of timer %s is not recorded: %s", settlement.id, error.detail)
             self._wakeups.wake_at(replace(claimed.timer.wakeup(), at=claimed.lease.until))
         return record

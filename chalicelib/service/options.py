@@ -1,4 +1,4 @@
-"""What the settings tell an engine, whichever it is."""
+"""The options that every engine takes. They come from the settings."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from chalicelib.service.ports import Clock, Meter, unmetered
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """The options of every engine. Durations are in the unit their name ends in.
+    """The options of every engine. The name of each duration ends in its unit.
 
-    ``signing_keys`` sign every webhook; None means that the engine keeps the keys itself. ``rate``
-    limits the creates of each tenant; None means no limit.
+    ``signing_keys`` sign every webhook. None means that the engine finds the keys itself. ``rate``
+    limits the creates of each tenant. None means no limit.
     """
 
     clock: Clock

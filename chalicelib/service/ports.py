@@ -1,7 +1,7 @@
-"""Ports: what the use cases need of an engine.
+"""Ports: the interfaces that the use cases need from an engine.
 
-A store keeps the truth, and a wake-up is only a hint. A wake-up may be lost, early, late or
-doubled and nothing breaks, because a conditional write on the timer's row decides who fires it.
+The store is the truth, and a wake-up is only a hint. A wake-up may be lost, early, late or doubled
+without harm, because a conditional write on the timer's row decides which sender fires it.
 """
 
 from __future__ import annotations
@@ -37,48 +37,49 @@ class Metric(str, enum.Enum):
 
 
 Meter = Callable[[Metric, float], None]
-"""Note one value of a metric."""
+"""Add one value to a metric."""
 
 
 def unmetered(_metric: Metric, _value: float) -> None:
-    """Note nothing: the meter of an engine that has none."""
+    """Do nothing: the meter of an engine without metrics."""
 
 
 class Telemetry(Protocol):
     """The log and the metrics of a process."""
 
     def meter(self, metric: Metric, value: float) -> None:
-        """Note one value of a metric."""
+        """Add one value to a metric."""
 
     def observe(self, context: Any) -> AbstractContextManager[None]:
         """Log and count one invocation of a Lambda, under the request id of ``context``."""
 
 
 class NoTelemetry:
-    """Neither logs nor counts: the telemetry of a process that is no Lambda."""
+    """The telemetry of a process that is not a Lambda. It does nothing."""
 
     def meter(self, metric: Metric, value: float) -> None:
-        """Note nothing."""
+        """Do nothing."""
 
     def observe(self, context: Any) -> AbstractContextManager[None]:
-        """Observe nothing."""
+        """Do nothing."""
         return nullcontext()
 
 
 Threads = Callable[[int], Executor]
-"""Make an executor that carries out so many pieces of work side by side."""
+"""Return an executor that carries out the given number of calls at once."""
 
 
-def threads(count: int) -> Executor:
-    """Make ``count`` threads: the executor of production."""
+def thread_pool(count: int) -> Executor:
+    """Return an executor with ``count`` threads. Tests use other executors."""
     return ThreadPoolExecutor(count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Part of a list, highest id first. ``before`` continues it; it is None at the end.
+    """Part of a list, highest id first.
 
-    A page may be short, even empty, while there is more.
+    ``before`` continues the list: the next page has ids below it. It is None at the end. A page
+    may be short, even empty, although the list continues.
     """
 
     timers: Sequence[Timer]
@@ -86,7 +87,10 @@ class Page:
 
 
 class TimerStore(Protocol):
-    """The timers as the API sees them. Every method raises ``Unavailable`` on a fault."""
+    """The timers, as the API uses them.
+
+    Every method raises ``Unavailable`` if the store cannot be reached or cannot write.
+    """
 
     def create(self, new: NewTimer) -> Timer:
         """Give ``new`` an id and store it durably. Raises ``RateLimited``."""
@@ -104,27 +108,31 @@ class TimerStore(Protocol):
         """
 
     def purge(self, tenant: str, *, before: int | None, limit: int) -> int | None:
-        """Remove up to ``limit`` timers below ``before``, highest first, whatever their state.
+        """Remove up to ``limit`` timers of any state below ``before``, highest first.
 
-        Returns the ``before`` that continues, None when nothing is left below.
+        Returns the ``before`` of the next call, None if no timer is left below.
         """
 
     def reschedule(self, change: Reschedule) -> Timer:
-        """Make a timer outstanding at another time, durably, and return it as it is then.
+        """Give a timer another time, durably, which makes it outstanding. Return it as changed.
 
         Raises ``TimerNotFound``, ``TimerInFlight`` while a sender holds it, and ``TimerChanged``
-        when it is not as it was seen. A repeated change has no effect, and may do either.
+        if it has not the status and version of ``change``. A repeated change has no effect. It may
+        return the timer or raise.
         """
 
     def check(self) -> None:
-        """Return if the store can be read and written; raise ``Unavailable`` otherwise."""
+        """Return if the store is ready, else raise ``Unavailable``."""
 
 
 class ClaimStore(Protocol):
-    """The timers as a delivery sees them. Every method raises ``Unavailable`` on a fault."""
+    """The timers, as a delivery uses them.
+
+    Every method raises ``Unavailable`` if the store cannot be reached or cannot write.
+    """
 
     def identity(self) -> str:
-        """Return the random name that this store was given when it was made."""
+        """Return the random name of this store. It never changes."""
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""
@@ -135,7 +143,7 @@ class ClaimStore(Protocol):
     def settle(self, settlement: Settlement) -> bool:
         """Record the outcome of an attempt; return False if the token no longer holds the timer.
 
-        A settlement repeated with the token of the last one has no effect, and may return either.
+        A repeated settlement has no effect. It may return True or False.
         """
 
 
@@ -143,25 +151,26 @@ class Wakeups(Protocol):
     """Registers wake-ups: hints that reach the delivery at about the given time."""
 
     def wake_at(self, wakeup: Wakeup) -> None:
-        """Register a wake-up. Raises ``Unavailable`` when it could not be registered."""
+        """Register a wake-up. Raises ``Unavailable`` if that is not possible."""
 
 
 class WakeQueue(Protocol):
-    """The queue that a sweep fills. Every method raises ``Unavailable`` on a fault."""
+    """The queue that a sweep fills. Every method raises ``Unavailable`` if it is unreachable."""
 
     def backlog(self) -> int:
-        """Return roughly how many wake-ups are ready to be received."""
+        """Return the approximate number of wake-ups that are ready to be received."""
 
     def wake_all(self, wakeups: Sequence[Wakeup]) -> Sequence[Wakeup]:
-        """Put wake-ups on the queue; return those it took."""
+        """Put wake-ups on the queue; return those that it accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepCutoffs:
-    """Which timers a sweep looks for (all epoch ms).
+    """The limits of a sweep's search (epoch ms).
 
-    Armed timers due before ``overdue``, because their wake-up should have come by then. Unarmed
-    timers due before ``upcoming``, because no wake-up will come. Neither if woken since ``woken``.
+    A sweep finds armed timers due by ``overdue``, because their wake-up should have come already.
+    It finds unarmed timers due by ``upcoming``, because no wake-up will come. It skips timers that
+    a sweep has woken at or after ``woken``.
     """
 
     overdue: int
@@ -170,7 +179,10 @@ class SweepCutoffs:
 
 
 class DueIndex(Protocol):
-    """The index of outstanding timers, as a sweep reads it. Methods raise ``Unavailable``."""
+    """The index of outstanding timers, as a sweep uses it.
+
+    Every method raises ``Unavailable`` if the store cannot be reached.
+    """
 
     def shards(self) -> Sequence[int]:
         """Return the shards, which can be read side by side."""
@@ -178,12 +190,12 @@ class DueIndex(Protocol):
     def find(self, shard: int, cutoffs: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
         """Yield the wake-ups of one shard within ``cutoffs``, a page at a time, earliest first."""
 
-    def mark(self, wakeup: Wakeup, cutoffs: SweepCutoffs, now: int) -> bool:
-        """Note that ``wakeup`` was sent; return False if it is void, or was noted already."""
+    def mark(self, wakeup: Wakeup, cutoffs: SweepCutoffs, now: int) -> None:
+        """Note that ``wakeup`` was sent at ``now``, unless it is void or was noted already."""
 
 
 class ApiKeyStore(Protocol):
-    """Where API keys are kept. Every method raises ``Unavailable`` on a fault."""
+    """The API keys. Every method raises ``Unavailable`` if the store cannot be reached."""
 
     def find(self, digest: bytes) -> ApiKey | None:
         """Return the key with this SHA-256, None if there is none."""
@@ -199,24 +211,24 @@ class ApiKeyStore(Protocol):
 
 
 class Sender(Protocol):
-    """Makes one call. What a receiver does is never an exception: it is an ``Outcome``."""
+    """Makes one call. A failure of the receiver is an ``Outcome``, never an exception."""
 
     def send(self, call: Call) -> Outcome:
         """Send the call and return its outcome within the deadline.
 
-        Raises ``Unavailable`` when the call could not even begin.
+        Raises ``Unavailable`` if the call could not begin.
         """
 
 
 class AsyncSender(Protocol):
-    """A ``Sender`` for thousands of calls at once on one event loop."""
+    """A ``Sender`` for thousands of calls at once, on one event loop."""
 
     async def send(self, call: Call) -> Outcome:
         """Send the call and return its outcome within the deadline."""
 
 
 class Engine(Protocol):
-    """One way to keep timers and to fire them: the stores that the API's use cases need."""
+    """One way to keep and fire timers. The use cases of the API need these parts of it."""
 
     @property
     def timers(self) -> TimerStore:
@@ -228,4 +240,4 @@ class Engine(Protocol):
 
     @property
     def request_budget_ms(self) -> float:
-        """How long one request may go on working, in milliseconds."""
+        """How long one request of the API may take, in milliseconds."""

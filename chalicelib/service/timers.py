@@ -1,4 +1,4 @@
-"""The use cases of the API: set a timer, tell its status, list, move, cancel, purge."""
+"""The use cases of timers: set, get, list, cancel, move and purge."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions, NewTimer, Statu
 from chalicelib.service.ports import Clock, Meter, Metric, Page, TimerStore, unmetered
 
 PURGE_STEP = 1_000
-"""Timers removed between two looks at the clock."""
+"""Timers removed before the time budget is checked again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimerRequest:
-    """What a client asks for: call ``url`` in ``delay_ms``, with these options."""
+    """A client's request for a timer: call ``url`` in ``delay_ms``, with these options."""
 
     url: str
     delay_ms: int
@@ -24,7 +24,7 @@ class TimerRequest:
 
 
 class Timers:
-    """Sets and watches timers in the store it is given."""
+    """The timers of a store, as the API offers them."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Timers:
         budget_ms: float = math.inf,
         meter: Meter = unmetered,
     ) -> None:
-        """``budget_ms`` is how long one request may go on removing timers."""
+        """``budget_ms`` is how long one request may remove timers."""
         self._store = store
         self._clock = clock
         self._allow_purge = allow_purge
@@ -44,11 +44,11 @@ class Timers:
 
     @property
     def now(self) -> float:
-        """The time by the service's clock: epoch milliseconds, UTC."""
+        """The time of the service's clock: epoch milliseconds, UTC."""
         return self._clock()
 
     def set(self, tenant: str, request: TimerRequest) -> Timer:
-        """Store a timer durably; it is due ``request.delay_ms`` after this moment.
+        """Store a timer durably. It is due ``request.delay_ms`` from now.
 
         Raises ``RateLimited`` and ``Unavailable``.
         """
@@ -58,6 +58,7 @@ class Timers:
                 tenant=tenant,
                 url=request.url,
                 created_at=int(accepted),
+                # Rounded up: rounded down, the timer would fire a fraction of a millisecond early.
                 due_at=math.ceil(accepted) + request.delay_ms,
                 options=request.options,
             )
@@ -70,18 +71,18 @@ class Timers:
         return self._store.get(tenant, timer_id)
 
     def list(self, tenant: str, *, before: int | None, status: Status | None, limit: int) -> Page:
-        """Return one page of timers, highest id first."""
+        """Return one page of timers below the id ``before``, highest id first."""
         return self._store.list(tenant, before=before, status=status, limit=limit)
 
     def cancel(self, tenant: str, timer_id: int) -> None:
-        """Remove a timer; no attempt starts afterwards.
+        """Remove a timer. No attempt starts afterwards.
 
         Raises ``TimerNotFound``, and ``TimerInFlight`` while its webhook is in flight.
         """
         self._store.cancel(tenant, timer_id, int(self._clock()))
 
     def move(self, tenant: str, timer_id: int, delay_ms: int) -> Timer:
-        """Make a timer that has not expired due ``delay_ms`` after this moment instead.
+        """Make a timer due ``delay_ms`` from now instead.
 
         Raises ``TimerNotFound``, ``TimerExpired``, and what ``TimerStore.reschedule`` raises.
         """
@@ -93,15 +94,18 @@ class Timers:
         return self.reschedule(timer, at=due_at, due_at=due_at)
 
     def reschedule(self, timer: Timer, *, at: int, due_at: int) -> Timer:
-        """Have ``timer`` called at ``at`` instead. Raises what ``TimerStore.reschedule`` raises."""
+        """Give ``timer`` another time (epoch ms): the next attempt at ``at``, ``due_at`` as shown.
+
+        Raises what ``TimerStore.reschedule`` raises.
+        """
         now = math.floor(self._clock())
         return self._store.reschedule(Reschedule.of(timer, now=now, at=at, due_at=due_at))
 
     def purge(self, tenant: str) -> None:
         """Remove every timer of ``tenant``.
 
-        Raises ``PurgeDisabled`` where that is switched off, and ``Unavailable`` when time ran
-        out before all were removed: calling again continues.
+        Raises ``PurgeDisabled`` where purges are switched off. Raises ``Unavailable`` if the time
+        budget ended before all were removed. Then another call continues.
         """
         if not self._allow_purge:
             raise PurgeDisabled(
@@ -115,5 +119,5 @@ class Timers:
             before = self._store.purge(tenant, before=before, limit=PURGE_STEP)
 
     def check(self) -> None:
-        """Return if the store can be reached; raise ``Unavailable`` otherwise."""
+        """Return if the store is ready, else raise ``Unavailable``."""
         self._store.check()

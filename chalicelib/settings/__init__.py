@@ -40,10 +40,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that can be set. Durations are in the unit their name ends in.
+    """The values of all settings. Durations are in the unit their name ends in.
 
-    ``rate`` is None where tenants have no limit. ``emulator`` is the URL of an emulator of AWS,
-    empty when AWS itself is meant.
+    ``rate`` limits the creates of each tenant; it is None without a limit. ``emulator`` is the URL
+    of an emulator of AWS, empty for AWS itself.
     """
 
     engine: str
@@ -69,7 +69,10 @@ class Settings:
 
     @property
     def lease_ms(self) -> int:
-        """How long a sender may hold a claimed timer: longer than any call can take."""
+        """How long a sender may hold a claimed timer (ms).
+
+        It is enough for two calls, the webhook and the failure notice, and for the writes.
+        """
         return int(self.send_timeout_s * 2000) + 10_000
 
     @property
@@ -78,7 +81,7 @@ class Settings:
         return self.auth == KEYS
 
     def require_loopback_without_keys(self, host: str) -> None:
-        """Raise ``InvalidSettings`` if listening on ``host`` lets others in without a key."""
+        """Raise ``InvalidSettings`` if other machines could call ``host`` without a key."""
         if not self.needs_key and not is_loopback(host):
             raise InvalidSettings(
                 f"without keys only this machine may call, and {host} is not on loopback: "
@@ -89,15 +92,16 @@ class Settings:
 def load(
     variables: Mapping[str, str] = os.environ, arguments: Sequence[str] | None = None
 ) -> Settings:
-    """Read the settings from ``variables``. Raises ``InvalidSettings`` naming the variable.
+    """Read the settings from ``variables``. Raises ``InvalidSettings``, which names the variable.
 
-    A variable that begins with ``TIMERS_`` and is no setting is refused too: a misspelt one
-    would quietly leave webhooks unsigned, for example.
+    An unknown variable that begins with ``TIMERS_`` is refused too: a misspelt
+    ``TIMERS_SIGNING_SECRETS`` would leave webhooks unsigned without notice.
 
-    ``arguments`` is the command line of this process, which tells whether Chalice runs it.
+    ``arguments`` is the command line of this process, by default ``sys.argv``. It shows whether
+    Chalice runs this process.
     """
-    # pydantic-settings was tried and rejected: it passes unknown variables silently, and the
-    # four Lambdas that need no pydantic would load it at every cold start.
+    # Not pydantic-settings: it accepts unknown variables, and the four Lambdas that need no
+    # pydantic would load it at every cold start.
     environment = Environment(variables, arguments)
     value = environment.value
     settings = Settings(
@@ -113,7 +117,7 @@ def load(
         rate=value(table.CREATES_PER_SECOND),
         allowed_hosts=value(table.ALLOWED_HOSTS),
         send_timeout_s=_send_timeout_s(environment),
-        # A list of nothing but commas has no number in it, and counts as not set.
+        # A list of commas only has no number, and counts as not set.
         retry_delays_s=value(table.RETRY_DELAYS) or environment.default(table.RETRY_DELAYS),
         retention_days=value(table.RETENTION_DAYS),
         near_limit_s=value(table.NEAR_LIMIT),

@@ -1,4 +1,4 @@
-"""Addresses in the settings: which are this machine's, AWS's own, or an emulator's."""
+"""Addresses in the settings: those of this machine, of AWS, and of an emulator."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def is_loopback(host: str) -> bool:
 
 
 def is_aws(address: str) -> bool:
-    """Tell whether ``address``, a URL, is an endpoint of AWS's own."""
+    """Tell whether ``address``, a URL, is an endpoint of AWS itself."""
     return (urlsplit(address).hostname or "").endswith(_AWS_DOMAINS)
 
 
 def is_emulator(address: str) -> bool:
     """Tell whether ``address``, a URL, can only be an emulator of AWS."""
-    # A proxy in front of AWS and a VPC endpoint have TLS, so plain HTTP is neither.
+    # A proxy in front of AWS and a VPC endpoint use TLS, so plain HTTP can be neither.
     return address.startswith("http://") and not is_aws(address)

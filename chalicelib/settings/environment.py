@@ -1,11 +1,10 @@
-"""One setting as it is described, and the environment of a process from which it is read."""
+"""The description of one setting, and the environment from which its value is read."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from chalicelib.domain.errors import InvalidSettings
@@ -14,21 +13,22 @@ from chalicelib.settings.values import Kind
 T = TypeVar("T")
 
 LOCAL = "local"
-"""The command of Chalice's that serves on this machine."""
+"""Chalice's command that serves on this machine."""
 
 _PREFIX = "TIMERS_"
 
 
-@dataclass(frozen=True, slots=True)
 class SpecialCase:
-    """A second default: ``text``, where ``applies``. ``where`` says the same to a reader."""
+    """A second default, ``text``, if ``applies`` says so. ``where`` tells a reader when that is."""
 
-    text: str
-    where: str
-    applies: Callable[[Environment], bool]
+    __slots__ = ("applies", "text", "where")
+
+    def __init__(self, text: str, where: str, applies: Callable[[Environment], bool]) -> None:
+        self.text = text
+        self.where = where
+        self.applies = applies
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Setting(Generic[T]):
     """One environment variable.
 
@@ -37,12 +37,24 @@ class Setting(Generic[T]):
     ``help`` is Markdown: what the setting does, and when to change it.
     """
 
-    name: str
-    kind: Kind[T]
-    default: str = ""
-    special_case: SpecialCase | None = None
-    unit: str = ""
-    help: str
+    __slots__ = ("default", "help", "kind", "name", "special_case", "unit")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        kind: Kind[T],
+        default: str = "",
+        special_case: SpecialCase | None = None,
+        unit: str = "",
+        help: str,  # noqa: A002 - the word that argparse uses for the same
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.default = default
+        self.special_case = special_case
+        self.unit = unit
+        self.help = help
 
 
 class Environment:
@@ -55,11 +67,12 @@ class Environment:
         self._variables = variables
         self.in_lambda = bool(variables.get("AWS_LAMBDA_FUNCTION_NAME"))
         self.under_chalice_local = command == LOCAL
-        # What Chalice builds on this machine runs in a Lambda: its routes must ask for a key.
+        # `chalice deploy` and `chalice package` build the routes for a Lambda, on this machine:
+        # those routes must ask for a key.
         self.for_lambda = self.in_lambda or command not in (None, LOCAL)
 
     def value(self, setting: Setting[T]) -> T:
-        """Return what ``setting`` is set to, else its default. Raises ``InvalidSettings``."""
+        """Return the value of ``setting``, by default its default. Raises ``InvalidSettings``."""
         given = self._variables.get(setting.name)
         return setting.kind.parse(setting.name, given) if given else self.default(setting)
 
@@ -74,7 +87,7 @@ class Environment:
         return bool(self._variables.get(setting.name))
 
     def reject_unknown_variables(self, settings: Iterable[Setting[Any]]) -> None:
-        """Raise ``InvalidSettings`` if a variable with our prefix is none of ``settings``."""
+        """Raise ``InvalidSettings`` for a variable with our prefix that is not in ``settings``."""
         known = sorted(setting.name for setting in settings)
         for name in sorted(self._variables.keys() - known):
             if name.startswith(_PREFIX) and self._variables[name]:
@@ -84,11 +97,11 @@ class Environment:
 def chalice_command(
     variables: Mapping[str, str] = os.environ, arguments: Sequence[str] | None = None
 ) -> str | None:
-    """Return the command of Chalice's that this process runs, None where it runs none.
+    """Return Chalice's command that this process runs, None if it runs none.
 
-    Every command imports app.py: ``local`` to serve it, ``package`` and ``deploy`` to build what
-    a Lambda will serve. ``AWS_CHALICE_CLI_MODE`` is set for all of them, so the command line
-    decides.
+    Every command imports app.py: ``local`` to serve it, ``package`` and ``deploy`` to build the
+    Lambdas from it. Chalice sets ``AWS_CHALICE_CLI_MODE`` for all of them, so only the command line
+    tells which one runs.
     """
     if not variables.get("AWS_CHALICE_CLI_MODE"):
         return None

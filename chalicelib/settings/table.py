@@ -1,19 +1,20 @@
 """The table of settings: each environment variable once, with its default, its bounds and its help.
 
-``load`` reads these rows, an unknown variable is compared with their names, and
-docs/settings.md is generated from them.
+``load`` reads these rows, unknown variables are compared with their names, and docs/settings.md is
+generated from them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.domain.retry import DEFAULT_DELAYS
+from chalicelib.domain.retry import DEFAULT_DELAYS_S
 from chalicelib.domain.timer import MAX_NEAR_S
 from chalicelib.settings import values
 from chalicelib.settings.addresses import is_emulator
 from chalicelib.settings.environment import Environment, Setting, SpecialCase
 
+# The values that the code compares settings with.
 EMBEDDED = "embedded"
 AWS = "aws"
 OPEN = "none"
@@ -24,8 +25,8 @@ LAMBDA_SEND_TIMEOUT_S = 10.0
 """The longest call in a Lambda, which has 28 s (``.chalice/config.json``) for two of them."""
 
 
-def _callers_are_elsewhere(environment: Environment) -> bool:
-    """Tell whether others than the user of this machine can set timers."""
+def _has_foreign_callers(environment: Environment) -> bool:
+    """Tell whether anybody but the user of this machine can set timers."""
     # Without keys only this machine can call; with a key a caller may be any tenant.
     on_this_machine = environment.value(AUTH) == OPEN and not environment.in_lambda
     on_emulator = environment.value(ENGINE) == AWS and is_emulator(environment.value(ENDPOINT_URL))
@@ -52,7 +53,7 @@ STAGE = Setting(
 ENDPOINT_URL = Setting(
     name="AWS_ENDPOINT_URL",
     kind=values.text("a URL"),
-    help="Where an emulator of AWS answers. `make run ENGINE=aws` needs it, and refuses an "
+    help="The URL of an emulator of AWS. `make run ENGINE=aws` needs it, and refuses an "
     "address of AWS itself. `make emulator` starts an emulator and prints the address.",
 )
 DATA_DIR = Setting(
@@ -140,8 +141,8 @@ CREATES_PER_SECOND = Setting(
     ),
     unit="timers/s",
     help="How many timers each tenant may set a second; 0 is no limit. Raise it when a tenant "
-    "that you trust is answered 429; lower it to keep one tenant from taking the capacity of "
-    "the others.",
+    "that you trust gets 429; lower it to keep one tenant from taking the capacity of the "
+    "others.",
 )
 ALLOW_PURGE = Setting(
     name="TIMERS_ALLOW_PURGE",
@@ -170,7 +171,7 @@ SEND_TIMEOUT = Setting(
 RETRY_DELAYS = Setting(
     name="TIMERS_RETRY_DELAYS",
     kind=values.numbers(0.0, 2_592_000.0),
-    default=",".join(str(delay) for delay in DEFAULT_DELAYS),
+    default=",".join(str(delay) for delay in DEFAULT_DELAYS_S),
     unit="s",
     help="The waits before the second, third, … attempt. There is one attempt more than there "
     "are waits, and no timer's `max_attempts` may be larger. Shorten the list to give up "
@@ -184,7 +185,7 @@ ALLOW_PRIVATE = Setting(
     kind=values.switch(),
     default="on",
     special_case=SpecialCase(
-        "off", "with keys and in Lambda, but not on an emulator", _callers_are_elsewhere
+        "off", "with keys and in Lambda, but not on an emulator", _has_foreign_callers
     ),
     help="Whether webhooks may go to loopback and private addresses. Turn it on with keys only "
     "if every caller may reach your network (SSRF).",
@@ -211,7 +212,14 @@ SIGNING_SECRETS_FILE = Setting(
 )
 
 SUBJECTS: dict[str, tuple[Setting[Any], ...]] = {
-    "Engine and storage": (*(ENGINE, STAGE, ENDPOINT_URL, DATA_DIR, RETENTION_DAYS, NEAR_LIMIT),),
+    "Engine and storage": (
+        ENGINE,
+        STAGE,
+        ENDPOINT_URL,
+        DATA_DIR,
+        RETENTION_DAYS,
+        NEAR_LIMIT,
+    ),
     "The offline server": (PORT, HOST, ALLOWED_HOSTS, WORKERS, MAX_IN_FLIGHT),
     "Callers": (AUTH, CREATES_PER_SECOND, ALLOW_PURGE),
     "Delivery": (SEND_TIMEOUT, RETRY_DELAYS),

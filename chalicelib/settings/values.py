@@ -1,10 +1,9 @@
-"""The kinds of value that a setting can have: what each accepts, and how it is read from text."""
+"""The kinds of value of a setting: each accepts some texts and reads the value from them."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -17,19 +16,30 @@ T = TypeVar("T")
 N = TypeVar("N", int, float)
 
 
-@dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
     """One kind of value.
 
     ``parse`` takes the name of the variable and its text. It raises ``InvalidSettings``, which
-    names the variable. The other fields describe to a reader what it accepts: ``form`` in words,
+    names the variable. The other fields describe the accepted texts to a reader: ``form`` in words,
     ``choices`` as a list, ``bounds`` as the smallest and the largest number.
     """
 
-    parse: Callable[[str, str], T]
-    form: str = ""
-    choices: tuple[str, ...] = ()
-    bounds: tuple[float, float] | None = None
+    # Not a dataclass, and neither is Setting: a dataclass is compiled at import, and every Lambda
+    # imports this.
+    __slots__ = ("bounds", "choices", "form", "parse")
+
+    def __init__(
+        self,
+        parse: Callable[[str, str], T],
+        form: str = "",
+        *,
+        choices: tuple[str, ...] = (),
+        bounds: tuple[float, float] | None = None,
+    ) -> None:
+        self.parse = parse
+        self.form = form
+        self.choices = choices
+        self.bounds = bounds
 
 
 def text(form: str) -> Kind[str]:
@@ -68,7 +78,7 @@ def numbers(least: float, most: float) -> Kind[tuple[float, ...]]:
 
 
 def rate(most: float) -> Kind[Rate | None]:
-    """Return the kind that accepts how many a second; 0 is read as None, no limit."""
+    """Return the kind that accepts a number per second; 0 becomes None, no limit."""
 
     def parse(name: str, given: str) -> Rate | None:
         per_s = _between(name, given, float, 0.0, most)
@@ -113,6 +123,7 @@ def secrets() -> Kind[tuple[bytes, ...]]:
         try:
             return read_secrets(given)
         except ValueError as error:
+            # From None, so that no part of a secret can reach a log.
             raise InvalidSettings(f"{name}: {error}") from None
 
     return Kind(parse, "`whsec_…`, separated by blanks")
@@ -150,7 +161,7 @@ def _between(name: str, given: str, convert: Callable[[str], N], least: N, most:
         value = convert(given)
     except ValueError:
         value = None
-    # Only this order refuses NaN, of which every comparison is false.
+    # `not least <= value` also refuses NaN, for which every comparison is false.
     if value is None or not least <= value <= most:
         raise InvalidSettings(f"{name}={given}: must be a number from {least} to {most}")
     return value
@@ -159,7 +170,7 @@ def _between(name: str, given: str, convert: Callable[[str], N], least: N, most:
 def _uncommented(path: str) -> str:
     """Return the lines of a file that are not comments.
 
-    Raises ``ValueError``, which never shows what is in the file.
+    Raises ``ValueError``, which never shows the content of the file.
     """
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()

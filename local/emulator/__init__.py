@@ -1,1 +1,1 @@
-"""An emulator of AWS on this machine, and the pump, which does the work of Lambda for it."""
+"""An emulator of AWS on this machine, and the pump, which takes the place of Lambda."""

@@ -1,4 +1,4 @@
-"""Where the clients of boto3 point: at the emulator, and never at AWS."""
+"""The environment of boto3's clients: they call the emulator, and never AWS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLIENT_DEFAULTS = {
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
-"""What every boto3 client insists on, and no emulator checks."""
+"""The variables that every boto3 client needs. No emulator checks their values."""
 
 _ADDRESS = re.compile(r"https?://[^/\s]+/?")
 
@@ -22,8 +22,8 @@ _ADDRESS = re.compile(r"https?://[^/\s]+/?")
 def use_emulator(address: str, environment: MutableMapping[str, str] | None = None) -> None:
     """Prepare ``environment`` (by default this process's) for clients of the emulator.
 
-    The processes that this one starts inherit it. Raises ``InvalidSettings`` if ``address`` is not
-    an emulator's: a run on this machine never reaches AWS.
+    The processes that this one starts inherit it. Raises ``InvalidSettings`` if ``address`` cannot
+    be an emulator's: a run on this machine never reaches AWS.
     """
     check_address(address)
     variables = os.environ if environment is None else environment
@@ -34,7 +34,7 @@ def use_emulator(address: str, environment: MutableMapping[str, str] | None = No
 
 
 def check_address(address: str) -> None:
-    """Raise ``InvalidSettings`` unless an emulator may answer at ``address``."""
+    """Raise ``InvalidSettings`` unless ``address`` can be an emulator's."""
     if not address:
         raise InvalidSettings(
             "the aws engine runs on this machine against an emulator only: "

@@ -19,13 +19,13 @@ from local.virtualenv import ROOT, SETS, SetUpError, mark_in_use, set_up
 HOST = "127.0.0.1"
 
 START_S = 20.0
-"""How long the emulator may take until it accepts connections."""
+"""How long the emulator may take to accept its first connection."""
 
 COMMAND = ROOT / SETS["emulator"].link / "bin" / "ministack"
 
 
 class Emulator:
-    """An emulator that a program starts and stops for itself. Its data stays in ``folder``."""
+    """An emulator that a program starts and stops for its own use. Its data stays in ``folder``."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.address = f"http://{HOST}:{port}"
@@ -34,13 +34,16 @@ class Emulator:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Install and start the emulator, and wait until it answers. Raises ``StartupError``."""
+        """Install and start the emulator, and wait until it accepts connections.
+
+        Raises ``StartupError``.
+        """
         install()
         self._process = subprocess.Popen(
             [COMMAND], env=self._environment, stdin=subprocess.DEVNULL, stdout=sys.stderr
         )
         deadline = time.monotonic() + START_S
-        while not self._answers():
+        while not self._accepts_connections():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise StartupError(f"the emulator does not answer on {self.address}")
             time.sleep(0.1)
@@ -52,7 +55,7 @@ class Emulator:
             self._process.wait()
             self._process = None
 
-    def _answers(self) -> bool:
+    def _accepts_connections(self) -> bool:
         try:
             socket.create_connection((HOST, self._port), timeout=1).close()
         except OSError:

@@ -1,6 +1,6 @@
-"""The pump does the work of Lambda where there is only an emulator: it receives and sweeps.
+"""The pump takes the place of Lambda beside an emulator: it receives messages, and sweeps.
 
-It treats a batch as Lambda's event source does. A batch that was delivered is deleted; a batch that
+It treats a batch as Lambda's event source does. A batch that was delivered is deleted. A batch that
 fails stays on the queue, is received again, and becomes a dead letter in the end.
 """
 
@@ -27,18 +27,18 @@ log = logging.getLogger(__name__)
 MAX_MESSAGES = 10
 """The most messages that one receive returns (SQS limit)."""
 
-BATCHES = 64
+MAX_BATCHES = 64
 """Batches in delivery at once. When receivers are slow, further messages wait on the queue."""
 
-OPEN_FILES = 4096
-"""Enough for a socket per message in delivery: some systems allow only 256 files at first."""
+MIN_OPEN_FILES = 4096
+"""Enough for one socket for each message in delivery. Some systems allow 256 files by default."""
 
 
 class Pump:
-    """Receives and delivers the messages of one queue, and sweeps on a tick.
+    """Receives and delivers the messages of one queue, and sweeps at regular intervals.
 
-    ``deliver`` takes the message bodies of a batch. ``prepare`` makes the resources that the
-    emulator lacks. ``sweep`` finds timers whose wake-up was lost.
+    ``deliver`` takes the message bodies of a batch. ``prepare`` makes the resources that are
+    missing in the emulator. ``sweep`` wakes timers whose wake-up was lost.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class Pump:
         pause_s: float = 1.0,
         start_s: float = 10.0,
     ) -> None:
-        """Set the pace: threads that receive, and durations in seconds.
+        """``pollers`` is the number of threads that receive. Durations are in seconds.
 
         ``poll_s`` is how long one receive waits for messages. It must be below the read timeout of
-        ``sqs``, or the client would give up first. ``tick_s`` is the time between two sweeps,
-        ``pause_s`` the time before a failed call is made again, and ``start_s`` how long an
-        emulator that was started just before may take to get ready.
+        ``sqs``, or the client would give up first. ``tick_s`` is the time between two sweeps, and
+        ``pause_s`` the time before a failed call is repeated. ``start_s`` is how long to wait for
+        an emulator that was started just before.
         """
         self._sqs = sqs
         self._queue = queue
@@ -72,7 +72,7 @@ class Pump:
         self._tick_s = tick_s
         self._pause_s = pause_s
         self._start_s = start_s
-        self._free_slots = threading.Semaphore(BATCHES)
+        self._free_slots = threading.Semaphore(MAX_BATCHES)
         self._url = ""
 
     def run(self, stopped: threading.Event) -> None:
@@ -82,7 +82,7 @@ class Pump:
         """
         self._start(stopped)
         with (
-            ThreadPoolExecutor(BATCHES, thread_name_prefix="batch") as batches,
+            ThreadPoolExecutor(MAX_BATCHES, thread_name_prefix="batch") as batches,
             ThreadPoolExecutor(self._pollers, thread_name_prefix="poll") as pollers,
         ):
             for _ in range(self._pollers):
@@ -108,7 +108,7 @@ class Pump:
             self._sweep()
         except Unavailable as error:
             log.warning("not swept: %s", error.detail)
-            # An emulator that was started again may have lost its resources.
+            # An emulator that was restarted may have lost its resources.
             self._prepare_again()
 
     def _prepare_again(self) -> None:
@@ -147,7 +147,7 @@ class Pump:
             self._delete(messages)
         except Unavailable as error:
             log.warning("a batch is left on the queue: %s", error.detail)
-        except Exception:
+        except Exception:  # the pump must outlive a fault in one batch
             log.exception("a batch is left on the queue")
         finally:
             self._free_slots.release()
@@ -164,6 +164,6 @@ class Pump:
 
 def _raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
-        wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < MIN_OPEN_FILES:
+        wanted = MIN_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MIN_OPEN_FILES, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

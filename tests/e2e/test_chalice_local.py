@@ -24,7 +24,7 @@ def project(tmp_path: Path) -> Path:
     copy = tmp_path / "project"
     copy.mkdir()
     shutil.copy(PROJECT / "app.py", copy)
-    for folder in (".chalice", "chalicelib"):
+    for folder in (".chalice", "chalicelib", "infra", "local"):
         ignored = shutil.ignore_patterns("__pycache__", "deployments")
         shutil.copytree(PROJECT / folder, copy / folder, ignore=ignored)
     return copy

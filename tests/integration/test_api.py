@@ -7,20 +7,18 @@ from typing import Any
 
 import pytest
 from chalice.test import Client, HTTPResponse
-from chalicelib.embedded.waker import ImpliedWaker
 
-from app import app
-from chalicelib import wiring
+from app import create_app
+from chalicelib.domain.claim import Claimed
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.timer import DEFAULT_TENANT, Status, Timer
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.rest import http as rest
-from chalicelib.rest.schemas import rfc3339
-from chalicelib.service.ports import Claim
-from chalicelib.settings import load
+from chalicelib.rest.models import rfc3339
+from chalicelib.rest.reading import MAX_BODY_BYTES
+from chalicelib.rest.responses import MAX_PAGE_BYTES
 from tests.support.clock import START, HandClock
-from tests.support.factories import settlement_of
-from tests.support.wired import wire
+from tests.support.factories import claim_of, settlement_of
+from tests.support.wired import service_on
 
 JSON = {"Content-Type": "application/json"}
 URL = "https://someserver.com"
@@ -93,10 +91,9 @@ class Service:
         wakeup = self.store.get(DEFAULT_TENANT, timer_id).wakeup()
         self.clock.now = max(self.clock.now, wakeup.at)
         now = int(self.clock.now)
-        claim = Claim(wakeup=wakeup, token="t", now=now, lease_until=now + 30_000)
-        timer = self.store.claim(claim)
-        assert isinstance(timer, Timer)
-        return timer
+        result = self.store.claim(claim_of(wakeup, "t", now=now))
+        assert isinstance(result, Claimed)
+        return result.timer
 
     def settle(self, timer_id: int, status: Status, next_attempt_at: int | None = None) -> None:
         """Let a timer's webhook come to an end."""
@@ -115,16 +112,14 @@ def shown(value: object) -> str:
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start() -> Iterator[Start]:
     """Return what starts a service on a store of its own."""
     stores: list[SQLiteTimerStore] = []
 
-    def started(kind: type[SQLiteTimerStore] = SQLiteTimerStore, **environment: str) -> Service:
-        settings = load(environment)
+    def started(kind: type[SQLiteTimerStore] = SQLiteTimerStore, **environment: Any) -> Service:
         store, clock = kind.in_memory(), HandClock()
         stores.append(store)
-        wire(monkeypatch, store, ImpliedWaker(), clock, allow_purge=settings.allow_purge)
-        monkeypatch.setattr(wiring, "settings", lambda: settings)
+        app = create_app(service_on(store, clock, **environment))
         return Service(Client(app), store, clock)
 
     yield started
@@ -292,8 +287,8 @@ def test_a_delay_that_is_too_long_names_the_limit(service: Service) -> None:
 
 def test_a_body_that_is_too_large_is_413(service: Service) -> None:
     body = json.dumps({"seconds": 1, "url": URL}).encode()
-    assert service.post(body.ljust(rest.MAX_BODY_BYTES)).status_code == 201
-    assert_problem(service.post(body.ljust(rest.MAX_BODY_BYTES + 1)), 413)
+    assert service.post(body.ljust(MAX_BODY_BYTES)).status_code == 201
+    assert_problem(service.post(body.ljust(MAX_BODY_BYTES + 1)), 413)
     assert service.list() == [1]
 
 
@@ -624,18 +619,18 @@ def test_an_accept_header_changes_nothing(service: Service, accept: str) -> None
     assert (response.status_code, response.json_body) == (200, [])
 
 
-def test_a_page_of_long_urls_ends_early_and_links_to_the_rest(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rest, "MAX_PAGE_BYTES", 5_000)
-    for _ in range(5):
-        service.set(url=URL + "/" + "x" * 1_900)
+def test_a_page_of_long_urls_ends_early_and_links_to_the_rest(service: Service) -> None:
+    url = URL + "/" + "\U0001f552" * 2_000  # 12 bytes a character in JSON
+    for _ in range(70):
+        assert service.post({"seconds": 30, "url": url, "on_failure_url": url}).status_code == 201
 
-    response = service.get("/timers?limit=4")
+    response = service.get("/timers?limit=69")
 
-    assert [item["id"] for item in response.json_body] == [5, 4, 3]
+    shown = [item["id"] for item in response.json_body]
+    assert MAX_PAGE_BYTES < len(response.body) < MAX_PAGE_BYTES + 50_000
+    assert shown == list(range(70, 70 - len(shown), -1))
     following = response.headers["Link"].partition(">")[0].removeprefix("<")
-    assert service.list(following.removeprefix("/timers")) == [2, 1]
+    assert service.list(following.removeprefix("/timers")) == list(range(shown[-1] - 1, 0, -1))
 
 
 def test_what_is_too_long_is_told_its_own_limit(service: Service) -> None:

@@ -14,10 +14,12 @@ import pytest
 from chalice.app import Chalice
 from chalice.local import ARNMatcher
 
-from chalicelib import functions, wiring
+from chalicelib.bootstrap import Service
 from chalicelib.domain.errors import Unavailable
 from chalicelib.embedded.api_keys import SQLiteApiKeyStore
 from chalicelib.embedded.folder import DataFolder
+from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.functions import Functions, create_functions
 from chalicelib.service.api_keys import ApiKeys, Issued
 from infra import keys as keys_on_aws
 from infra.errors import DeployError
@@ -25,20 +27,41 @@ from infra.package import ROOT
 from local import keys as keys_here
 from tests.support.clock import HandClock
 from tests.support.cloud import NAMES, Cloud
+from tests.support.wired import service_on
 
 API = "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/dev"
 
 
 @pytest.fixture
-def callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ApiKeys:
+def callers(tmp_path: Path) -> ApiKeys:
+    """Return the keys in a store of the test's."""
     drawn = iter(range(256))
-    callers = ApiKeys(
+    return ApiKeys(
         SQLiteApiKeyStore(DataFolder(tmp_path)),
         HandClock(),
         lambda length: bytes([next(drawn)]) * length,
     )
-    monkeypatch.setattr(wiring, "callers", lambda: callers)
-    return callers
+
+
+@pytest.fixture
+def here(callers: ApiKeys) -> Service:
+    """Return a service of this machine with these keys."""
+    service = service_on(SQLiteTimerStore.in_memory(), HandClock())
+    service.api_keys = callers
+    return service
+
+
+def functions_on(tmp_path: Path, *, refuse_in_api: bool = False) -> Functions:
+    """Return the functions of a service whose keys are in ``tmp_path``."""
+    keys = SQLiteApiKeyStore(DataFolder(tmp_path))
+    store = SQLiteTimerStore.in_memory()
+    service = service_on(store, HandClock(), api_keys=keys)
+    return create_functions(service, NAMES, refuse_in_api=refuse_in_api)
+
+
+@pytest.fixture
+def functions(tmp_path: Path) -> Functions:
+    return functions_on(tmp_path)
 
 
 @pytest.fixture
@@ -46,9 +69,9 @@ def acme(callers: ApiKeys) -> Issued:
     return callers.issue("acme")
 
 
-def authorize(token: str) -> dict[str, Any]:
+def authorize(functions: Functions, token: str) -> dict[str, Any]:
     event = {"type": "TOKEN", "authorizationToken": token, "methodArn": f"{API}/GET/timers/7"}
-    policy: dict[str, Any] = functions.authorizer(event, None)
+    policy: dict[str, Any] = functions.authorizer(event, {})
     return policy
 
 
@@ -62,8 +85,10 @@ def statement(policy: dict[str, Any]) -> dict[str, Any]:
 # The authorizer's function
 
 
-def test_a_good_key_opens_every_route_of_this_api_and_no_other(acme: Issued) -> None:
-    policy = authorize(f"Bearer {acme.text}")
+def test_a_good_key_opens_every_route_of_this_api_and_no_other(
+    functions: Functions, acme: Issued
+) -> None:
+    policy = authorize(functions, f"Bearer {acme.text}")
     assert policy["principalId"] == "acme"
     assert policy["context"] == {"tenant": "acme"}
     allowed = statement(policy)
@@ -76,33 +101,35 @@ def test_a_good_key_opens_every_route_of_this_api_and_no_other(acme: Issued) -> 
 
 @pytest.mark.parametrize("token", ["", "Bearer", "Bearer wt_x", "Bearer wt_" + "x" * 43])
 def test_any_other_key_is_denied_everything_without_a_failed_invocation(
-    acme: Issued, token: str, caplog: pytest.LogCaptureFixture
+    functions: Functions, acme: Issued, token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        denied = statement(authorize(token))
+        denied = statement(authorize(functions, token))
     assert (denied["Effect"], denied["Resource"]) == ("Deny", "*")
     assert caplog.records == []
 
 
-def test_a_store_that_is_away_denies_nobody(acme: Issued, tmp_path: Path) -> None:
+def test_a_store_that_is_away_denies_nobody(
+    functions: Functions, acme: Issued, tmp_path: Path
+) -> None:
     (tmp_path / "keys.db").write_bytes(b"\xff" * 8192)
     with pytest.raises(Unavailable):
-        authorize(f"Bearer {acme.text}")
+        authorize(functions, f"Bearer {acme.text}")
 
 
-def test_under_chalice_local_the_api_is_left_to_refuse(
-    acme: Issued, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wiring, "under_chalice_local", lambda: True)
-    assert authorize(f"Bearer {acme.text}")["context"] == {"tenant": "acme"}
-    assert authorize("Bearer x")["context"] == {"refused": "unauthorized"}
+def test_under_chalice_local_the_api_is_left_to_refuse(acme: Issued, tmp_path: Path) -> None:
+    functions = functions_on(tmp_path, refuse_in_api=True)
+    assert authorize(functions, f"Bearer {acme.text}")["context"] == {"tenant": "acme"}
+    assert authorize(functions, "Bearer x")["context"] == {"refused": "unauthorized"}
     (tmp_path / "keys.db").write_bytes(b"\xff" * 8192)
-    assert authorize(f"Bearer {acme.text}")["context"] == {"refused": "unavailable"}
+    assert authorize(functions, f"Bearer {acme.text}")["context"] == {"refused": "unavailable"}
 
 
-def test_chalice_makes_a_function_of_it_whose_answers_are_kept_for_a_minute() -> None:
+def test_chalice_makes_a_function_of_it_whose_answers_are_kept_for_a_minute(
+    functions: Functions,
+) -> None:
     app = Chalice("timers", configure_logs=False)
-    app.register_blueprint(functions.functions)
+    app.register_blueprint(functions.blueprint)
     (made,) = app.builtin_auth_handlers
     assert (made.name, made.handler_string) == ("authorizer", "chalicelib.functions.authorizer")
     assert (made.ttl_seconds, made.header) == (60, "Authorization")
@@ -171,6 +198,10 @@ def test_what_is_built_asks_for_a_key_unless_the_configuration_says_otherwise(
 # The commands
 
 
+def run_here(service: Service, *arguments: str) -> int:
+    return keys_here.main(arguments, service)
+
+
 def run(monkeypatch: pytest.MonkeyPatch, main: Any, *arguments: str) -> int:
     monkeypatch.setattr("sys.argv", ["keys", *arguments])
     code: int = main()
@@ -178,9 +209,9 @@ def run(monkeypatch: pytest.MonkeyPatch, main: Any, *arguments: str) -> int:
 
 
 def test_a_key_is_shown_once_with_a_curl_line(
-    callers: ApiKeys, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Service, callers: ApiKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, keys_here.main, "issue", "acme") == 0
+    assert run_here(here, "issue", "acme") == 0
     shown = capsys.readouterr().out
     text = shown.splitlines()[0]
     assert callers.tenant_of(f"Bearer {text}") == "acme"
@@ -188,11 +219,11 @@ def test_a_key_is_shown_once_with_a_curl_line(
     assert "curl -X POST http://127.0.0.1:8000/timers" in shown
     assert "TIMERS_AUTH=keys" in shown
 
-    assert run(monkeypatch, keys_here.main, "list") == 0
+    assert run_here(here, "list") == 0
     listed = capsys.readouterr().out
     assert listed == "aeaqcaib  2027-01-15T08:00:00+00:00  acme\n"
 
-    assert run(monkeypatch, keys_here.main, "revoke", "aeaqcaib") == 0
+    assert run_here(here, "revoke", "aeaqcaib") == 0
     assert "within 60 s" in capsys.readouterr().out
     assert list(callers.list()) == []
 
@@ -202,13 +233,13 @@ def test_a_key_is_shown_once_with_a_curl_line(
     [(["issue", "Acme"], "'Acme' names no tenant"), (["revoke", "abc"], "no key 'abc'")],
 )
 def test_what_cannot_be_done_is_told_in_one_line(
+    here: Service,
     callers: ApiKeys,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     reason: str,
 ) -> None:
-    assert run(monkeypatch, keys_here.main, *arguments) == 1
+    assert run_here(here, *arguments) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
     assert reason in shown.err

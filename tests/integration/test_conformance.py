@@ -8,23 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chalicelib.embedded.waker import ImpliedWaker
 
-from chalicelib import wiring
+from app import create_app
 from chalicelib.domain.timer import DEFAULT_TENANT, Status, Timer
 from chalicelib.embedded.api_keys import SQLiteApiKeyStore
 from chalicelib.embedded.folder import DataFolder
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.service.api_keys import ApiKeys
-from chalicelib.service.ports import ApiKeyStore, TimerStore, Waker
+from chalicelib.service.ports import ApiKeyStore
 from local.gateway import Environ, Gateway, StartResponse
 from tests.support import document
-from tests.support.apps import app_as_set
 from tests.support.clock import HandClock
 from tests.support.cloud import cloud_on_moto
 from tests.support.explorer import explore
-from tests.support.factories import DELAY_MS, claimed, set_timer, settlement_of
-from tests.support.wired import wire
+from tests.support.factories import DELAY_MS, Store, claimed, set_timer, settlement_of
+from tests.support.wired import service_on
 
 TENANT = "acme"
 STEP_MS = 100
@@ -55,7 +53,7 @@ class Service:
     """
 
     gateway: Gateway
-    store: TimerStore
+    store: Store
     clock: HandClock
     tenant: str = DEFAULT_TENANT
     key: str | None = None
@@ -97,22 +95,14 @@ class Service:
             self.store.settle(settlement_of(held, now=at, status=fate))
 
 
-def service_on(
-    monkeypatch: pytest.MonkeyPatch,
-    store: TimerStore,
-    waker: Waker,
-    clock: HandClock,
-    keys: ApiKeyStore | None = None,
-) -> Service:
+def api_on(store: Store, clock: HandClock, keys: ApiKeyStore | None = None) -> Service:
     """Return the API on ``store``; with ``keys`` it asks for one, and the service knows one."""
     auth = "none" if keys is None else "keys"
-    gateway = Gateway(app_as_set(monkeypatch, TIMERS_AUTH=auth))
-    wire(monkeypatch, store, waker, clock)
-    service = Service(gateway, store, clock)
+    app = create_app(service_on(store, clock, api_keys=keys, TIMERS_AUTH=auth))
+    service = Service(Gateway(app), store, clock)
     if keys is not None:
-        callers = ApiKeys(keys, clock, lambda count: b"\x01" * count)
-        monkeypatch.setattr(wiring, "callers", lambda: callers)
-        service.tenant, service.key = TENANT, callers.issue(TENANT).text
+        issued = ApiKeys(keys, clock, lambda count: b"\x01" * count).issue(TENANT)
+        service.tenant, service.key = TENANT, issued.text
     return service
 
 
@@ -149,34 +139,30 @@ def assert_documented(
     assert not missed
 
 
-def test_without_keys_every_answer_is_documented(
-    monkeypatch: pytest.MonkeyPatch, store: SQLiteTimerStore
-) -> None:
-    service = service_on(monkeypatch, store, ImpliedWaker(), HandClock())
+def test_without_keys_every_answer_is_documented(store: SQLiteTimerStore) -> None:
+    service = api_on(store, HandClock())
     assert_documented(service, document.without_keys(), examples=20)
 
 
-def test_with_keys_every_answer_is_documented(
-    monkeypatch: pytest.MonkeyPatch, store: SQLiteTimerStore, keys: ApiKeyStore
-) -> None:
-    service = service_on(monkeypatch, store, ImpliedWaker(), HandClock(), keys)
+def test_with_keys_every_answer_is_documented(store: SQLiteTimerStore, keys: ApiKeyStore) -> None:
+    service = api_on(store, HandClock(), keys)
     # Schemathesis 4.32.5 cannot make the calls of this check to an application in its process;
     # the test below does without, and asks for more.
     assert_documented(service, document.read(), examples=20, without=["ignored_auth"])
 
 
-def test_on_aws_every_answer_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_aws_every_answer_is_documented() -> None:
     clock = HandClock()
     with cloud_on_moto(clock) as cloud:
-        service = service_on(monkeypatch, cloud.store, cloud.waker, clock)
+        service = api_on(cloud.waking_store(), clock)
         assert_documented(service, document.without_keys(), examples=5)
 
 
 @pytest.mark.parametrize("key", [None, WRONG_KEY])
 def test_without_a_known_key_every_answer_is_a_documented_refusal(
-    monkeypatch: pytest.MonkeyPatch, store: SQLiteTimerStore, keys: ApiKeyStore, key: str | None
+    store: SQLiteTimerStore, keys: ApiKeyStore, key: str | None
 ) -> None:
-    service = service_on(monkeypatch, store, ImpliedWaker(), HandClock(), keys)
+    service = api_on(store, HandClock(), keys)
     timer = set_timer(store, tenant=TENANT)
     contract = document.read()
     explored = explore(contract, service, examples=3, key=key)
@@ -221,12 +207,11 @@ def allowing_more(contract: dict[str, Any]) -> None:
     ],
 )
 def test_a_document_that_lies_is_found_out(
-    monkeypatch: pytest.MonkeyPatch,
     store: SQLiteTimerStore,
     lie: Callable[[dict[str, Any]], object],
     check: str,
 ) -> None:
-    service = service_on(monkeypatch, store, ImpliedWaker(), HandClock())
+    service = api_on(store, HandClock())
     contract = document.without_keys()
     lie(contract)
     contract["paths"] = {"/timers": contract["paths"]["/timers"]}

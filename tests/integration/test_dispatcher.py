@@ -660,7 +660,7 @@ async def test_a_timer_that_cannot_be_signed_now_is_called_once_its_lease_is_ove
 @on_a_loop
 async def test_settled_timers_are_removed_after_their_retention() -> None:
     async with running(retention_days=1.0) as at_work:
-        at_work.jobs.append(asyncio.create_task(at_work.dispatcher.keep_house()))
+        at_work.jobs.append(asyncio.create_task(at_work.dispatcher.maintain_store()))
         await at_work.settled(await at_work.set(0))
         await at_work.set(3 * DAY_MS)
         at_work.clock.advance(DAY_MS)
@@ -674,7 +674,7 @@ async def test_settled_timers_are_removed_after_their_retention() -> None:
 @on_a_loop
 async def test_keeping_house_goes_on_after_a_full_disk() -> None:
     async with running(retention_days=1.0) as at_work:
-        at_work.jobs.append(asyncio.create_task(at_work.dispatcher.keep_house()))
+        at_work.jobs.append(asyncio.create_task(at_work.dispatcher.maintain_store()))
         await at_work.settled(await at_work.set(0))
         make_room = at_work.fail_writes()
         at_work.clock.advance(DAY_MS + 1)

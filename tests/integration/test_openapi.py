@@ -1,4 +1,8 @@
-"""The OpenAPI document says what the code says: routes, limits, fields, errors, examples."""
+"""The OpenAPI document says what the code says: routes, limits, fields, errors, examples.
+
+It is generated, so most of what it says is true by itself. Held here is what could still be wrong:
+what was written by hand for it, and what API Gateway and the settings say elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +12,36 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
+from chalice.app import Response
 from openapi_spec_validator import validate
 
-from app import app
+from app import api, create_app
+from chalicelib.bootstrap import Service
 from chalicelib.domain import attempt_log as record
 from chalicelib.domain import errors, target
 from chalicelib.domain.errors import Fault, TimersError
-from chalicelib.domain.retry import DEFAULT_DELAYS, attempts_allowed
+from chalicelib.domain.retry import DEFAULT_DELAYS_S, attempts_allowed
 from chalicelib.domain.timer import Status
-from chalicelib.rest import cursor, schemas
-from chalicelib.rest import http as rest
+from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.rest import cursor, fields, openapi, requests
+from chalicelib.rest.catalogue import CATALOGUE, Internal, Throttled
+from chalicelib.rest.problems import problem
+from chalicelib.rest.reading import MAX_BODY_BYTES
+from chalicelib.rest.responses import HEALTHY
+from chalicelib.rest.router import Router
+from chalicelib.rest.validation import Body
 from chalicelib.settings import load
 from infra.package import ROOT
 from tests.support import document
-from tests.support.apps import app_as_set
+from tests.support.clock import HandClock
+from tests.support.routes import FakeService
+from tests.support.wired import service_on
 
 CONTRACT = document.read()
 SCHEMAS = CONTRACT["components"]["schemas"]
 PROBLEM = "application/problem+json"
-OF_NO_ERROR = {"internal", "throttled"}
-"""Codes of what goes wrong beside the tree of errors: a fault of ours, API Gateway's limit."""
+OF_NO_ERROR: set[type[TimersError]] = {Internal, Throttled}
+"""What goes wrong beside the tree of errors: a fault of ours, API Gateway's limit."""
 
 
 def answers() -> Iterator[tuple[str, int, dict[str, Any]]]:
@@ -64,7 +78,14 @@ def example_of(kind: type[TimersError]) -> TimersError:
     return errors.Unauthorized() if kind is errors.Unauthorized else kind("because")
 
 
-ANSWERED = [kind for answered in rest._STATUSES for kind in kinds(answered)]
+ANSWERED = sorted(
+    {kind for answered in CATALOGUE for kind in kinds(answered)} - OF_NO_ERROR,
+    key=lambda kind: str(kind.__name__),
+)
+
+
+def service(**environment: Any) -> Service:
+    return service_on(SQLiteTimerStore.in_memory(), HandClock(), **environment)
 
 
 def test_the_document_is_a_valid_one() -> None:
@@ -72,6 +93,7 @@ def test_the_document_is_a_valid_one() -> None:
 
 
 def test_its_operations_are_the_routes_of_the_app() -> None:
+    app = create_app(service())
     assert {
         (path, method): entry.view_name
         for path, entries in app.routes.items()
@@ -82,8 +104,8 @@ def test_its_operations_are_the_routes_of_the_app() -> None:
     }
 
 
-def test_it_asks_for_a_key_where_the_app_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_keys = app_as_set(monkeypatch, TIMERS_AUTH="keys")
+def test_it_asks_for_a_key_where_the_app_does() -> None:
+    with_keys = create_app(service(TIMERS_AUTH="keys"))
     for operation in document.operations(CONTRACT):
         guarded = with_keys.routes[operation.path][operation.method].authorizer is not None
         assert ("security" in operation.definition) is guarded
@@ -99,7 +121,7 @@ def test_parameters_in_a_path_are_those_of_the_route() -> None:
 
 @pytest.mark.parametrize("kind", ANSWERED, ids=lambda kind: kind.__name__)
 def test_every_error_that_is_answered_is_documented_as_it_is(kind: type[TimersError]) -> None:
-    made = rest.problem(example_of(kind))
+    made = problem(example_of(kind))
     found = documented(made.status_code, kind.code)
     assert found
     for answer in found:
@@ -112,12 +134,12 @@ def test_every_error_that_is_answered_is_documented_as_it_is(kind: type[TimersEr
 
 def test_no_error_is_documented_that_the_code_does_not_have() -> None:
     told = {code for _, _, answer in answers() for code in document.codes(CONTRACT, answer)}
-    assert told == {kind.code for kind in ANSWERED} | OF_NO_ERROR
+    assert told == {kind.code for kind in [*ANSWERED, *OF_NO_ERROR]}
 
 
 def test_the_table_of_errors_for_people_is_the_same() -> None:
     rows = re.findall(
-        r"^\| (\d{3}) \| (`[^|]+`) \|", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE
+        r"^\| (\d{3}) \| (`[^|]+`) \|", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE
     )
     assert {(int(status), code) for status, names in rows for code in names.split("`")[1::2]} == {
         (status, code)
@@ -127,7 +149,7 @@ def test_the_table_of_errors_for_people_is_the_same() -> None:
 
 
 def test_a_fault_of_ours_is_documented_as_it_is() -> None:
-    made = rest.internal_error()
+    made = problem(Internal())
     for answer in documented(500, "internal"):
         schema = answer["content"][PROBLEM]["schema"]
         assert document.faults(CONTRACT, schema, json.loads(made.body)) == []
@@ -161,52 +183,55 @@ def test_every_answer_has_an_example_that_is_one(
 ) -> None:
     assert ("content" in answer) is (status != 204)
     for media_type, content in answer.get("content", {}).items():
-        assert document.faults(CONTRACT, content["schema"], content["example"]) == []
         assert (media_type == PROBLEM) is (status >= 400)
+        examples = document.examples(content)
+        assert examples
+        for example in examples:
+            assert document.faults(CONTRACT, content["schema"], example) == []
+            if media_type == PROBLEM:
+                title = example["type"].removeprefix(document.URN).replace("-", " ")
+                assert example["title"] == title.capitalize()
         if media_type == PROBLEM:
-            title = content["example"]["type"].removeprefix(document.URN).replace("-", " ")
-            assert content["example"]["title"] == title.capitalize()
+            shown = {example["type"].removeprefix(document.URN) for example in examples}
+            assert shown == document.codes(CONTRACT, answer)
 
 
 @pytest.mark.parametrize(
     ("name", "model"),
     [
-        ("SetTimer", schemas.SetTimer),
-        ("MoveTimer", schemas.MoveTimer),
-        ("ReplayTimers", schemas.ReplayTimers),
+        ("SetTimer", requests.SetTimer),
+        ("MoveTimer", requests.MoveTimer),
+        ("ReplayTimers", requests.ReplayTimers),
     ],
 )
-def test_a_body_has_the_fields_and_defaults_of_its_model(
-    name: str, model: type[schemas._Request]
-) -> None:
+def test_a_body_has_the_fields_and_defaults_of_its_model(name: str, model: type[Body]) -> None:
     said, meant = SCHEMAS[name], model.model_json_schema()
     assert said["properties"].keys() == meant["properties"].keys()
     assert said.get("required", []) == meant.get("required", [])
     assert said["additionalProperties"] is meant["additionalProperties"] is False
     for field, schema in said["properties"].items():
-        default = document.resolved(CONTRACT, schema).get("default")
-        assert default == meant["properties"][field].get("default")
+        assert schema.get("default") == meant["properties"][field].get("default")
 
 
 def test_examples_of_bodies_are_accepted() -> None:
     parsers = {
-        "set_timer": schemas.SetTimer.parse,
-        "move_timer": schemas.MoveTimer.parse,
-        "replay_timers": schemas.ReplayTimers.parse,
+        "set_timer": requests.SetTimer.parse,
+        "move_timer": requests.MoveTimer.parse,
+        "replay_timers": requests.ReplayTimers.parse,
     }
     for operation in document.operations(CONTRACT):
         if "requestBody" not in operation.definition:
             continue
         content = operation.definition["requestBody"]["content"]["application/json"]
-        examples = content.get("examples") or {"one": {"value": content["example"]}}
-        for example in examples.values():
-            assert document.faults(CONTRACT, content["schema"], example["value"]) == []
-            parsers[operation.definition["operationId"]](json.dumps(example["value"]).encode())
+        assert document.examples(content)
+        for example in document.examples(content):
+            assert document.faults(CONTRACT, content["schema"], example) == []
+            parsers[operation.definition["operationId"]](json.dumps(example).encode())
 
 
 def test_the_example_of_the_index_is_the_index() -> None:
     content = _operation("index")["responses"]["200"]["content"]["application/json"]
-    assert content["example"] == {"routes": rest.routes(app.routes)}
+    assert content["example"] == {"routes": api.names()}
 
 
 def test_limits_are_those_of_the_code() -> None:
@@ -215,26 +240,36 @@ def test_limits_are_those_of_the_code() -> None:
     pace = SCHEMAS["ReplayTimers"]["properties"]["per_second"]
     query = {each["name"]: each["schema"] for each in _operation("list_timers")["parameters"]}
     attempts = _operation("list_attempts")["responses"]["200"]["content"]["application/json"]
-    assert SCHEMAS["Seconds"]["maximum"] == schemas.MAX_DELAY_S
-    assert SCHEMAS["Minutes"]["maximum"] * 60 == schemas.MAX_DELAY_S
-    assert SCHEMAS["Hours"]["maximum"] * 3600 == schemas.MAX_DELAY_S
-    assert SCHEMAS["TimeLeft"]["maximum"] == schemas.MAX_DELAY_S
-    assert pace["minimum"] == schemas.MIN_REPLAYS_PER_S
-    assert pace["maximum"] == schemas.MAX_REPLAYS_PER_S
+    assert SCHEMAS["Seconds"]["maximum"] == fields.MAX_DELAY_S
+    assert SCHEMAS["Minutes"]["maximum"] * 60 == fields.MAX_DELAY_S
+    assert SCHEMAS["Hours"]["maximum"] * 3600 == fields.MAX_DELAY_S
+    assert SCHEMAS["TimeLeft"]["maximum"] == fields.MAX_DELAY_S
+    assert pace["minimum"] == requests.MIN_REPLAYS_PER_S
+    assert pace["maximum"] == requests.MAX_REPLAYS_PER_S
     assert SCHEMAS["Url"]["maxLength"] == target.MAX_URL_CHARACTERS
     assert SCHEMAS["Id"]["maximum"] == cursor.MAX_ID
     assert SCHEMAS["Status"]["enum"] == [status.value for status in Status]
-    assert policy["max_attempts"]["maximum"] == attempts_allowed(DEFAULT_DELAYS)
+    assert policy["max_attempts"]["maximum"] == attempts_allowed(DEFAULT_DELAYS_S)
     assert policy["timeout"]["maximum"] == settings.send_timeout_s
     assert (query["limit"]["maximum"], query["limit"]["default"]) == (
-        rest.MAX_LIMIT,
-        rest.DEFAULT_LIMIT,
+        requests.MAX_LIMIT,
+        requests.DEFAULT_LIMIT,
     )
     assert attempts["schema"]["maxItems"] == record.MAX_ATTEMPTS_KEPT
     assert (
-        f"{rest.MAX_BODY_BYTES:,}"
-        in CONTRACT["components"]["responses"]["BodyTooLarge"]["description"]
+        f"{MAX_BODY_BYTES:,}" in CONTRACT["components"]["responses"]["BodyTooLarge"]["description"]
     )
+
+
+def test_two_responses_of_different_errors_cannot_have_one_name() -> None:
+    router = Router[FakeService]()
+    for path, raises in [
+        ("/a", (errors.TimerInFlight,)),
+        ("/b", (errors.TimerInFlight, errors.TimerChanged)),
+    ]:
+        router.post(path, returns=HEALTHY, raises=raises)(lambda _service, _request: Response(""))
+    with pytest.raises(ValueError, match="TimerInFlight"):
+        openapi.document(router.routes)
 
 
 def _operation(name: str) -> Any:

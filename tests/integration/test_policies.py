@@ -129,7 +129,7 @@ def fresh(cloud: Cloud) -> Callable[[], None]:
 
     def begin() -> None:
         cloud.calls.clear()
-        cloud.wakeups._found = None
+        cloud.wakeups._known_queue = None
         cloud.begin_process()
 
     return begin

@@ -15,7 +15,7 @@ from chalicelib.aws.message import decode_all
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.timer import Timer, Wakeup
 from chalicelib.service.ports import SweepCutoffs, unmetered
-from chalicelib.service.sweep import AHEAD_MS, MARK_MS, Sweeper
+from chalicelib.service.sweep import LOOK_AHEAD_MS, MARK_TTL_MS, Sweeper
 from tests.support.clock import START, HandClock
 from tests.support.cloud import NAMES, Cloud, HandSender
 from tests.support.factories import (
@@ -84,12 +84,12 @@ def test_an_unarmed_timer_is_woken_for_its_exact_moment_before_it_is_due(
 ) -> None:
     cloud.store.armed = False
     timer = set_timer(cloud.store, due_at=START + 10 * MINUTE_MS)
-    clock.now = timer.due_at - AHEAD_MS - 1
+    clock.now = timer.due_at - LOOK_AHEAD_MS - 1
     assert swept(cloud) == []
 
-    clock.now = timer.due_at - AHEAD_MS
+    clock.now = timer.due_at - LOOK_AHEAD_MS
     assert swept(cloud) == [timer.id]
-    assert cloud.sent() == [(timer.wakeup(), AHEAD_MS // 1000)]
+    assert cloud.sent() == [(timer.wakeup(), LOOK_AHEAD_MS // 1000)]
 
 
 def test_a_mark_holds_for_its_life_and_then_the_message_is_sent_again(
@@ -100,9 +100,9 @@ def test_a_mark_holds_for_its_life_and_then_the_message_is_sent_again(
     assert swept(cloud) == [timer.id]
     cloud.drain()  # the message is lost
 
-    clock.now = sent_at + MARK_MS
+    clock.now = sent_at + MARK_TTL_MS
     assert swept(cloud) == []
-    clock.now = sent_at + MARK_MS + 1
+    clock.now = sent_at + MARK_TTL_MS + 1
     assert swept(cloud) == [timer.id]
 
 
@@ -149,7 +149,7 @@ def test_what_a_backlog_explains_is_not_queued_again_and_the_rest_is(
     clock.now = DUE + GRACE_MS
     assert swept(cloud) == []
 
-    clock.now = DUE + MARK_MS
+    clock.now = DUE + MARK_TTL_MS
     assert swept(cloud) == [timer.id]
 
 
@@ -236,9 +236,8 @@ class SlowIndex:
             self._clock.advance(1_000)
             yield [] if wakeup in self.marked else [wakeup]
 
-    def mark(self, wakeup: Wakeup, moments: SweepCutoffs, now: int) -> bool:
+    def mark(self, wakeup: Wakeup, moments: SweepCutoffs, now: int) -> None:
         self.marked.append(wakeup)
-        return True
 
 
 def test_a_sweep_stops_in_time_and_the_next_goes_on(cloud: Cloud, clock: HandClock) -> None:
@@ -294,7 +293,7 @@ def test_the_longest_overdue_is_reported(cloud: Cloud, clock: HandClock) -> None
 
     result = cloud.sweeper().sweep()
 
-    assert (result.sent, result.overdue) == (2, GRACE_MS + 10_000)
+    assert (result.sent, result.overdue_ms) == (2, GRACE_MS + 10_000)
 
 
 # What a sweep finds is delivered

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from chalice.test import Client, HTTPResponse
 
-from app import app
-from chalicelib import wiring
-from chalicelib.aws.telemetry import NAMESPACE
-from chalicelib.service.timers import Timers
+from app import create_app
+from chalicelib.aws.telemetry import NAMESPACE, LambdaTelemetry
+from chalicelib.bootstrap import bootstrap
+from chalicelib.service.ports import NoTelemetry, Page
 from chalicelib.settings import load
 from tests.support.cloud import Cloud
+from tests.support.wired import service_on
 
 SOON = b'{"seconds": 5, "url": "https://example.com"}'
 
+Environment = dict[str, Any]
 Lines = Callable[[], list[dict[str, Any]]]
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Be a Lambda, of a stage of its own: a process logs to where its first telemetry did."""
+def in_lambda(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Environment:
+    """Return the environment of a Lambda.
+
+    Its stage is the test's own: a process logs to where its first telemetry did.
+    """
     stage = request.node.name.replace("_", "")[-12:]
     environment = {
         "AWS_LAMBDA_FUNCTION_NAME": f"timers-{stage}",
@@ -34,10 +39,7 @@ def stage(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> It
     log = logging.getLogger("chalicelib")
     for name in ("handlers", "level", "propagate"):
         monkeypatch.setattr(log, name, getattr(log, name))
-    monkeypatch.setattr(wiring, "settings", lambda: load(environment))
-    wiring._telemetry.cache_clear()
-    yield stage
-    wiring._telemetry.cache_clear()
+    return environment
 
 
 @pytest.fixture
@@ -46,68 +48,74 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Lines:
     return lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def set_timer(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> HTTPResponse:
+def api_on(cloud: Cloud, environment: Environment) -> Client:
+    """Return the API on the store of the AWS engine, with the telemetry of a Lambda."""
+    telemetry = LambdaTelemetry(environment["TIMERS_STAGE"])
+    store = cloud.waking_store(telemetry.meter)
+    return Client(create_app(service_on(store, cloud.clock, telemetry=telemetry, **environment)))
+
+
+def set_timer(api: Client, **headers: str) -> HTTPResponse:
     """Ask for a timer as a caller does."""
-    scheduling = Timers(cloud.store, cloud.waker, cloud.clock, meter=wiring.meter())
-    monkeypatch.setattr(wiring, "scheduling", lambda: scheduling)
-    headers = {"Content-Type": "application/json"}
-    return Client(app).http.post("/timers", headers=headers, body=SOON)
+    sent = {"Content-Type": "application/json"} | headers
+    return api.http.post("/timers", headers=sent, body=SOON)
 
 
-def counted(lines: list[dict[str, Any]], stage: str) -> dict[str, Any]:
+def counted(lines: list[dict[str, Any]], environment: Environment) -> dict[str, Any]:
     """Return the values of each metric, as CloudWatch reads them from the log."""
     values: dict[str, Any] = {}
     for line in lines:
         for each in line.get("_aws", {}).get("CloudWatchMetrics", []):
             assert each["Namespace"] == NAMESPACE
             assert each["Dimensions"] == [["service"]]
-            assert line["service"] == f"timers-{stage}"
+            assert line["service"] == f"timers-{environment['TIMERS_STAGE']}"
             values |= {metric["Name"]: line[metric["Name"]] for metric in each["Metrics"]}
     return values
 
 
-def test_a_timer_that_is_set_is_counted(
-    cloud: Cloud, stage: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert set_timer(cloud, monkeypatch).status_code == 201
-    assert counted(lines(), stage) == {"Created": [1]}
-    assert Client(app).http.get("/").status_code == 200
-    assert counted(lines(), stage) == {}
+def test_a_timer_that_is_set_is_counted(cloud: Cloud, in_lambda: Environment, lines: Lines) -> None:
+    api = api_on(cloud, in_lambda)
+    assert set_timer(api).status_code == 201
+    assert counted(lines(), in_lambda) == {"Created": [1]}
+    assert api.http.get("/").status_code == 200
+    assert counted(lines(), in_lambda) == {}
 
 
 def test_a_timer_whose_wakeup_cannot_be_registered_is_counted_twice(
-    cloud: Cloud, stage: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
+    cloud: Cloud, in_lambda: Environment, lines: Lines
 ) -> None:
     cloud.fail("SendMessage")
-    assert set_timer(cloud, monkeypatch).status_code == 201
-    assert counted(lines(), stage) == {"Created": [1], "Unarmed": [1]}
+    assert set_timer(api_on(cloud, in_lambda)).status_code == 201
+    assert counted(lines(), in_lambda) == {"Created": [1], "Unarmed": [1]}
+
+
+class BrokenStore:
+    """A store with a fault of ours."""
+
+    def list(self, *_arguments: object, **_options: object) -> Page:
+        raise RuntimeError("a fault of ours")
 
 
 def test_what_a_request_logs_carries_its_id(
-    cloud: Cloud, stage: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
+    cloud: Cloud, in_lambda: Environment, lines: Lines
 ) -> None:
-    def broken() -> Timers:
-        raise RuntimeError("a fault of ours")
-
-    monkeypatch.setattr(wiring, "scheduling", broken)
+    broken: Any = BrokenStore()
+    telemetry = LambdaTelemetry(in_lambda["TIMERS_STAGE"])
+    api = Client(create_app(service_on(broken, cloud.clock, telemetry=telemetry, **in_lambda)))
     ids = []
     for _ in range(2):
-        assert Client(app).http.get("/timers").status_code == 500
+        assert api.http.get("/timers").status_code == 500
         (line,) = lines()
-        assert line["service"] == f"timers-{stage}"
+        assert line["service"] == f"timers-{in_lambda['TIMERS_STAGE']}"
         assert "a fault of ours" in line["exception"]
         ids.append(line["request_id"])
     assert all(ids)
     assert ids[0] != ids[1]
 
 
-def test_on_this_machine_nothing_is_counted(
-    cloud: Cloud, lines: Lines, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wiring, "settings", lambda: load({"TIMERS_ALLOWED_HOSTS": ""}))
-    monkeypatch.setattr(wiring, "_telemetry", lambda: pytest.fail("telemetry was made"))
-    headers = {"Content-Type": "application/json", "Host": "localhost"}
-    scheduling = Timers(cloud.store, cloud.waker, cloud.clock, meter=wiring.meter())
-    monkeypatch.setattr(wiring, "scheduling", lambda: scheduling)
-    assert Client(app).http.post("/timers", headers=headers, body=SOON).status_code == 201
+def test_on_this_machine_nothing_is_counted(cloud: Cloud, lines: Lines) -> None:
+    telemetry = bootstrap(load({})).telemetry
+    assert isinstance(telemetry, NoTelemetry)
+    api = Client(create_app(service_on(cloud.waking_store(), cloud.clock, telemetry=telemetry)))
+    assert set_timer(api, Host="localhost").status_code == 201
     assert lines() == []

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from chalice.app import Chalice
-from chalicelib.embedded.waker import ImpliedWaker
 
-from chalicelib import wiring
+from app import create_app
 from chalicelib.aws.dynamodb.api_keys import DynamoDBApiKeyStore
 from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
 from chalicelib.domain import api_key
@@ -28,13 +27,13 @@ from chalicelib.embedded.api_keys import SQLiteApiKeyStore
 from chalicelib.embedded.folder import DataFolder
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.service.api_keys import AUTHORIZER_CACHE_TTL_S, ApiKeys
-from chalicelib.service.ports import ApiKeyStore, TimerStore
+from chalicelib.service.ports import ApiKeyStore
 from local.gateway import Gateway
-from tests.support.apps import app_as_set
+from tests.support.armable import HandArmedStore
 from tests.support.clock import HandClock
 from tests.support.dynamodb import dynamodb_on_moto, empty_table
-from tests.support.factories import DUE, claimed, set_timer, settled
-from tests.support.wired import wire
+from tests.support.factories import DUE, Store, claimed, set_timer, settled
+from tests.support.wired import service_on
 from tests.support.wsgi import Answer, ask, with_body
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ BOUND_ID = re.compile(r"\{[^}]+\}")
 
 
 @dataclass(frozen=True)
-class AttemptRecord:
+class Attempt:
     """What may be sent along with a request. Some route must be content with each."""
 
     body: bytes = b""
@@ -57,14 +56,14 @@ class AttemptRecord:
 
 
 ATTEMPTS = [
-    AttemptRecord(),
-    AttemptRecord(b"{}"),
-    AttemptRecord(b'{"seconds": 30}'),
-    AttemptRecord(b'{"seconds": 30, "url": "https://other.example/hook"}'),
-    AttemptRecord(b'{"dry_run": false}'),
-    AttemptRecord(query="status=failed"),
-    AttemptRecord(query="status=pending&limit=1"),
-    AttemptRecord(query="limit=1000"),
+    Attempt(),
+    Attempt(b"{}"),
+    Attempt(b'{"seconds": 30}'),
+    Attempt(b'{"seconds": 30, "url": "https://other.example/hook"}'),
+    Attempt(b'{"dry_run": false}'),
+    Attempt(query="status=failed"),
+    Attempt(query="status=pending&limit=1"),
+    Attempt(query="limit=1000"),
 ]
 
 
@@ -74,7 +73,7 @@ class Service:
 
     app: Chalice
     gateway: Gateway
-    store: TimerStore
+    store: Store
     callers: ApiKeys
     seconds: list[float]
     tokens: dict[str, str] = field(default_factory=dict)
@@ -91,9 +90,9 @@ class Service:
         return [route for route in self.routes() if route not in OPEN]
 
     def ask(
-        self, method: str, path: str, token: str | None, attempt: AttemptRecord | None = None
+        self, method: str, path: str, token: str | None, attempt: Attempt | None = None
     ) -> Answer:
-        sent = attempt or AttemptRecord()
+        sent = attempt or Attempt()
         environment = with_body(sent.body) | {
             "CONTENT_TYPE": "application/json",
             "QUERY_STRING": sent.query,
@@ -107,7 +106,7 @@ class Service:
 
     def set(self, tenant: str, url: str = "https://other.example/hook") -> int:
         body = json.dumps({"seconds": 30, "url": url}).encode()
-        answer = self.ask("POST", "/timers", self.token(tenant), AttemptRecord(body))
+        answer = self.ask("POST", "/timers", self.token(tenant), Attempt(body))
         assert answer.code == 201, answer
         return int(answer.document["id"])
 
@@ -130,9 +129,7 @@ def dynamodb() -> Iterator[DynamoDBClient]:
 
 
 @pytest.fixture(params=["embedded", "aws"])
-def stores(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[tuple[TimerStore, ApiKeyStore]]:
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Store, ApiKeyStore]]:
     if request.param == "embedded":
         timers = SQLiteTimerStore.in_memory()
         yield timers, SQLiteApiKeyStore(DataFolder(tmp_path))
@@ -140,16 +137,16 @@ def stores(
     else:
         client = request.getfixturevalue("dynamodb")
         with empty_table(client) as table:
-            yield DynamoDBTimerStore(client, table, HandClock()), DynamoDBApiKeyStore(client, table)
+            rows = DynamoDBTimerStore(client, table, HandClock())
+            yield HandArmedStore(rows), DynamoDBApiKeyStore(client, table)
 
 
 @pytest.fixture
-def service(stores: tuple[TimerStore, ApiKeyStore], monkeypatch: pytest.MonkeyPatch) -> Service:
+def service(stores: tuple[Store, ApiKeyStore]) -> Service:
     timers, keys = stores
-    app, clock, drawn = app_as_set(monkeypatch, TIMERS_AUTH="keys"), HandClock(), count()
+    clock, drawn = HandClock(), count()
     callers = ApiKeys(keys, clock, lambda length: next(drawn).to_bytes(length, "big"))
-    wire(monkeypatch, timers, ImpliedWaker(), clock)
-    monkeypatch.setattr(wiring, "callers", lambda: callers)
+    app = create_app(service_on(timers, clock, api_keys=keys, TIMERS_AUTH="keys"))
     seconds = [1_000.0]
     return Service(app, Gateway(app, lambda: seconds[0]), timers, callers, seconds)
 
@@ -209,8 +206,8 @@ def guarded(service: Service, route: tuple[str, str]) -> bool:
         "Bearer x",
         "Basic YWNtZTphY21l",
         "Bearer acme",
-        f"Bearer {api_key.write(bytes(32))[:-1]}",
-        f"Bearer {api_key.write(bytes([9]) * 32)}",
+        f"Bearer {api_key.encode(bytes(32))[:-1]}",
+        f"Bearer {api_key.encode(bytes([9]) * 32)}",
         "Bearer {acme} {acme}",
         "Basic {acme}",
         "Bearer {acme}x",
@@ -354,7 +351,7 @@ def test_a_cursor_of_another_tenants_list_shows_only_ones_own(
     service: Service, acme: list[Timer], cursor: str
 ) -> None:
     service.set("stranger")
-    query = AttemptRecord(query=f"cursor={cursor}&limit=1")
+    query = Attempt(query=f"cursor={cursor}&limit=1")
     answer = service.ask("GET", "/timers", service.token("stranger"), query)
     assert answer.code == 200
     assert [item["id"] for item in answer.document] == [1]

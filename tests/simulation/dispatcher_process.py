@@ -80,7 +80,7 @@ class DispatcherProcess(Process):
             )
             self._server = WriteServer(writer, self._dispatcher.wake_at)
             self._loop.create_task(self._dispatcher.run())
-            self._loop.create_task(self._dispatcher.keep_house())
+            self._loop.create_task(self._dispatcher.maintain_store())
 
     @property
     def busy(self) -> bool:

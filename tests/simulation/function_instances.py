@@ -240,6 +240,6 @@ class ObservedDueIndex:
     def find(self, shard: int, cutoffs: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
         return self._due_index.find(shard, cutoffs)
 
-    def mark(self, wakeup: Wakeup, cutoffs: SweepCutoffs, now: int) -> bool:
+    def mark(self, wakeup: Wakeup, cutoffs: SweepCutoffs, now: int) -> None:
         sweep_marks_only_queued_wakeups(wakeup, queued=self._aws.was_queued(wakeup))
-        return self._due_index.mark(wakeup, cutoffs, now)
+        self._due_index.mark(wakeup, cutoffs, now)

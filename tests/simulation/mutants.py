@@ -111,7 +111,12 @@ MUTANTS = (
         "insert",
         {"self._connection.execute(": "timer.id % 4 == 3 or self._connection.execute("},
     ),
-    mutant("a cancel ignores the lease", SQLiteTimerStore, "_free", {"timer.leased(now)": "False"}),
+    mutant(
+        "a cancel ignores the lease",
+        SQLiteTimerStore,
+        "_get_unleased",
+        {"timer.leased(now)": "False"},
+    ),
     mutant(
         "a retry keeps its version",
         SQLiteTimerStore,

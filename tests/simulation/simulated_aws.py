@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from botocore.exceptions import ClientError
 
 from chalicelib.aws.message import decode
-from chalicelib.aws.wakeups import MAX_LEAD
+from chalicelib.aws.wakeups import MAX_LEAD_FRACTION
 from chalicelib.domain.timer import Wakeup
-from chalicelib.service.sweep import MARK_MS
+from chalicelib.service.sweep import MARK_TTL_MS
 from tests.simulation.fault_injector import FaultInjector
 from tests.simulation.fault_profile import FaultProfile
 from tests.simulation.virtual_time import VirtualTime
@@ -33,7 +33,7 @@ RETRIES_MS = (60_000.0, 120_000.0)
 MAX_SCHEDULE_LATE_MS = 60_000.0
 MAX_LATE_MS = 180_000.0
 
-MAX_EARLY = 0.8 * (1 - MAX_LEAD)
+MAX_EARLY = 0.8 * (1 - MAX_LEAD_FRACTION)
 """How much earlier a schedule may come, as a share of the near limit. After a schedule that came
 earlier than this, the rest of the wait would need a schedule of the same name, which cannot be
 created before the first one is gone."""
@@ -144,7 +144,7 @@ class SimulatedAws:
 
     def was_queued(self, wakeup: Wakeup) -> bool:
         """Return whether this wake-up was registered within the lifetime of a sweep's mark."""
-        return self._queued_at.get(wakeup, -math.inf) > self._time.now - MARK_MS
+        return self._queued_at.get(wakeup, -math.inf) > self._time.now - MARK_TTL_MS
 
     def backlog(self) -> int:
         """Return how many messages could be received now."""

@@ -201,11 +201,9 @@ class _FaultyDueIndex:
         )
         yield [wakeup for wakeup in found if self._marks.get(wakeup, 0) < cutoffs.woken]
 
-    def mark(self, wakeup: Wakeup, cutoffs: SweepCutoffs, now: int) -> bool:
-        def mark() -> bool:
-            new = self._marks.get(wakeup, 0) < cutoffs.woken
-            if new:
+    def mark(self, wakeup: Wakeup, cutoffs: SweepCutoffs, now: int) -> None:
+        def mark() -> None:
+            if self._marks.get(wakeup, 0) < cutoffs.woken:
                 self._marks[wakeup] = now
-            return new
 
-        return self._faults.call("due_index.mark", mark, wakeup, lost=_unavailable)
+        self._faults.call("due_index.mark", mark, wakeup, lost=_unavailable)

@@ -64,6 +64,13 @@ def codes(document: dict[str, Any], answer: dict[str, Any]) -> set[str]:
     return {urn.removeprefix(URN) for urn in kind.get("enum") or [kind["const"]]}
 
 
+def examples(content: dict[str, Any]) -> list[Any]:
+    """Return the examples of a body: the only one, or all of several."""
+    if "example" in content:
+        return [content["example"]]
+    return [example["value"] for example in content.get("examples", {}).values()]
+
+
 def faults(document: dict[str, Any], schema: dict[str, Any], instance: Any) -> list[str]:
     """Return what of ``instance`` is not as ``schema``, some part of the document, says."""
     validator = jsonschema_rs.Draft202012Validator(

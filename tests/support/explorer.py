@@ -22,7 +22,7 @@ from schemathesis.engine.recorder import ScenarioRecorder
 
 from chalicelib.domain.target import MAX_URL_CHARACTERS
 from chalicelib.rest.cursor import MAX_ID
-from chalicelib.rest.schemas import MAX_DELAY_S
+from chalicelib.rest.fields import MAX_DELAY_S
 
 SEED = 1
 IDS = 8

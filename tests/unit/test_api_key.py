@@ -12,15 +12,15 @@ TEXT = "wt_" + "aZ09_-" * 7 + "x"
 
 
 def test_a_key_has_a_prefix_and_all_of_its_random_bytes() -> None:
-    assert api_key.write(bytes(32)) == "wt_" + "A" * 43
-    assert api_key.write(b"\xff" * 32) == "wt_" + "_" * 42 + "8"
-    assert len({api_key.write(bytes(31) + bytes([last])) for last in range(256)}) == 256
+    assert api_key.encode(bytes(32)) == "wt_" + "A" * 43
+    assert api_key.encode(b"\xff" * 32) == "wt_" + "_" * 42 + "8"
+    assert len({api_key.encode(bytes(31) + bytes([last])) for last in range(256)}) == 256
 
 
 def test_every_key_that_is_written_can_be_read() -> None:
     for last in range(256):
-        text = api_key.write(bytes([last]) * 32)
-        assert api_key.read_bearer(f"Bearer {text}") == text
+        text = api_key.encode(bytes([last]) * 32)
+        assert api_key.parse_bearer(f"Bearer {text}") == text
 
 
 def test_what_is_stored_is_the_sha256_of_the_key_as_it_is_sent() -> None:
@@ -30,7 +30,7 @@ def test_what_is_stored_is_the_sha256_of_the_key_as_it_is_sent() -> None:
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
 @pytest.mark.parametrize(("between", "after"), [(" ", ""), ("    ", ""), (" ", "    ")])
 def test_the_scheme_may_be_written_anyhow(scheme: str, between: str, after: str) -> None:
-    assert api_key.read_bearer(f"{scheme}{between}{TEXT}{after}") == TEXT
+    assert api_key.parse_bearer(f"{scheme}{between}{TEXT}{after}") == TEXT
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_the_scheme_may_be_written_anyhow(scheme: str, between: str, after: str)
 )
 def test_what_cannot_be_a_key_is_refused(header: str) -> None:
     with pytest.raises(Unauthorized) as refusal:
-        api_key.read_bearer(header)
+        api_key.parse_bearer(header)
     assert refusal.value.detail == "Send a key that is not revoked: Authorization: Bearer wt_..."
 
 
 @pytest.mark.parametrize("name", ["a", "0", "acme", "a-1", "0-", "a" * 63])
 def test_a_tenant_may_have_such_a_name(name: str) -> None:
-    assert api_key.tenant_name(name) == name
+    assert api_key.check_tenant_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_tenant_may_have_such_a_name(name: str) -> None:
 )
 def test_no_tenant_has_such_a_name(name: str) -> None:
     with pytest.raises(InvalidTenant):
-        api_key.tenant_name(name)
+        api_key.check_tenant_name(name)
 
 
 def test_a_key_does_not_show_its_hash() -> None:

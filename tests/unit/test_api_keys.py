@@ -14,7 +14,7 @@ from chalicelib.embedded.folder import DataFolder
 from chalicelib.service.api_keys import ApiKeys
 from tests.support.clock import START, HandClock
 
-STRANGER = "Bearer " + api_key.write(b"\xee" * 32)
+STRANGER = "Bearer " + api_key.encode(b"\xee" * 32)
 
 
 class WatchedStore(SQLiteApiKeyStore):
@@ -75,7 +75,7 @@ def test_a_key_has_256_random_bits_and_an_id_that_has_none_of_them(store: Watche
 
     issued = ApiKeys(store, HandClock(), random_bytes).issue("acme")
     assert [len(part) for part in drawn] == [32, 5]
-    assert issued.text == api_key.write(drawn[0])
+    assert issued.text == api_key.encode(drawn[0])
     assert issued.key.id == "aeaqcaib"
 
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from chalice.app import AuthRequest, AuthResponse, AuthRoute, Chalice, Request, Response
+from chalice.app import AuthRequest, AuthResponse, AuthRoute, Chalice, Response
 
 from chalicelib.domain.errors import Unavailable
-from chalicelib.functions import DENIED
-from chalicelib.rest import http as rest
-from local.authorizers import KEPT_ANSWERS, MAX_TOKEN_CHARACTERS
+from chalicelib.functions import DENY_ALL
+from chalicelib.rest.problems import replace_chalice_errors
+from local.authorizers import MAX_POLICIES_KEPT, MAX_TOKEN_CHARACTERS
 from local.gateway import Gateway
 from tests.support.wsgi import Answer, ask, with_body
 
 TTL_S = 60
+
+
+def answer(app: Chalice) -> Response:
+    """Return what an authorizer said of the current request."""
+    request: Any = app.current_request
+    told = json.dumps(request.context.get("authorizer"))
+    return Response(told, {"Content-Type": "application/json"})
 
 
 class Clock:
@@ -43,8 +51,7 @@ class Door:
     def _app(self) -> Chalice:
         app = Chalice("door", configure_logs=False)
         app.api.binary_types = []
-        app.register_middleware(rest.own_problems, "http")
-        endpoint = rest.endpoints(app)
+        app.register_middleware(replace_chalice_errors, "http")
 
         @app.authorizer(name="authorizer", ttl_seconds=TTL_S)
         def authorizer(request: AuthRequest) -> AuthResponse | dict[str, Any]:
@@ -53,21 +60,20 @@ class Door:
             if self.away:
                 raise Unavailable("The keys are away.", retry_after=7)
             if request.token in self.revoked or not request.token.startswith("good"):
-                return DENIED
+                return DENY_ALL
             return AuthResponse(self.routes, request.token, {"tenant": request.token})
 
         @app.route("/open", methods=["GET"])
-        @endpoint
-        def open_to_all(request: Request) -> Response:
-            return rest.answer(request.context.get("authorizer"))
+        def open_to_all() -> Response:
+            return answer(app)
 
-        def guarded(request: Request, **_names: str) -> Response:
-            return rest.answer(request.context["authorizer"])
+        def guarded(**_names: str) -> Response:
+            return answer(app)
 
         for path in ("/closed", "/closed/{name}"):
-            app.route(
-                path, methods=["GET", "POST"], authorizer=authorizer, content_types=rest.ANY_TYPE
-            )(endpoint(guarded))
+            app.route(path, methods=["GET", "POST"], authorizer=authorizer, content_types=["*/*"])(
+                guarded
+            )
         return app
 
     def knock(self, token: str | None, path: str = "/closed", method: str = "GET") -> Answer:
@@ -171,7 +177,7 @@ def test_every_token_has_an_answer_of_its_own(door: Door) -> None:
 
 
 def test_answers_are_kept_in_a_bounded_number_the_last_used_longest(door: Door) -> None:
-    for number in range(KEPT_ANSWERS):
+    for number in range(MAX_POLICIES_KEPT):
         door.knock(f"good-{number}")
     door.knock("good-0")
     door.knock("good-new")
@@ -183,7 +189,7 @@ def test_answers_are_kept_in_a_bounded_number_the_last_used_longest(door: Door) 
 
 def test_refusals_push_out_no_caller(door: Door) -> None:
     door.knock("good")
-    for number in range(KEPT_ANSWERS + 1):
+    for number in range(MAX_POLICIES_KEPT + 1):
         door.knock(f"bad-{number}")
     door.asked.clear()
     assert door.knock("good").code == 200

@@ -12,7 +12,7 @@ from chalicelib.aws.dynamodb.id_blocks import IdBlocks
 from chalicelib.aws.dynamodb.items import Items
 from chalicelib.domain.errors import RateLimited
 from chalicelib.domain.rate import Rate
-from infra.cost import BUSY_LEASE
+from infra.cost import BUSY_ID_WRITES
 from tests.support.clock import HandClock
 from tests.support.dynamodb import dynamodb_on_moto, empty_table
 
@@ -78,7 +78,7 @@ def test_a_tenant_that_uses_up_its_rate_costs_a_fifth_of_a_write_a_timer(
         ids[number % processes].next("acme")
         clock.advance(10)
 
-    assert timers / 10 <= len(writes) <= timers * BUSY_LEASE
+    assert timers / 10 <= len(writes) <= timers * BUSY_ID_WRITES
 
 
 @pytest.mark.parametrize(("per_s", "largest"), [(None, 1024), (5, 1), (100, 10), (50_000, 1024)])

@@ -696,7 +696,7 @@ def test_a_purge_of_a_table_that_stays_busy_gives_up(
 
     with pytest.raises(Unavailable):
         store.purge(TENANT, before=None, limit=100)
-    assert len(sleeps) == items.BATCH_TRIES - 1
+    assert len(sleeps) == items.MAX_BATCH_TRIES - 1
 
 
 @pytest.fixture
@@ -751,7 +751,7 @@ def test_a_purge_of_long_ago_is_not_gone_on_with(
 ) -> None:
     purge_steps(large_store, 30)
     write_row(client, Timer.first(new_timer(), 15_000))
-    clock.advance(partitions.PURGE_MEMORY_MS + 1)
+    clock.advance(partitions.PURGE_MARK_TTL_MS + 1)
 
     assert purge_steps(large_store, 100) is None
 

@@ -1,34 +1,38 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import pytest
-from chalice.app import Chalice, Request, Response
+from chalice.app import Chalice, Response
 
-from chalicelib.rest import http as rest
+from chalicelib.rest.problems import replace_chalice_errors
+from chalicelib.rest.reading import MAX_BODY_BYTES
 from local.gateway import Environ, Gateway
 from tests.support.wsgi import Answer, ask, with_body
+
+
+def answer(body: Any) -> Response:
+    return Response(json.dumps(body), {"Content-Type": "application/json"})
 
 
 def small_app() -> Chalice:
     """Return an app whose views tell what reached them."""
     app = Chalice("small", configure_logs=False)
     app.api.binary_types = []
-    app.register_middleware(rest.own_problems, "http")
-    endpoint = rest.endpoints(app)
+    app.register_middleware(replace_chalice_errors, "http")
 
     @app.route("/", methods=["GET"])
-    @endpoint
-    def index(_request: Request) -> Response:
-        return rest.answer("index")
+    def index() -> Response:
+        return answer("index")
 
-    @app.route("/things", methods=["GET", "POST"], content_types=rest.ANY_TYPE)
-    @endpoint
-    def things(request: Request) -> Response:
+    @app.route("/things", methods=["GET", "POST"], content_types=["*/*"])
+    def things() -> Response:
+        request: Any = app.current_request
         body = request.raw_body or b""
         assert isinstance(body, bytes)
-        return rest.answer(
+        return answer(
             {
                 "body": body.decode("latin-1"),
                 "headers": dict(request.headers),
@@ -38,14 +42,13 @@ def small_app() -> Chalice:
         )
 
     @app.route("/things/fixed", methods=["GET"])
-    @endpoint
-    def fixed(_request: Request) -> Response:
-        return rest.answer("fixed")
+    def fixed() -> Response:
+        return answer("fixed")
 
-    @app.route("/things/{name}", methods=["GET", "DELETE"], content_types=rest.ANY_TYPE)
-    @endpoint
-    def thing(request: Request, name: str) -> Response:
-        return rest.removed() if request.method == "DELETE" else rest.answer({"name": name})
+    @app.route("/things/{name}", methods=["GET", "DELETE"], content_types=["*/*"])
+    def thing(name: str) -> Response:
+        request: Any = app.current_request
+        return Response("", {}, 204) if request.method == "DELETE" else answer({"name": name})
 
     return app
 
@@ -141,17 +144,17 @@ def test_without_a_length_and_chunks_there_is_no_body(gateway: Gateway, length: 
 
 
 def test_a_body_as_long_as_the_limit_arrives(gateway: Gateway) -> None:
-    body = b"x" * rest.MAX_BODY_BYTES
-    assert len(post(gateway, body).document["body"]) == rest.MAX_BODY_BYTES
-    assert len(chunked(gateway, body).document["body"]) == rest.MAX_BODY_BYTES
+    body = b"x" * MAX_BODY_BYTES
+    assert len(post(gateway, body).document["body"]) == MAX_BODY_BYTES
+    assert len(chunked(gateway, body).document["body"]) == MAX_BODY_BYTES
 
 
 def test_a_longer_body_is_413_and_is_not_read(gateway: Gateway) -> None:
-    stream = io.BytesIO(b"x" * (rest.MAX_BODY_BYTES + 1))
+    stream = io.BytesIO(b"x" * (MAX_BODY_BYTES + 1))
     answer = post(
         gateway,
         b"",
-        **{"wsgi.input": stream, "CONTENT_LENGTH": str(rest.MAX_BODY_BYTES + 1)},
+        **{"wsgi.input": stream, "CONTENT_LENGTH": str(MAX_BODY_BYTES + 1)},
     )
     assert answer.status.startswith("413 ")
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -161,10 +164,10 @@ def test_a_longer_body_is_413_and_is_not_read(gateway: Gateway) -> None:
 def test_a_longer_chunked_body_is_413_and_is_read_no_further_than_the_limit(
     gateway: Gateway,
 ) -> None:
-    stream = io.BytesIO(b"x" * (10 * rest.MAX_BODY_BYTES))
+    stream = io.BytesIO(b"x" * (10 * MAX_BODY_BYTES))
     environ: Environ = {"wsgi.input": stream, "HTTP_TRANSFER_ENCODING": "chunked"}
     assert ask(gateway, "POST", "/things", **environ).status.startswith("413 ")
-    assert stream.tell() == rest.MAX_BODY_BYTES + 1
+    assert stream.tell() == MAX_BODY_BYTES + 1
 
 
 def test_headers_arrive_under_their_own_names(gateway: Gateway) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,11 +9,17 @@ from chalice.app import Request, Response
 from chalicelib.domain import errors
 from chalicelib.domain.errors import Fault, InvalidRequest, TimerNotFound
 from chalicelib.domain.timer import NewTimer, Status, Timer
-from chalicelib.rest import cursor
-from chalicelib.rest import http as rest
+from chalicelib.rest import access, cursor, reading
+from chalicelib.rest.catalogue import CATALOGUE
+from chalicelib.rest.problems import problem
+from chalicelib.rest.reading import MAX_BODY_BYTES, ApiRequest
+from chalicelib.rest.requests import ListTimers
+from chalicelib.rest.responses import HEALTHY, INDEX, MAX_PAGE_BYTES, page_of
+from chalicelib.rest.router import Router
 from chalicelib.service.ports import Page
 from chalicelib.settings import load
 from tests.support.factories import new_timer
+from tests.support.routes import FakeService, app_of, call
 
 NOW = 1_800_000_000_000
 OFFLINE = load({"TIMERS_ALLOWED_HOSTS": "box.local"})
@@ -28,12 +33,9 @@ def request(
     query: dict[str, list[str]] | None = None,
     headers: dict[str, str] | None = None,
     body: bytes = b"",
-    path: str = "/timers",
-    context: dict[str, Any] | None = None,
 ) -> Request:
     event: dict[str, Any] = {
-        "requestContext": {"httpMethod": "GET", "resourcePath": "/timers", "path": path}
-        | (context or {}),
+        "requestContext": {"httpMethod": "GET", "resourcePath": "/timers", "path": "/timers"},
         "headers": headers or {},
         "multiValueQueryStringParameters": query,
         "pathParameters": {},
@@ -45,7 +47,16 @@ def request(
 
 
 def query(**parameters: str) -> dict[str, Any]:
-    return rest.list_query(request(query={name: [text] for name, text in parameters.items()}))
+    asked = request(query={name: [text] for name, text in parameters.items()})
+    return ListTimers.parse(reading.query_of(asked)).model_dump()
+
+
+def listing(
+    page: Page, *, path: str = "/timers", max_bytes: int = MAX_PAGE_BYTES, **parameters: str
+) -> Response:
+    """Return the response to a list with ``parameters`` in its query, whose page is ``page``."""
+    asked = ApiRequest("default", path, {}, ListTimers.parse(parameters))
+    return page_of(asked, page, NOW, max_bytes)
 
 
 def page(ids: range, before: int | None = None) -> Page:
@@ -59,13 +70,14 @@ def document(response: Response) -> Any:
 
 def admitted(headers: dict[str, str], settings: Any = OFFLINE) -> int:
     """Return the status that a request with ``headers`` ends with."""
-    answer = rest.admitted(request(headers=headers), lambda _: Response("in"), settings)
+    asked = request(headers=headers)
+    answer = access.same_site_only(asked, lambda _: Response("in"), settings)
     return int(answer.status_code)
 
 
 @pytest.mark.parametrize("text", ["1", "7", "10", "9223372036854775807"])
 def test_an_id_is_a_whole_number_from_1(text: str) -> None:
-    assert rest.timer_id(text) == int(text)
+    assert reading.timer_id(text) == int(text)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +111,7 @@ def test_an_id_is_a_whole_number_from_1(text: str) -> None:
 )
 def test_what_is_no_id_names_no_timer(text: str) -> None:
     with pytest.raises(TimerNotFound) as refusal:
-        rest.timer_id(text)
+        reading.timer_id(text)
     assert len(refusal.value.detail) < 200
 
 
@@ -146,8 +158,7 @@ def test_a_cursor_for_no_id_is_refused(before: int) -> None:
 
 
 def test_a_page_with_more_behind_it_links_to_the_next_with_the_same_query() -> None:
-    asked = {"limit": 2, "status": Status.FAILED, "before": None}
-    answer = rest.listing(request(), page(range(9, 7, -1), before=8), asked, NOW)
+    answer = listing(page(range(9, 7, -1), before=8), limit="2", status="failed")
     link = answer.headers["Link"]
     assert link == f'</timers?limit=2&cursor={cursor.write(8)}&status=failed>; rel="next"'
     assert [item["id"] for item in document(answer)] == [9, 8]
@@ -159,8 +170,7 @@ def test_no_page_is_too_long_for_a_lambda(character: str) -> None:
     timers = [
         Timer.first(new_timer(url=url, on_failure_url=url), number) for number in range(1000, 0, -1)
     ]
-    asked = {"limit": 1000, "status": None, "before": None}
-    answer = rest.listing(request(), Page(timers=timers, before=None), asked, NOW)
+    answer = listing(Page(timers=timers, before=None), limit="1000")
     assert len(json.dumps(answer.to_dict())) < 6 * 2**20
     shown = document(answer)
     assert 10 < len(shown) < 1000
@@ -168,21 +178,25 @@ def test_no_page_is_too_long_for_a_lambda(character: str) -> None:
 
 
 def test_a_link_keeps_the_stage_that_the_caller_sees() -> None:
-    asked = {"limit": 2, "status": None, "before": None}
-    answer = rest.listing(request(path="/dev/timers"), page(range(1), before=8), asked, NOW)
+    answer = listing(page(range(1), before=8), path="/dev/timers", limit="2")
     assert str(answer.headers["Link"]).startswith("</dev/timers?")
 
 
 def test_an_empty_page_may_have_a_next_one() -> None:
-    asked = {"limit": 2, "status": None, "before": None}
-    answer = rest.listing(request(), page(range(0), before=8), asked, NOW)
+    answer = listing(page(range(0), before=8), limit="2")
     assert document(answer) == []
     assert "Link" in answer.headers
 
 
 def test_the_last_page_has_no_link() -> None:
-    asked = {"limit": 2, "status": None, "before": None}
-    assert "Link" not in rest.listing(request(), page(range(1, 3)), asked, NOW).headers
+    assert "Link" not in listing(page(range(1, 3)), limit="2").headers
+
+
+def test_a_page_that_grows_too_long_ends_early_and_links_to_the_rest() -> None:
+    timers = [Timer.first(new_timer(url="http://h/" + "x" * 1_900), n) for n in (5, 4, 3, 2)]
+    answer = listing(Page(timers=timers, before=None), max_bytes=5_000, limit="4")
+    assert [item["id"] for item in document(answer)] == [5, 4, 3]
+    assert answer.headers["Link"] == f'</timers?limit=4&cursor={cursor.write(3)}>; rel="next"'
 
 
 @pytest.mark.parametrize(
@@ -198,11 +212,11 @@ def test_the_last_page_has_no_link() -> None:
 )
 def test_json_is_read_by_any_of_its_names(content_type: str) -> None:
     asked = request(headers={"content-type": content_type}, body=b"{}")
-    assert rest.json_body(asked) == b"{}"
+    assert reading.json_body(asked) == b"{}"
 
 
 def test_a_missing_content_type_is_read_as_json() -> None:
-    assert rest.json_body(request(body=b"{}")) == b"{}"
+    assert reading.json_body(request(body=b"{}")) == b"{}"
 
 
 @pytest.mark.parametrize(
@@ -221,15 +235,15 @@ def test_a_missing_content_type_is_read_as_json() -> None:
 )
 def test_another_type_is_refused_with_what_to_send(content_type: str) -> None:
     with pytest.raises(errors.UnsupportedMediaType) as refusal:
-        rest.json_body(request(headers={"content-type": content_type}, body=b"{}"))
+        reading.json_body(request(headers={"content-type": content_type}, body=b"{}"))
     assert "curl: -H 'Content-Type: application/json'" in refusal.value.detail
     assert len(refusal.value.detail) < 300
 
 
 def test_a_body_may_be_as_long_as_the_limit_and_no_longer() -> None:
-    assert len(rest.json_body(request(body=b" " * rest.MAX_BODY_BYTES))) == rest.MAX_BODY_BYTES
-    with pytest.raises(errors.BodyTooLarge, match=str(rest.MAX_BODY_BYTES)):
-        rest.json_body(request(body=b" " * (rest.MAX_BODY_BYTES + 1)))
+    assert len(reading.json_body(request(body=b" " * MAX_BODY_BYTES))) == MAX_BODY_BYTES
+    with pytest.raises(errors.BodyTooLarge, match=str(MAX_BODY_BYTES)):
+        reading.json_body(request(body=b" " * (MAX_BODY_BYTES + 1)))
 
 
 @pytest.mark.parametrize(
@@ -252,7 +266,7 @@ def test_a_body_may_be_as_long_as_the_limit_and_no_longer() -> None:
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
 def test_an_error_becomes_a_problem_document(error: errors.TimersError, status: int) -> None:
-    answer = rest.problem(error)
+    answer = problem(error)
     assert answer.status_code == status
     assert answer.headers["Content-Type"] == "application/problem+json"
     found = document(answer)
@@ -262,7 +276,7 @@ def test_an_error_becomes_a_problem_document(error: errors.TimersError, status: 
 
 
 def test_the_problem_of_an_invalid_request_names_every_fault() -> None:
-    answer = rest.problem(InvalidRequest([Fault("url", "is required"), Fault("x", "unknown")]))
+    answer = problem(InvalidRequest([Fault("url", "is required"), Fault("x", "unknown")]))
     assert document(answer)["errors"] == [
         {"field": "url", "message": "is required"},
         {"field": "x", "message": "unknown"},
@@ -270,35 +284,40 @@ def test_the_problem_of_an_invalid_request_names_every_fault() -> None:
 
 
 def test_the_problem_of_a_wrong_method_names_the_right_ones() -> None:
-    assert rest.problem(errors.MethodNotAllowed(["POST", "GET"])).headers["Allow"] == "GET, POST"
+    assert problem(errors.MethodNotAllowed(["POST", "GET"])).headers["Allow"] == "GET, POST"
 
 
 def test_the_problem_of_an_unavailable_store_says_when_to_come_back() -> None:
-    assert rest.problem(errors.Unavailable("x", retry_after=7)).headers["Retry-After"] == "7"
+    assert problem(errors.Unavailable("x", retry_after=7)).headers["Retry-After"] == "7"
 
 
 def test_every_error_of_a_request_has_a_status() -> None:
     for kind in errors.RequestError.__subclasses__():
-        assert kind in rest._STATUSES
+        assert kind in CATALOGUE
 
 
 def test_a_fault_of_ours_tells_the_client_nothing_but_that() -> None:
-    def view(_request: Request) -> Response:
+    api = Router[FakeService]()
+
+    @api.get("/", returns=HEALTHY)
+    def view(_service: FakeService, _request: ApiRequest) -> Response:
         raise RuntimeError("secret")
 
-    app: Any = SimpleNamespace(current_request=request())
-    answer = rest.endpoints(app)(view)()
-    assert answer.status_code == 500
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert "secret" not in str(answer.body)
+    answer = call(app_of(api), "GET", "/")
+    assert answer["statusCode"] == 500
+    assert answer["headers"]["Content-Type"] == "application/problem+json"
+    assert "secret" not in str(answer["body"])
 
 
 def test_a_view_gets_the_request_and_what_its_path_names() -> None:
-    def view(asked: Request, timer_id: str) -> Response:
-        return Response([asked.path, timer_id])
+    api = Router[FakeService]()
 
-    app: Any = SimpleNamespace(current_request=request())
-    assert rest.endpoints(app)(view)(timer_id="7").body == ["/timers", "7"]
+    @api.get("/timers/{timer_id}", returns=INDEX)
+    def view(_service: FakeService, asked: ApiRequest) -> Response:
+        return Response([asked.path, asked.timer_id])
+
+    answer = call(app_of(api), "GET", "/timers/{timer_id}", timer_id="7")
+    assert json.loads(answer["body"]) == ["/timers/7", 7]
 
 
 @pytest.mark.parametrize(
@@ -377,7 +396,7 @@ def test_a_page_of_another_site_may_not(origin: str) -> None:
 
 def test_a_refusal_names_the_setting_that_admits_others() -> None:
     asked = request(headers={"host": "evil.example"})
-    answer = rest.admitted(asked, lambda _: Response("in"), OFFLINE)
+    answer = access.same_site_only(asked, lambda _: Response("in"), OFFLINE)
     assert "TIMERS_ALLOWED_HOSTS" in document(answer)["detail"]
 
 
@@ -392,8 +411,10 @@ def test_on_aws_any_host_and_origin_are_admitted() -> None:
 
 
 def test_the_routes_are_named_with_their_methods() -> None:
-    table: dict[str, dict[str, Any]] = {"/b": {"POST": 0, "GET": 0}, "/a": {"GET": 0}}
-    assert rest.routes(table) == ["GET /a", "GET /b", "POST /b"]
+    api = Router[FakeService]()
+    for add, path in ((api.post, "/b"), (api.get, "/b"), (api.get, "/a")):
+        add(path, returns=HEALTHY)(lambda _service, _request: Response(""))
+    assert api.names() == ["GET /a", "GET /b", "POST /b"]
 
 
 def test_with_keys_any_host_and_origin_are_admitted_as_no_page_has_a_key() -> None:
@@ -403,9 +424,9 @@ def test_with_keys_any_host_and_origin_are_admitted_as_no_page_has_a_key() -> No
 
 
 def test_a_caller_acts_for_the_tenant_that_the_authorizer_names() -> None:
-    named = request(context={"authorizer": {"tenant": "acme", "principalId": "acme"}})
-    assert rest.tenant(named, needs_key=True) == "acme"
-    assert rest.tenant(named, needs_key=False) == "acme"
+    named = {"authorizer": {"tenant": "acme", "principalId": "acme"}}
+    assert access.tenant_of(named, needs_key=True) == "acme"
+    assert access.tenant_of(named, needs_key=False) == "acme"
 
 
 @pytest.mark.parametrize(
@@ -423,14 +444,14 @@ def test_a_caller_acts_for_the_tenant_that_the_authorizer_names() -> None:
 )
 def test_whom_no_authorizer_names_is_refused_where_a_key_is_needed(context: Any) -> None:
     with pytest.raises(errors.Unauthorized) as refusal:
-        rest.tenant(request(context=context), needs_key=True)
-    answer = rest.problem(refusal.value)
+        access.tenant_of(context, needs_key=True)
+    answer = problem(refusal.value)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"] == "Bearer"
-    assert rest.tenant(request(context=context), needs_key=False) == "default"
+    assert access.tenant_of(context, needs_key=False) == "default"
 
 
 def test_an_authorizer_that_could_not_tell_refuses_nobody_for_good() -> None:
-    away = request(context={"authorizer": {"refused": "unavailable"}})
+    away = {"authorizer": {"refused": "unavailable"}}
     with pytest.raises(errors.Unavailable):
-        rest.tenant(away, needs_key=True)
+        access.tenant_of(away, needs_key=True)

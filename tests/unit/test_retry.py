@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from chalicelib.domain.retry import (
-    DEFAULT_DELAYS,
+    DEFAULT_DELAYS_S,
     JITTER,
     MAX_RETRY_AFTER_S,
     Decision,
@@ -107,6 +107,6 @@ def test_a_receiver_may_put_the_next_attempt_off_by_a_day_and_never_forward(
 
 
 def test_the_default_delays_grow_and_last_for_days() -> None:
-    assert list(DEFAULT_DELAYS) == sorted(DEFAULT_DELAYS)
-    assert DEFAULT_DELAYS[0] == 5
-    assert sum(DEFAULT_DELAYS) > 3 * 24 * 3600
+    assert list(DEFAULT_DELAYS_S) == sorted(DEFAULT_DELAYS_S)
+    assert DEFAULT_DELAYS_S[0] == 5
+    assert sum(DEFAULT_DELAYS_S) > 3 * 24 * 3600

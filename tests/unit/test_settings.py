@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib.domain.errors import InvalidSettings
-from chalicelib.domain.retry import DEFAULT_DELAYS
+from chalicelib.domain.retry import DEFAULT_DELAYS_S
 from chalicelib.domain.signing import write_secret
 from chalicelib.settings import chalice_command, is_loopback, load
 
@@ -21,7 +21,7 @@ def test_nothing_has_to_be_set() -> None:
     assert settings.stage == "dev"
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert settings.allow_purge
-    assert settings.retry_delays_s == DEFAULT_DELAYS
+    assert settings.retry_delays_s == DEFAULT_DELAYS_S
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:

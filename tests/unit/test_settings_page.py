@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from chalicelib.settings.table import SUBJECTS, TABLE
+from local.documents import ROOT
 from local.settings_page import PATH, render
 
 
 def test_the_page_of_settings_is_the_one_that_the_table_makes() -> None:
-    assert PATH.read_text(encoding="utf-8") == render(), "docs/settings.md is stale: run make docs"
+    assert (ROOT / PATH).read_text(encoding="utf-8") == render(), (
+        "docs/settings.md is stale: run make docs"
+    )
 
 
 def test_every_setting_has_one_row_under_its_subject() -> None:

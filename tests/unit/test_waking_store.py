@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.aws.waking_store import PUT_FIRST_MS
+from chalicelib.aws.waking_store import WRITE_FIRST_MS
 from chalicelib.service.timers import TimerRequest, Timers
 from tests.support.clock import START
 from tests.support.recording import RecordingRows, RecordingWakeups
@@ -13,7 +13,7 @@ TENANT = "default"
 URL = "http://h/a"
 
 
-@pytest.mark.parametrize("delay_ms", [PUT_FIRST_MS + 1, 30_000, 10 * 365 * 86_400_000])
+@pytest.mark.parametrize("delay_ms", [WRITE_FIRST_MS + 1, 30_000, 10 * 365 * 86_400_000])
 def test_a_wakeup_is_registered_before_the_timer_is_stored(
     timers: Timers, rows: RecordingRows, wakeups: RecordingWakeups, delay_ms: int
 ) -> None:
@@ -23,7 +23,7 @@ def test_a_wakeup_is_registered_before_the_timer_is_stored(
     assert rows.written[0].armed
 
 
-@pytest.mark.parametrize("delay_ms", [0, 1_000, PUT_FIRST_MS])
+@pytest.mark.parametrize("delay_ms", [0, 1_000, WRITE_FIRST_MS])
 def test_a_very_near_timer_is_stored_before_its_wakeup_is_registered(
     timers: Timers, rows: RecordingRows, wakeups: RecordingWakeups, delay_ms: int
 ) -> None:
@@ -41,7 +41,7 @@ def test_a_timer_is_woken_again_when_storing_it_outlasted_its_delay(
     assert wakeups.registered == [timer.wakeup()] * 2
 
 
-@pytest.mark.parametrize("delay_ms", [0, PUT_FIRST_MS, 30_000])
+@pytest.mark.parametrize("delay_ms", [0, WRITE_FIRST_MS, 30_000])
 def test_a_wakeup_that_cannot_be_registered_leaves_the_timer_stored_and_unarmed(
     timers: Timers, rows: RecordingRows, wakeups: RecordingWakeups, delay_ms: int
 ) -> None:
@@ -51,7 +51,7 @@ def test_a_wakeup_that_cannot_be_registered_leaves_the_timer_stored_and_unarmed(
     assert not rows.written[0].armed
 
 
-@pytest.mark.parametrize("delay_ms", [0, PUT_FIRST_MS])
+@pytest.mark.parametrize("delay_ms", [0, WRITE_FIRST_MS])
 def test_a_wakeup_that_could_overtake_the_move_is_registered_after_it(
     timers: Timers, rows: RecordingRows, delay_ms: int
 ) -> None:

@@ -1,1 +1,1 @@
-"""Everything kept in the one DynamoDB table."""
+"""The one DynamoDB table of a stage: timers, id counters, API keys and indexes."""

@@ -1,8 +1,8 @@
-"""API keys as items of the timers' table.
+"""API keys as items of the table of timers.
 
-All are in one partition, ``KEYS``. The sort key is a number taken from the API key's SHA-256, so
-that a look-up is one GetItem; the item has the whole hash too, which decides. The table calls its
-sort key ``id``; the API key's own id is ``key_id``.
+All are in one partition, ``KEYS``. The sort key is a number made of the first bytes of the API
+key's SHA-256, so a look-up is one GetItem. The item also has the whole hash, which decides. The
+sort key of the table is called ``id``, so the API key's own id is called ``key_id``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PARTITION = "KEYS"
 NUMBER_BYTES = 15
-"""120 bits: a DynamoDB number has 38 digits (AWS limit)."""
+"""Bytes of the hash in the sort key. 120 bits have 37 digits, a number at most 38 (AWS limit)."""
 
 
 class DynamoDBApiKeyStore:
@@ -35,28 +35,30 @@ class DynamoDBApiKeyStore:
 
     def find(self, digest: bytes) -> ApiKey | None:
         """Return the key with this SHA-256, None if there is none."""
-        row = self._items.read(_place(digest))
+        row = self._items.read(_primary_key(digest))
         found = None if row is None else _key(row)
         return found if found is not None and found.matches(digest) else None
 
     def add(self, key: ApiKey) -> None:
-        """Store a new key. A repeated put whose first try applied finds itself."""
+        """Store a new key. Raises ``Unavailable``."""
         try:
             self._items.insert(_row(key))
         except ConditionFailed as failure:
+            # A repeated put whose first try applied finds its own row. That is a success.
             if failure.row is None or _key(failure.row) != key:
                 raise Unavailable("The place of this key is taken: make another.") from failure
 
     def list(self) -> Sequence[ApiKey]:
         """Return every key, in no order."""
-        found, after = self._page(None)
-        while after is not None:
-            more, after = self._page(after)
-            found = [*found, *more]
+        found, next_key = self._page(None)
+        while next_key is not None:
+            page, next_key = self._page(next_key)
+            found = [*found, *page]
         return found
 
     def revoke(self, key_id: str) -> ApiKey:
         """Remove a key and return it as it was. Raises ``KeyNotFound``."""
+        # No index leads from ``key_id`` to the item. Keys are few, and few are revoked.
         for key in self.list():
             if key.id == key_id:
                 self._delete(key)
@@ -64,10 +66,10 @@ class DynamoDBApiKeyStore:
         raise KeyNotFound(f"There is no key {key_id[:30]!r}.")
 
     def _delete(self, key: ApiKey) -> None:
-        """Remove a key. A repeated delete whose first try applied finds nothing."""
+        # A repeated delete whose first try applied finds nothing, which is as good.
         with suppress(ConditionFailed):
             self._items.delete(
-                _place(key.digest), "#digest = :digest", {":digest": text(key.digest.hex())}
+                _primary_key(key.digest), "#digest = :digest", {":digest": text(key.digest.hex())}
             )
 
     def _page(self, after: Row | None) -> tuple[Sequence[ApiKey], Row | None]:
@@ -75,7 +77,7 @@ class DynamoDBApiKeyStore:
         return [_key(row) for row in rows], last
 
 
-def _place(digest: bytes) -> Row:
+def _primary_key(digest: bytes) -> Row:
     return {
         "pk": text(PARTITION),
         "id": number(int.from_bytes(digest[:NUMBER_BYTES], "big")),
@@ -84,7 +86,7 @@ def _place(digest: bytes) -> Row:
 
 def _row(key: ApiKey) -> Row:
     return {
-        **_place(key.digest),
+        **_primary_key(key.digest),
         "f": number(FORMAT),
         "key_id": text(key.id),
         "tenant": text(key.tenant),

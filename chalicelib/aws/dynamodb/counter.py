@@ -1,18 +1,19 @@
 """A tenant's id counter, which also counts its rate of creates (GCRA, see ``domain.rate``).
 
-Every create must get an id anyway, so the rate costs next to no write of its own. At 100 timers a
-second a block has at most ten ids: 0.1 counter writes a timer. A tenant that uses up its rate
-through several processes fails the condition of almost every second write, which is paid for all
-the same: about 0.2 writes a timer. A refused create costs one.
+Every create needs an id anyway, so the rate is counted in the write that reserves ids. At 100
+timers a second an id block has at most ten ids: 0.1 counter writes a timer. If a tenant uses up its
+rate through several processes, almost every second write fails its condition, and DynamoDB charges
+for it all the same: about 0.2 writes a timer. A refused create costs one write.
 
-The rate is as exact as blocks are small: a process may still hold a tenth of a second's worth of
-ids that it has not given.
+The rate is as exact as id blocks are small: a process may have ids in reserve for a tenth of a
+second.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chalicelib.aws.dynamodb import rows
@@ -28,13 +29,19 @@ if TYPE_CHECKING:
     from chalicelib.aws.dynamodb.rows import Row
 
 MAX_BLOCK_S = 0.1
-"""A block has at most the ids of this many seconds at the tenant's rate."""
+"""An id block has at most the ids of this many seconds at the tenant's rate."""
 
-TRIES = 3
-"""How often a reservation is tried while other processes change the counter in between."""
+MAX_TRIES = 3
+"""How often a reservation is tried while other processes keep changing the counter."""
 
-_IDLE = "attribute_not_exists(#paid_until) OR #paid_until <= :now OR #paid_until > :horizon"
-_WITHIN_BURST = "#paid_until BETWEEN :now AND :most"
+
+@dataclass(frozen=True, slots=True)
+class _Payment:
+    """The part of the update that moves ``paid_until``, the theoretical arrival time."""
+
+    paid_until: str
+    condition: str
+    values: Mapping[str, int]
 
 
 def last_id(counter: Row | None) -> int:
@@ -52,7 +59,7 @@ class Counter:
 
     @property
     def max_block(self) -> int:
-        """How many ids one reservation may take."""
+        """The number of ids that one reservation may take."""
         if self._rate is None:
             return MAX_BLOCK
         return max(1, min(MAX_BLOCK, int(self._rate.per_s * MAX_BLOCK_S)))
@@ -60,65 +67,81 @@ class Counter:
     def reserve(self, tenant: str, count: int) -> int:
         """Add ``count`` to a tenant's counter and return its new value.
 
-        A repeated write whose first try applied leaves a gap in the ids. Raises ``RateLimited``
-        when the tenant sets timers faster than it may.
+        Raises ``RateLimited`` if the tenant sets timers faster than its rate, and ``Unavailable``.
         """
+        # A repeated write whose first try applied adds twice. It leaves a gap in the ids, which
+        # is allowed.
         if self._rate is None:
             return self._add(tenant, count)
         return self._reserve_at_rate(tenant, count, self._rate)
 
     def _reserve_at_rate(self, tenant: str, count: int, rate: Rate) -> int:
-        """Reserve ids and move the tenant's theoretical arrival time in the same write.
+        """Reserve ids, and move the tenant's theoretical arrival time (TAT) in the same write.
 
-        ``paid_until`` is that time, in epoch microseconds. GCRA moves it to max(TAT, now) + cost.
-        An update expression knows no maximum, so the two cases are two conditional writes: an
-        idle tenant pays from now on, a busy one on top of what it has paid.
+        GCRA moves the TAT to max(TAT, now) + cost. An update expression has no maximum. So this
+        tries two conditional writes in turn: one for an idle tenant, whose TAT is in the past, and
+        one for a busy tenant.
         """
         now = self._clock()
-        cost = {":cost": _microseconds(rate.cost_ms(count))}
-        from_now = {
-            ":now": _microseconds(now),
-            ":later": _microseconds(now) + cost[":cost"],
-            ":horizon": _microseconds(rate.horizon(now)),
-        }
-        on_top = cost | {
-            ":now": from_now[":now"],
-            ":most": _microseconds(now + rate.room_ms(count)),
-        }
-        for _ in range(TRIES):
+        idle, busy = _payment_of_idle(rate, now, count), _payment_of_busy(rate, now, count)
+        for _ in range(MAX_TRIES):
             try:
-                return self._add(tenant, count, ":later", from_now, _IDLE)
+                return self._add(tenant, count, idle)
             except ConditionFailed as failure:
-                # Raises RateLimited unless the tenant has paid little enough for a burst.
+                # The tenant is busy. Raises RateLimited if its TAT is too far ahead.
                 rate.admit(_paid_until(failure.row), now, count)
+            # Another process may have moved the TAT since then. If so, start again.
             with contextlib.suppress(ConditionFailed):
-                return self._add(tenant, count, "#paid_until + :cost", on_top, _WITHIN_BURST)
+                return self._add(tenant, count, busy)
         raise RateLimited(f"At most {rate.per_s:g} timers a second may be set.")
 
-    def _add(
-        self,
-        tenant: str,
-        count: int,
-        paid_until: str | None = None,
-        values: Mapping[str, int] | None = None,
-        condition: str | None = None,
-    ) -> int:
+    def _add(self, tenant: str, count: int, payment: _Payment | None = None) -> int:
         """Increment the counter and return its new value."""
-        pay = f", #paid_until = {paid_until}" if paid_until else ""
-        every = {":format": rows.FORMAT, ":count": count, **(values or {})}
+        pay = f", #paid_until = {payment.paid_until}" if payment else ""
+        values = {":format": rows.FORMAT, ":count": count, **(payment.values if payment else {})}
+        # ADD creates the counter of a tenant that has none yet.
         counter = self._items.update(
             rows.counter_key(tenant),
             f"SET #f = :format{pay} ADD #last_id :count",
-            {name: number(value) for name, value in every.items()},
-            condition=condition,
+            {name: number(value) for name, value in values.items()},
+            condition=payment.condition if payment else None,
         )
         return last_id(counter)
 
 
-def _microseconds(epoch_ms: float) -> int:
-    return int(epoch_ms * 1000)
+def _payment_of_idle(rate: Rate, now: float, count: int) -> _Payment:
+    """Return the payment of a tenant whose TAT is not ahead of ``now``: now + cost."""
+    return _Payment(
+        paid_until=":later",
+        # Beyond the horizon the TAT is of a clock that was put back, and does not count.
+        condition="attribute_not_exists(#paid_until) OR #paid_until <= :now "
+        "OR #paid_until > :horizon",
+        values={
+            ":now": _microseconds(now),
+            ":later": _microseconds(now) + _microseconds(rate.cost_ms(count)),
+            ":horizon": _microseconds(rate.horizon(now)),
+        },
+    )
+
+
+def _payment_of_busy(rate: Rate, now: float, count: int) -> _Payment:
+    """Return the payment of a tenant whose TAT is ahead, but leaves room in the burst."""
+    return _Payment(
+        paid_until="#paid_until + :cost",
+        condition="#paid_until BETWEEN :now AND :most",
+        values={
+            ":cost": _microseconds(rate.cost_ms(count)),
+            ":now": _microseconds(now),
+            ":most": _microseconds(now + rate.max_ahead_ms(count)),
+        },
+    )
+
+
+def _microseconds(ms: float) -> int:
+    # Whole milliseconds are too coarse: above 1,000 timers a second the cost of one would be 0.
+    return int(ms * 1000)
 
 
 def _paid_until(counter: Row | None) -> float:
-    """Return up to when a tenant has paid, in epoch ms."""
+    """Return the theoretical arrival time in epoch ms, 0 for a tenant without one."""
     return int(counter["paid_until"]["N"]) / 1000 if counter and "paid_until" in counter else 0.0

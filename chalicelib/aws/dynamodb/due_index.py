@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from chalicelib.aws.dynamodb import rows
-from chalicelib.aws.dynamodb.failures import ConditionFailed, unavailable_on_error
+from chalicelib.aws.dynamodb.failures import ConditionFailed
+from chalicelib.aws.dynamodb.items import Items
 from chalicelib.aws.dynamodb.rows import ARMED, UNARMED, number, text
 from chalicelib.domain.timer import Wakeup
 from chalicelib.service.ports import SweepCutoffs
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import QueryInputTypeDef
 
-PAGE = 100
+    from chalicelib.aws.dynamodb.rows import Row
 
-_DUE = "#due_shard = :shard AND #next_attempt_at <= :at"
-_UNWOKEN = "attribute_not_exists(#woken_at) OR #woken_at < :woken"
+PAGE_SIZE = 100
+"""Rows per query. Each page is sent and marked before the next is read, within the time budget."""
+
+_NOT_WOKEN = "attribute_not_exists(#woken_at) OR #woken_at < :woken"
 
 
 class DynamoDBDueIndex:
     """The sparse index of outstanding timers. Thread-safe."""
 
     def __init__(self, client: DynamoDBClient, table: str) -> None:
-        self._client = client
-        self._table = table
-        self._calling = functools.partial(unavailable_on_error, table)
+        self._items = Items(client, table)
 
     def shards(self) -> Sequence[int]:
         """Return the shards, which can be read side by side."""
@@ -37,52 +37,39 @@ class DynamoDBDueIndex:
     def find(self, shard: int, cutoffs: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
         """Yield the wake-ups of one shard within ``cutoffs``, a page at a time, earliest first.
 
-        A page may be empty: marked timers are filtered after they were read.
+        A page may be empty, because DynamoDB filters marked timers after reading a page.
         """
         yield from self._pages(f"{ARMED}{shard}", cutoffs.overdue, cutoffs.woken)
         yield from self._pages(f"{UNARMED}{shard}", cutoffs.upcoming, cutoffs.woken)
 
-    def mark(self, wakeup: Wakeup, cutoffs: SweepCutoffs, now: int) -> bool:
-        """Note that ``wakeup`` was sent; return False if it is void, or was noted already."""
-        update = "SET #woken_at = :now"
-        condition = f"#version = :version AND attribute_exists(#due_shard) AND ({_UNWOKEN})"
-        try:
-            with self._calling():
-                self._client.update_item(
-                    TableName=self._table,
-                    Key=rows.timer_key(wakeup.tenant, wakeup.id),
-                    UpdateExpression=update,
-                    ConditionExpression=condition,
-                    ExpressionAttributeNames=rows.names(update, condition),
-                    ExpressionAttributeValues={
-                        ":now": number(now),
-                        ":version": number(wakeup.version),
-                        ":woken": number(cutoffs.woken),
-                    },
-                )
-        except ConditionFailed as failure:
-            # A repeated mark whose first try applied finds itself.
-            return failure.row is not None and failure.row.get("woken_at") == number(now)
-        return True
+    def mark(self, wakeup: Wakeup, cutoffs: SweepCutoffs, now: int) -> None:
+        """Note that ``wakeup`` was sent at ``now``, unless it is void or was noted already."""
+        # The timer may have changed since ``find`` read it. A mark on its new version would make
+        # the next sweeps skip it, although nobody has woken that version.
+        with contextlib.suppress(ConditionFailed):
+            self._items.update(
+                rows.timer_key(wakeup.tenant, wakeup.id),
+                "SET #woken_at = :now",
+                {
+                    ":now": number(now),
+                    ":version": number(wakeup.version),
+                    ":woken": number(cutoffs.woken),
+                },
+                condition="#version = :version AND attribute_exists(#due_shard) "
+                f"AND ({_NOT_WOKEN})",
+            )
 
-    def _pages(self, part: str, at: int, woken: int) -> Iterator[Sequence[Wakeup]]:
-        request: QueryInputTypeDef = {
-            "TableName": self._table,
-            "IndexName": rows.DUE_INDEX,
-            "KeyConditionExpression": _DUE,
-            "FilterExpression": _UNWOKEN,
-            "ExpressionAttributeNames": rows.names(_DUE, _UNWOKEN),
-            "ExpressionAttributeValues": {
-                ":shard": text(part),
-                ":at": number(at),
-                ":woken": number(woken),
-            },
-            "Limit": PAGE,
-        }
+    def _pages(self, partition: str, due_by: int, woken: int) -> Iterator[Sequence[Wakeup]]:
+        next_key: Row | None = None
         while True:
-            with self._calling():
-                response = self._client.query(**request)
-            yield [rows.wakeup_of(row) for row in response["Items"]]
-            if "LastEvaluatedKey" not in response:
+            page, next_key = self._items.query(
+                "#due_shard = :shard AND #next_attempt_at <= :due_by",
+                {":shard": text(partition), ":due_by": number(due_by), ":woken": number(woken)},
+                index=rows.DUE_INDEX,
+                keep=_NOT_WOKEN,
+                limit=PAGE_SIZE,
+                after=next_key,
+            )
+            yield [rows.wakeup_of(row) for row in page]
+            if next_key is None:
                 return
-            request["ExclusiveStartKey"] = response["LastEvaluatedKey"]

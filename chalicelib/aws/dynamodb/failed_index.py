@@ -1,7 +1,7 @@
 """The sparse index of failed timers, highest id first.
 
-An outage fails a tenant's timers all at once, so they are spread over several partitions of the
-index. A page merges the partitions.
+An outage of a receiver fails many timers of a tenant at once. So they are spread over several
+partitions of the index, and a page merges these partitions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class FailedIndex:
-    """Lists a tenant's failed timers. Like every index it may be a moment behind its table."""
+    """Lists a tenant's failed timers. As every index, it may be slightly behind its table."""
 
     def __init__(self, items: Items) -> None:
         self._items = items
@@ -28,31 +28,33 @@ class FailedIndex:
         self, tenant: str, before: int | None, limit: int
     ) -> tuple[Sequence[Row], int | None]:
         """Return up to ``limit`` rows with an id below ``before``, and the next ``before``."""
-        parts = [
-            self._part(partition, before, limit + 1) for partition in rows.failed_partitions(tenant)
+        # All of a page may be in one partition, so each partition is read for a whole page. One
+        # more row tells whether the list continues.
+        partitions = [
+            self._read(partition, before, limit + 1) for partition in rows.failed_partitions(tenant)
         ]
-        found = list(heapq.merge(*parts, key=_id_of, reverse=True))[: limit + 1]
+        found = list(heapq.merge(*partitions, key=_id_of, reverse=True))[: limit + 1]
         return found[:limit], _id_of(found[limit - 1]) if len(found) > limit else None
 
-    def _part(self, partition: str, before: int | None, limit: int) -> Sequence[Row]:
-        """Return the first rows of one partition, highest id first."""
+    def _read(self, partition: str, before: int | None, limit: int) -> Sequence[Row]:
+        """Return up to ``limit`` rows of one partition, highest id first."""
         condition, values = "#failed_of = :partition", {":partition": text(partition)}
         if before is not None:
             condition += " AND #id < :before"
             values[":before"] = number(before)
         found: list[Row] = []
-        after: Row | None = None
+        next_key: Row | None = None
         while True:
-            page, after = self._items.query(
+            page, next_key = self._items.query(
                 condition,
                 values,
                 index=rows.FAILED_INDEX,
                 highest_first=True,
                 limit=limit - len(found),
-                after=after,
+                after=next_key,
             )
             found += page
-            if after is None or len(found) >= limit:
+            if next_key is None or len(found) >= limit:
                 return found
 
 

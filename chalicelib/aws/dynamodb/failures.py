@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from chalicelib.aws.dynamodb.rows import Row
 
 _PROGRAMMING_ERRORS = ("ValidationException", "SerializationException")
-"""Errors in our request, not in the service: trying again cannot help."""
+"""Our request is wrong, so another try cannot help. Callers must see the error."""
 
 
 class ConditionFailed(Exception):
-    """A conditional write did not apply; ``row`` is the item as it is, None if there is none."""
+    """A conditional write did not apply.
+
+    ``row`` is the item as it is, None if there is none.
+    """
 
     def __init__(self, row: Row | None) -> None:
         super().__init__("the condition of a write did not hold")
@@ -29,7 +32,7 @@ class ConditionFailed(Exception):
 def unavailable_on_error(table: str) -> Iterator[None]:
     """Turn the failures of a DynamoDB call into ``ConditionFailed`` and ``Unavailable``.
 
-    The client has already retried where that could help.
+    The client has already retried, if that could help. So nothing is retried here.
     """
     try:
         yield
@@ -44,6 +47,6 @@ def unavailable_on_error(table: str) -> Iterator[None]:
             raise Unavailable(f"There is no table {table} here: `make infra` makes it.") from error
         raise Unavailable(f"DynamoDB cannot do it now ({code}).") from error
     except ParamValidationError:
-        raise
+        raise  # a BotoCoreError too, but a mistake of ours
     except BotoCoreError as error:
         raise Unavailable(f"DynamoDB cannot be reached ({type(error).__name__}).") from error

@@ -1,9 +1,8 @@
 """Ids from reserved blocks (hi-lo): the counter of a tenant is written once per block.
 
-A single counter item would cap the service at the 1,000 writes a second of one partition. So a
-process reserves a block of ids at a time: one id while it is quiet, up to 1,024 under load. Ids
-are unique for ever and grow within a process. The ids left in a block when a process ends are
-never used.
+One counter item takes at most 1,000 writes a second (AWS limit of a partition). So a process
+reserves a block of ids at a time: one id while it is idle, up to 1,024 under load. Ids are unique
+for ever and grow within a process. The ids left in a block when a process ends are never used.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ MAX_BLOCK = 1_024
 """Ids in the largest block."""
 
 BUSY_MS = 1_000
-"""After a block that was used up within this time comes one of twice its size, else of half."""
+"""If a block was used up within this time, the next one has twice its size, else half of it."""
 
 ReserveIds = Callable[[str, int], int]
 """Add a number of ids to a tenant's counter in one atomic step; return the last of them."""
@@ -26,7 +25,7 @@ ReserveIds = Callable[[str, int], int]
 
 @dataclass(slots=True)
 class _Block:
-    """The ids of one tenant that this process may still give: above ``used``, up to ``last``."""
+    """The ids of one tenant that this process may still use: above ``used``, up to ``last``."""
 
     used: int = 0
     last: int = 0
@@ -36,7 +35,7 @@ class _Block:
 
 
 class IdBlocks:
-    """Gives ids, and reserves another block whenever one is used up. Thread-safe."""
+    """Returns new ids, and reserves another block when one is used up. Thread-safe."""
 
     def __init__(self, reserve: ReserveIds, clock: Clock, max_block: int = MAX_BLOCK) -> None:
         self._reserve = reserve
@@ -46,7 +45,7 @@ class IdBlocks:
         self._lock = threading.Lock()
 
     def next(self, tenant: str) -> int:
-        """Return an id that was never given before. Raises what ``reserve`` raises."""
+        """Return an id that was never used before. Raises what ``reserve`` raises."""
         with self._lock:
             block = self._blocks.setdefault(tenant, _Block())
         # One lock per tenant: a tenant whose counter is slow must not delay the others.
@@ -59,7 +58,8 @@ class IdBlocks:
     def _renew(self, tenant: str, block: _Block) -> None:
         now = self._clock()
         size = min(next_size(block.size, block.reserved_at, now), self._max_block)
-        # The counter names the last id of the block. If this raises, the old block stays used up.
+        # The counter's new value is the last id of the block. If this raises, the old block stays
+        # as it is, used up, and the next call tries again.
         block.last = self._reserve(tenant, size)
         block.used = block.last - size
         block.size, block.reserved_at = size, now
@@ -69,7 +69,8 @@ def next_size(size: int, reserved_at: float | None, now: float) -> int:
     """Return the size of the block after one of ``size``, reserved at ``reserved_at`` (ms)."""
     if reserved_at is None:
         return 1
-    # A negative age means that the clock was put back: then nothing is known about the load.
+    # A negative age means that the clock was put back. Then the load is unknown, and the block
+    # shrinks: a block that is too large wastes ids, one that is too small only costs a write.
     if 0 <= now - reserved_at <= BUSY_MS:
         return min(size * 2, MAX_BLOCK)
     return max(size // 2, 1)

@@ -1,6 +1,6 @@
 """One DynamoDB table: conditional writes, reads, and queries page by page.
 
-Every method raises ``Unavailable`` when the table cannot be reached or refuses the load.
+Every method raises ``Unavailable`` if the table cannot be reached or throttles the call.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from chalicelib.aws.dynamodb.rows import Row
 
-BATCH = 25
+MAX_BATCH = 25
 """Items per BatchWriteItem (AWS limit)."""
 
-BATCH_TRIES = 6
+MAX_BATCH_TRIES = 6
 BATCH_PAUSE_S = 0.05
-"""The pause before unprocessed items are tried again; each next pause is twice as long."""
+"""Seconds before unprocessed items are tried again. Each further pause is twice as long."""
 
 
 class Items:
@@ -50,7 +50,8 @@ class Items:
         return response.get("Item")
 
     def insert(self, row: Row) -> None:
-        """Write a new item. Raises ``ConditionFailed`` with the item that has its key."""
+        """Write a new item. Raises ``ConditionFailed`` with the item that has its primary key."""
+        # An item has all attributes of its primary key, so one of them is enough.
         condition = "attribute_not_exists(#pk)"
         with self._calling():
             self._client.put_item(
@@ -96,9 +97,9 @@ class Items:
         return response["Attributes"]
 
     def delete_all(self, keys: Sequence[Row]) -> None:
-        """Remove items without a condition. Some may be gone when this raises."""
-        for start in range(0, len(keys), BATCH):
-            self._delete_batch(keys[start : start + BATCH])
+        """Remove items without a condition. When this raises, some of them are removed."""
+        for start in range(0, len(keys), MAX_BATCH):
+            self._delete_batch(keys[start : start + MAX_BATCH])
 
     def query(
         self,
@@ -106,32 +107,33 @@ class Items:
         values: Row,
         *,
         index: str | None = None,
-        wanted: str | None = None,
-        only: str | None = None,
+        keep: str | None = None,
+        attributes: str | None = None,
         highest_first: bool = False,
         limit: int | None = None,
         after: Row | None = None,
     ) -> tuple[list[Row], Row | None]:
-        """Return one page of a query, and the key after which the next page begins.
+        """Return one page of a query, and the primary key after which the next page begins.
 
-        ``wanted`` filters the rows read, ``only`` names the attributes to return. The table is
-        read consistently; an index may be a moment behind.
+        ``condition`` and ``values`` select the rows. ``keep`` filters these after they were read,
+        so they count towards ``limit``. ``attributes`` names the attributes to return, by default
+        all. The table is read consistently; an index may be slightly behind it.
         """
         request: QueryInputTypeDef = {
             "TableName": self._table,
             "KeyConditionExpression": condition,
-            "ExpressionAttributeNames": rows.names(condition, wanted, only),
+            "ExpressionAttributeNames": rows.names(condition, keep, attributes),
             "ExpressionAttributeValues": values,
             "ScanIndexForward": not highest_first,
         }
         if index is None:
-            request["ConsistentRead"] = True
+            request["ConsistentRead"] = True  # not possible on an index (AWS limit)
         else:
             request["IndexName"] = index
-        if wanted is not None:
-            request["FilterExpression"] = wanted
-        if only is not None:
-            request["ProjectionExpression"] = only
+        if keep is not None:
+            request["FilterExpression"] = keep
+        if attributes is not None:
+            request["ProjectionExpression"] = attributes
         if limit is not None:
             request["Limit"] = limit
         if after is not None:
@@ -141,15 +143,17 @@ class Items:
         return response["Items"], response.get("LastEvaluatedKey")
 
     def _delete_batch(self, keys: Sequence[Row]) -> None:
-        undone: Sequence[WriteRequestUnionTypeDef] = [
+        remaining: Sequence[WriteRequestUnionTypeDef] = [
             {"DeleteRequest": {"Key": key}} for key in keys
         ]
-        for attempt in range(BATCH_TRIES):
-            if attempt:
-                self._sleep(BATCH_PAUSE_S * 2 ** (attempt - 1))
+        # A BatchWriteItem that is throttled in part does not raise, so the client does not retry.
+        # It returns the items that it did not process.
+        for tries in range(MAX_BATCH_TRIES):
+            if tries:
+                self._sleep(BATCH_PAUSE_S * 2 ** (tries - 1))
             with self._calling():
-                response = self._client.batch_write_item(RequestItems={self._table: undone})
-            undone = response["UnprocessedItems"].get(self._table, [])
-            if not undone:
+                response = self._client.batch_write_item(RequestItems={self._table: remaining})
+            remaining = response["UnprocessedItems"].get(self._table, [])
+            if not remaining:
                 return
         raise Unavailable("DynamoDB is busy: not all timers are removed yet.")

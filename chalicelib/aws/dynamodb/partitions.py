@@ -1,7 +1,8 @@
-"""A tenant's timers by id: one partition of 256 ids after the other, from the highest down.
+"""A tenant's timers in the order of their ids, from the highest down.
 
-The tenant's id counter says where to begin. Ids have gaps, and whole partitions may be empty. So
-one step reads a bounded number of partitions and says where the next one continues.
+A partition has 256 consecutive ids. The tenant's id counter tells where the highest ids are. Ids
+have gaps, and whole partitions may be empty. So one step reads a limited number of partitions and
+returns the id from which the next step continues.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     from chalicelib.aws.dynamodb.rows import Row
 
 PARTITIONS_PER_STEP = 32
-"""Partitions that one step of a list or a purge reads at most."""
+"""The most partitions that one step of a list or a purge reads."""
 
-PURGE_MEMORY_MS = 5 * 60 * 1000
-"""How long a purge that ran out of time is remembered, so that the next call continues it."""
+PURGE_MARK_TTL_MS = 5 * 60 * 1000
+"""How long the progress of an unfinished purge is remembered, so that the next call continues."""
 
 OPEN_IDS = 64 * MAX_BLOCK
-"""How far below the counter ids may still be unused: other processes hold blocks of them."""
+"""Ids this far below the counter may still be unused: 64 processes may have a block of them."""
 
 
 class Partitions:
@@ -42,7 +43,7 @@ class Partitions:
         per_step: int = PARTITIONS_PER_STEP,
         open_ids: int = OPEN_IDS,
     ) -> None:
-        """``per_step`` is how many partitions one step reads; see also the constants."""
+        """For ``per_step`` and ``open_ids`` see the constants that are their defaults."""
         self._items = items
         self._clock = clock
         self._per_step = per_step
@@ -55,56 +56,77 @@ class Partitions:
         top = last_id(self._items.read(rows.counter_key(tenant))) + 1
         start = top if before is None else min(before, top)
         found, below = self._walk(
-            start, limit, lambda below, room: self._partition(tenant, below, status, room)
+            start, limit, lambda below, room: self._read(tenant, below, status, room)
         )
         return found, below if below > 1 else None
 
     def purge(self, tenant: str, before: int | None, limit: int) -> int | None:
-        """Remove up to ``limit`` timers below ``before``; return the next ``before``."""
+        """Remove up to ``limit`` timers below ``before``; return the next ``before``.
+
+        It skips the range that an unfinished purge has emptied shortly before.
+        """
         counter = self._items.read(rows.counter_key(tenant))
-        mark = _Mark.of(counter, self._clock())
+        mark = _PurgeMark.of(counter, self._clock())
         top = last_id(counter) + 1
         start = top if before is None else min(before, top)
-        if mark is not None and mark.covers(start, self._open_ids):
-            start = mark.to
+        if mark is not None and mark.empty_below(start, self._open_ids):
+            start = mark.bottom
         keys, below = self._walk(
-            start, limit, lambda below, room: self._partition_keys(tenant, below, room)
+            start, limit, lambda below, room: self._read_keys(tenant, below, room)
         )
+        # Deleted before the mark says so. In the other order, a purge that ends between the two
+        # would leave timers in the range that the mark calls empty.
         self._items.delete_all(keys)
+        self._update_mark(tenant, mark, below, purged_from=top if before is None else None)
+        return below if below > 1 else None
+
+    def _update_mark(
+        self, tenant: str, mark: _PurgeMark | None, below: int, *, purged_from: int | None
+    ) -> None:
+        """Remember that a purge has come down to ``below``, or forget it if it has finished.
+
+        ``purged_from`` is the top of this purge. It is None if this step only continues one.
+        """
         if below <= 1:
             if mark is not None:
                 self._forget_mark(tenant)
-            return None
-        if mark is not None:
-            self._set_mark(tenant, mark.top, min(mark.to, below))
-        elif before is None:
-            self._set_mark(tenant, top, below)
-        return below
+        elif mark is not None:
+            self._set_mark(tenant, mark.top, min(mark.bottom, below))
+        elif purged_from is not None:
+            self._set_mark(tenant, purged_from, below)
+        # Else the mark became too old during the purge. Where the purge began is not known here.
 
     def _walk(
-        self, below: int, limit: int, look: Callable[[int, int], tuple[list[Row], int]]
+        self, below: int, limit: int, read: Callable[[int, int], tuple[list[Row], int]]
     ) -> tuple[list[Row], int]:
+        """Read partitions from ``below`` down. Return the rows, and where to continue.
+
+        ``read`` takes the id to start below and how many rows to return at most. It returns rows of
+        one partition, and where to continue.
+        """
         found: list[Row] = []
         for _ in range(self._per_step):
             if below <= 1 or len(found) >= limit:
                 break
-            part, below = look(below, limit - len(found))
+            part, below = read(below, limit - len(found))
             found += part
         return found, below
 
-    def _partition(
+    def _read(
         self, tenant: str, below: int, status: Status | None, limit: int
     ) -> tuple[list[Row], int]:
-        """Return rows of the partition under ``below``, and the next ``below``."""
+        """Return rows of the partition of the id ``below`` - 1, and where to continue."""
         if status is None:
             return self._query(tenant, below, limit=limit)
-        found, following = self._query(tenant, below, status=status)
+        # DynamoDB counts rows towards its limit before it filters them. With a limit, each query
+        # could return few rows or none. So the whole partition is read, and cut here.
+        found, next_below = self._query(tenant, below, status=status)
         if len(found) > limit:
             return found[:limit], int(found[limit - 1]["id"]["N"])
-        return found, following
+        return found, next_below
 
-    def _partition_keys(self, tenant: str, below: int, limit: int) -> tuple[list[Row], int]:
-        return self._query(tenant, below, only="#pk, #id", limit=limit)
+    def _read_keys(self, tenant: str, below: int, limit: int) -> tuple[list[Row], int]:
+        return self._query(tenant, below, attributes="#pk, #id", limit=limit)
 
     def _query(
         self,
@@ -112,7 +134,7 @@ class Partitions:
         below: int,
         *,
         status: Status | None = None,
-        only: str | None = None,
+        attributes: str | None = None,
         limit: int | None = None,
     ) -> tuple[list[Row], int]:
         values = {":pk": text(rows.partition(tenant, below - 1)), ":below": number(below)}
@@ -121,20 +143,25 @@ class Partitions:
         found, last = self._items.query(
             "#pk = :pk AND #id < :below",
             values,
-            wanted=None if status is None else "#status = :status",
-            only=only,
+            keep=None if status is None else "#status = :status",
+            attributes=attributes,
             highest_first=True,
             limit=limit,
         )
+        # Without a last key the partition is finished, so the next one continues.
         if last is None:
             return found, rows.first_of_partition(below - 1)
         return found, int(last["id"]["N"])
 
-    def _set_mark(self, tenant: str, top: int, to: int) -> None:
+    def _set_mark(self, tenant: str, top: int, bottom: int) -> None:
         self._items.update(
             rows.counter_key(tenant),
-            "SET #purge_top = :top, #purge_to = :to, #purged_at = :now",
-            {":top": number(top), ":to": number(to), ":now": number(int(self._clock()))},
+            "SET #purge_top = :top, #purge_to = :bottom, #purged_at = :now",
+            {
+                ":top": number(top),
+                ":bottom": number(bottom),
+                ":now": number(int(self._clock())),
+            },
         )
 
     def _forget_mark(self, tenant: str) -> None:
@@ -142,25 +169,27 @@ class Partitions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
-    """The progress of a purge: all timers from ``to`` up to below ``top`` are removed.
+class _PurgeMark:
+    """The progress of an unfinished purge: it has removed all timers in [``bottom``, ``top``).
 
-    A purge that is cut off and called again would otherwise spend its time on partitions that it
-    has emptied before, and could never finish a large store.
+    Without it, each call would begin at the top again and spend its time on partitions that are
+    empty already. A large store could never be purged.
     """
 
     top: int
-    to: int
+    bottom: int
 
-    def covers(self, below: int, open_ids: int) -> bool:
-        """Tell whether no timer is left, and none can come, from ``below`` down to ``to``."""
-        return self.to < below <= self.top - open_ids
+    def empty_below(self, start: int, open_ids: int) -> bool:
+        """Return whether the ids from ``start`` - 1 down to ``bottom`` are empty and stay so."""
+        # Processes may still create timers with the ids of their blocks, up to ``open_ids`` below
+        # the top. These ids are read again.
+        return self.bottom < start <= self.top - open_ids
 
     @classmethod
-    def of(cls, counter: Row | None, now: float) -> _Mark | None:
-        """Read the mark from the id counter; an old one is void."""
+    def of(cls, counter: Row | None, now: float) -> _PurgeMark | None:
+        """Return the mark of an id counter, None if it has none or the mark is too old."""
         if counter is None or "purged_at" not in counter:
             return None
-        if now - int(counter["purged_at"]["N"]) > PURGE_MEMORY_MS:
+        if now - int(counter["purged_at"]["N"]) > PURGE_MARK_TTL_MS:
             return None
-        return cls(top=int(counter["purge_top"]["N"]), to=int(counter["purge_to"]["N"]))
+        return cls(top=int(counter["purge_top"]["N"]), bottom=int(counter["purge_to"]["N"]))

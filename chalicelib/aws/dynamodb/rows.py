@@ -1,12 +1,13 @@
-"""The items of the table: primary keys, shards, and a timer to and from its item. Pure functions.
+"""The items of the table: their primary keys and shards, and the conversion of timers.
 
-A timer's item. Times are epoch milliseconds, UTC, unless said otherwise.
+These are the attributes of a timer's item. Times are epoch milliseconds, UTC, unless the table says
+otherwise.
 
 ===============  ==================================================================================
 pk               ``T#<tenant>#<id // 256>``: a partition per 256 ids, so that no tenant is hot
 id               the sort key
-f                the format of the item: 1. A reader takes what it knows from a newer one
-url              as the client gave it
+f                the format of the item: 1. Readers ignore attributes that they do not know
+url              as the client wrote it
 status           pending, fired, failed
 created_at       when it was accepted
 due_at           when it is due
@@ -18,23 +19,23 @@ lease_until      while claimed
 max_attempts     only where the timer has this option
 timeout_s        only where the timer has this option; seconds
 on_failure_url   only where the timer has this option
-log              once attempted: the latest attempt records, as ``attempt_log.encode`` writes them
-token            of the claim. It stays when the claim is settled, as a receipt: a settlement that
-                 is repeated because its response was lost recognises itself by it
+log              after an attempt: the latest attempt records, as ``attempt_log.encode`` writes them
+token            of the claim. It stays after the settlement, so that a settlement that is repeated
+                 because its response was lost can recognise itself
 settled_at       once settled
 expires_at       once settled: epoch **seconds**, when DynamoDB may delete the item (TTL)
 failed_of        while failed: ``<tenant>#<n>``, partition key of the index ``failed``
-woken_at         when a sweep last sent a wake-up; void under another version
+woken_at         when a sweep last sent a wake-up. A new version removes it
 ===============  ==================================================================================
 
 An outstanding timer is *armed* if its wake-up was registered before the row was written. The
-sweeper trusts the wake-up of an armed timer until it is overdue, and wakes unarmed ones itself.
+sweeper relies on the wake-up of an armed timer until it is overdue, and wakes unarmed ones itself.
 
 Three other kinds of item:
 
 - ``C#<tenant>`` with ``id`` 0 is the id counter. ``last_id`` is the highest id reserved so far.
-  Where tenants are held to a rate it also has ``paid_until`` (``counter.py``). While a purge is cut
-  off it has ``purge_top``, ``purge_to`` and ``purged_at``: the range it has emptied, and when.
+  If the rate of creates is limited, it has ``paid_until`` (``counter.py``). While a purge is
+  unfinished it has ``purge_top`` and ``purge_to``, the range that is empty, and ``purged_at``.
 - ``STORE`` with ``id`` 0 has ``identity``, the store's random name.
 - ``KEYS`` is the partition of API keys (``api_keys.py``).
 """
@@ -46,8 +47,7 @@ import zlib
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from chalicelib.domain.attempt_log import decode, encode
-from chalicelib.domain.claim import Reschedule, Settlement
+from chalicelib.domain.attempt_log import decode
 from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions, Lease, Status, Timer, Wakeup
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ if TYPE_CHECKING:
     Row: TypeAlias = dict[str, AttributeValueTypeDef]
 
 FORMAT = 1
-IDS_PER_PARTITION = 256
-"""Part of every primary key: it can never change."""
 
+# These three numbers are part of stored rows, so they can never change.
+IDS_PER_PARTITION = 256
 SHARDS = 64
-"""Partitions of the due index, each good for 1,000 writes a second (AWS limit). In every row."""
+"""Partitions of the due index, each good for 1,000 writes a second (AWS limit)."""
 
 FAILED_SHARDS = 8
-"""Partitions of a tenant's failed timers: an outage fails them all at once. In every row."""
+"""Partitions of a tenant's failed timers. An outage of a receiver fails many at once."""
 
 DUE_INDEX = "due"
 FAILED_INDEX = "failed"
@@ -75,19 +75,20 @@ _OPTIONS = tuple(option.name for option in fields(DeliveryOptions))
 
 
 def text(value: str) -> AttributeValueTypeDef:
-    """Return a string as DynamoDB takes it."""
+    """Return a string as an attribute value of DynamoDB."""
     return {"S": value}
 
 
 def number(value: int) -> AttributeValueTypeDef:
-    """Return a whole number as DynamoDB takes it."""
+    """Return a whole number as an attribute value of DynamoDB."""
     return {"N": str(value)}
 
 
 def names(*expressions: str | None) -> dict[str, str]:
-    """Return the attributes that expressions name, each written as ``#attribute``.
+    """Return ``ExpressionAttributeNames`` for expressions that write attributes as ``#attribute``.
 
-    All names are written so, because DynamoDB reserves some (``status``, ``token``, …).
+    All attributes are written like this, because DynamoDB reserves some names (``status``,
+    ``token``, …).
     """
     found = _NAME.findall(" ".join(filter(None, expressions)))
     return {name: name[1:] for name in found}
@@ -99,27 +100,29 @@ def first_of_partition(timer_id: int) -> int:
 
 
 def partition(tenant: str, timer_id: int) -> str:
-    """Return a timer's partition. It ends in digits only, so no two tenants share one."""
+    """Return a timer's partition."""
+    # The part after the last # has digits only, so two tenants never share a partition.
     return f"T#{tenant}#{timer_id // IDS_PER_PARTITION}"
 
 
 def timer_key(tenant: str, timer_id: int) -> Row:
-    """Return the key of a timer."""
+    """Return the primary key of a timer."""
     return {"pk": text(partition(tenant, timer_id)), "id": number(timer_id)}
 
 
 def counter_key(tenant: str) -> Row:
-    """Return the key of a tenant's id counter."""
+    """Return the primary key of a tenant's id counter."""
     return {"pk": text(f"C#{tenant}"), "id": number(0)}
 
 
 def store_key() -> Row:
-    """Return the key of the item that names the store."""
+    """Return the primary key of the item that names the store."""
     return {"pk": text("STORE"), "id": number(0)}
 
 
 def due_shard(tenant: str, timer_id: int, *, armed: bool) -> str:
-    """Return the partition of the due index that a timer is in for as long as it exists."""
+    """Return the partition of the due index for a timer."""
+    # Not ``hash``: it differs between processes.
     shard = zlib.crc32(f"{tenant}#{timer_id}".encode()) % SHARDS
     return f"{ARMED if armed else UNARMED}{shard}"
 
@@ -157,12 +160,15 @@ def new_row(timer: Timer, *, armed: bool) -> Row:
 
 
 def same_timer(row: Row, written: Row) -> bool:
-    """Tell whether ``row`` began as ``written``: the attributes that never change are equal."""
+    """Return whether ``row`` was first written as ``written``.
+
+    A sender may have claimed the timer since then. So only attributes that stay are compared.
+    """
     return all(row.get(name) == written[name] for name in ("url", "created_at", "due_at"))
 
 
 def timer_of(row: Row) -> Timer:
-    """Return the timer of an item, of this format or, as far as it is known, a newer one."""
+    """Return the timer of an item of this format or a newer one."""
     next_attempt_at = _number(row, "next_attempt_at")
     return Timer(
         tenant=_tenant(row),
@@ -191,68 +197,13 @@ def wakeup_of(row: Row) -> Wakeup:
     )
 
 
-def settling(settlement: Settlement, retention_s: int, *, armed: bool) -> tuple[str, Row]:
-    """Return the update that records a settlement, and its values.
-
-    A retry moves in the due index. A settled timer leaves it, and expires ``retention_s`` later.
-    """
-    values = {
-        ":status": text(settlement.status.value),
-        ":one": number(1),
-        ":log": text(encode(settlement.log)),
-    }
-    if settlement.next_attempt_at is not None:
-        shard = due_shard(settlement.tenant, settlement.id, armed=armed)
-        values |= {":at": number(settlement.next_attempt_at), ":shard": text(shard)}
-        return (
-            "SET #status = :status, #next_attempt_at = :at, #due_shard = :shard, #log = :log "
-            "REMOVE #lease_until, #woken_at ADD #attempts :one, #version :one"
-        ), values
-    values |= {
-        ":now": number(settlement.now),
-        ":expires_at": number(settlement.now // 1000 + retention_s),
-    }
-    failed = ""
-    if settlement.status is Status.FAILED:
-        failed = ", #failed_of = :failed_of"
-        values[":failed_of"] = text(failed_partition(settlement.tenant, settlement.id))
-    return (
-        "SET #status = :status, #settled_at = :now, #expires_at = :expires_at, "
-        f"#log = :log{failed} "
-        "REMOVE #lease_until, #next_attempt_at, #due_shard, #woken_at ADD #attempts :one"
-    ), values
-
-
-def rescheduling(change: Reschedule, *, armed: bool) -> tuple[str, str, Row]:
-    """Return the update that gives a timer another time, its condition, and their values."""
-    update = (
-        "SET #status = :pending, #next_attempt_at = :at, #due_at = :due_at, "
-        "#due_shard = :shard, #attempts = :none "
-        "REMOVE #token, #woken_at, #settled_at, #expires_at, #failed_of ADD #version :one"
-    )
-    return (
-        update,
-        "#status = :seen AND #version = :version AND attribute_not_exists(#lease_until)",
-        {
-            ":pending": text(Status.PENDING.value),
-            ":at": number(change.at),
-            ":due_at": number(change.due_at),
-            ":shard": text(due_shard(change.tenant, change.id, armed=armed)),
-            ":none": number(0),
-            ":one": number(1),
-            ":seen": text(change.status.value),
-            ":version": number(change.version),
-        },
-    )
-
-
 def was_settled_by(row: Row | None, token: str) -> bool:
-    """Tell whether a row bears ``token`` as the receipt of an earlier settlement."""
+    """Return whether a row keeps ``token`` from an earlier settlement."""
     return row is not None and row.get("token") == text(token)
 
 
 def _options_row(options: DeliveryOptions) -> Row:
-    """Return the attributes of options, those that are not set left out."""
+    """Return the attributes of the options that are set."""
     attributes: Row = {}
     for name in _OPTIONS:
         value = getattr(options, name)
@@ -264,7 +215,7 @@ def _options_row(options: DeliveryOptions) -> Row:
 def _options(row: Row) -> DeliveryOptions:
     given = {name: row[name] for name in _OPTIONS if name in row}
     if not given:
-        return NO_OPTIONS
+        return NO_OPTIONS  # most timers share this one object
     values: dict[str, Any] = {
         name: int(value["N"]) if "N" in value else value["S"] for name, value in given.items()
     }
@@ -272,12 +223,14 @@ def _options(row: Row) -> DeliveryOptions:
 
 
 def _lease(row: Row) -> Lease | None:
-    """Return who holds the timer. Without ``lease_until`` the token is a receipt, no lease."""
+    """Return the lease on a timer, None if it is not claimed."""
+    # A token without ``lease_until`` belongs to an earlier settlement. See the table above.
     until = _number(row, "lease_until")
     return None if until is None else Lease(token=row["token"]["S"], until=until)
 
 
 def _tenant(row: Row) -> str:
+    # Without ``T#`` in front and ``#<partition>`` behind.
     return row["pk"]["S"][2:].rpartition("#")[0]
 
 
@@ -293,4 +246,5 @@ def _status(name: str, *, outstanding: bool) -> Status:
     try:
         return Status(name)
     except ValueError:
+        # A newer version may have further states. Whether the timer is outstanding is certain.
         return Status.PENDING if outstanding else Status.FAILED

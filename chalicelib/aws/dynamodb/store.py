@@ -1,11 +1,11 @@
-"""The rows of timers in DynamoDB: one method, one or two calls.
+"""The rows of timers in DynamoDB. Most methods make one call.
 
 A delivered timer costs five write units and no read: the put (row and due index), the claim
-(row), the settle (row and due index). A failed conditional write returns the row as it is, so
-explaining the failure needs no read either.
+(row), the settlement (row and due index). A failed conditional write returns the row as it is, so
+the reason of the failure needs no read either.
 
-The client repeats a write whose answer was lost. So every write here recognises the case that its
-own first try has applied.
+The client repeats a write whose response was lost. The first try may have applied. Then the second
+one fails its condition, and every write here recognises that case.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from chalicelib.aws.dynamodb.failures import ConditionFailed
 from chalicelib.aws.dynamodb.id_blocks import IdBlocks
 from chalicelib.aws.dynamodb.items import Items
 from chalicelib.aws.dynamodb.partitions import OPEN_IDS, PARTITIONS_PER_STEP, Partitions
-from chalicelib.aws.dynamodb.rows import number, text
+from chalicelib.aws.dynamodb.rows import number
+from chalicelib.aws.dynamodb.updates import NOT_LEASED, Update, claiming, rescheduling, settling
 from chalicelib.domain.claim import (
     Claim,
     Claimed,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from chalicelib.aws.dynamodb.rows import Row
 
 _DAY_S = 86_400
-_FREE = "(attribute_not_exists(#lease_until) OR #lease_until <= :now)"
 
 
 class DynamoDBTimerStore:
@@ -60,7 +60,10 @@ class DynamoDBTimerStore:
         open_ids: int = OPEN_IDS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``rate`` limits the creates of each tenant; for the rest see ``Partitions``."""
+        """``rate`` limits the creates of each tenant. Settled timers are kept ``retention_days``.
+
+        For ``partitions_per_step`` and ``open_ids`` see ``Partitions``. ``sleep`` takes seconds.
+        """
         self._items = Items(client, table, sleep)
         self._partitions = Partitions(
             self._items, clock, per_step=partitions_per_step, open_ids=open_ids
@@ -72,22 +75,24 @@ class DynamoDBTimerStore:
         self._identity: str | None = None
 
     def identity(self) -> str:
-        """Return the random name that this store was given when it was first used."""
+        """Return the random name of this store. It never changes."""
+        # Two threads may read it at the same time. Both get the same name.
         if self._identity is None:
             row = self._items.read(rows.store_key()) or self._name_store()
             self._identity = row["identity"]["S"]
         return self._identity
 
     def next_id(self, tenant: str) -> int:
-        """Return an id that was never given before. Raises ``RateLimited``."""
+        """Return an id that was never used before. Raises ``RateLimited``."""
         return self._ids.next(tenant)
 
     def put(self, timer: Timer, *, armed: bool) -> None:
-        """Store a new timer; ``armed`` tells the sweeper whether its wake-up is registered."""
+        """Store a new timer. ``armed`` tells the sweeper whether its wake-up is registered."""
         row = rows.new_row(timer, armed=armed)
         try:
             self._items.insert(row)
         except ConditionFailed as failure:
+            # A repeated put whose first try applied finds its own row. That is a success.
             if failure.row is None or not rows.same_timer(failure.row, row):
                 raise Unavailable(f"The id {timer.id} is taken already.") from failure
 
@@ -101,7 +106,7 @@ class DynamoDBTimerStore:
     def list(self, tenant: str, *, before: int | None, status: Status | None, limit: int) -> Page:
         """Return timers with an id below ``before``, highest first, at most ``limit``.
 
-        Failed timers come from their index, which may be a moment behind.
+        Failed timers are read from their index, which may be slightly behind.
         """
         if status is Status.FAILED:
             found, before = self._failed.below(tenant, before, limit)
@@ -110,14 +115,15 @@ class DynamoDBTimerStore:
         return Page(timers=[rows.timer_of(row) for row in found], before=before)
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
-        """Remove one timer. Raises ``TimerNotFound`` and ``TimerInFlight``.
+        """Remove one timer and return it as it was. Raises ``TimerNotFound`` and ``TimerInFlight``.
 
-        A repeated delete whose first try applied finds nothing: the timer is gone either way.
+        A repeated delete whose first try applied raises ``TimerNotFound``.
         """
         try:
             row = self._items.delete(
                 rows.timer_key(tenant, timer_id),
-                f"attribute_exists(#pk) AND {_FREE}",
+                # Without the first part, the condition would hold for a timer that does not exist.
+                f"attribute_exists(#pk) AND {NOT_LEASED}",
                 {":now": number(now)},
             )
         except ConditionFailed as failure:
@@ -127,46 +133,31 @@ class DynamoDBTimerStore:
         return rows.timer_of(row)
 
     def purge(self, tenant: str, *, before: int | None, limit: int) -> int | None:
-        """Remove up to ``limit`` timers below ``before``, highest first.
+        """Remove up to ``limit`` timers below ``before``; return the next ``before``.
 
-        A purge that was cut off is remembered: one that starts at the top soon after continues
-        where it ended.
+        The highest ids go first. The progress of an unfinished purge is remembered, and the next
+        purge skips that range.
         """
         return self._partitions.purge(tenant, before, limit)
 
     def claim(self, claim: Claim) -> ClaimResult:
         """Take the lease on a due timer of the wake-up's version."""
         try:
-            row = self._items.update(
-                rows.timer_key(claim.wakeup.tenant, claim.wakeup.id),
-                "SET #lease_until = :lease_until, #token = :token",
-                {
-                    ":lease_until": number(claim.lease.until),
-                    ":token": text(claim.lease.token),
-                    ":version": number(claim.wakeup.version),
-                    ":now": number(claim.now),
-                },
-                condition=f"#version = :version AND #next_attempt_at <= :now AND {_FREE}",
-            )
+            row = self._update(claim.wakeup.tenant, claim.wakeup.id, claiming(claim))
         except ConditionFailed as failure:
-            found = None if failure.row is None else rows.timer_of(failure.row)
-            return explain_refusal(claim, found)
+            timer = None if failure.row is None else rows.timer_of(failure.row)
+            return explain_refusal(claim, timer)
         return Claimed(rows.timer_of(row), claim.lease)
 
     def settle(self, settlement: Settlement, *, armed: bool) -> bool:
         """Record the outcome of an attempt; return False if the token no longer holds the timer.
 
-        ``armed`` tells the sweeper whether the wake-up of the retry is registered. A settlement
-        repeated with the token of the last one has no effect and returns True.
+        ``armed`` tells the sweeper whether the wake-up of the retry is registered. A repeated
+        settlement whose first try applied has no effect and returns True.
         """
-        change, values = rows.settling(settlement, self._retention_s, armed=armed)
+        update = settling(settlement, self._retention_s, armed=armed)
         try:
-            self._items.update(
-                rows.timer_key(settlement.tenant, settlement.id),
-                change,
-                {**values, ":token": text(settlement.token)},
-                condition="#token = :token AND attribute_exists(#lease_until)",
-            )
+            self._update(settlement.tenant, settlement.id, update)
         except ConditionFailed as failure:
             return rows.was_settled_by(failure.row, settlement.token)
         return True
@@ -174,24 +165,26 @@ class DynamoDBTimerStore:
     def reschedule(self, change: Reschedule, *, armed: bool) -> Timer:
         """Make a timer outstanding at another time, under the next version.
 
-        Raises as ``TimerStore.reschedule`` does. A repeated change whose first try applied finds
-        the timer as it wants it.
+        Raises as ``TimerStore.reschedule`` does. A repeated change whose first try applied has no
+        effect and returns the timer.
         """
-        update, condition, values = rows.rescheduling(change, armed=armed)
         try:
-            row = self._items.update(
-                rows.timer_key(change.tenant, change.id), update, values, condition=condition
-            )
+            row = self._update(change.tenant, change.id, rescheduling(change, armed=armed))
         except ConditionFailed as failure:
             return _rescheduled_before(change, failure)
         return rows.timer_of(row)
 
     def check(self) -> None:
-        """Return if the table can be read; raise ``Unavailable`` otherwise."""
+        """Return if the table can be read, else raise ``Unavailable``."""
         self._items.read(rows.store_key())
 
+    def _update(self, tenant: str, timer_id: int, update: Update) -> Row:
+        """Change a timer and return its row as changed. Raises ``ConditionFailed``."""
+        key = rows.timer_key(tenant, timer_id)
+        return self._items.update(key, update.change, update.values, condition=update.condition)
+
     def _name_store(self) -> Row:
-        """Name the store, unless another process has just done so; return the item."""
+        """Name the store, unless another process has just named it. Return the item."""
         row = rows.store_row(secrets.token_hex(8))
         try:
             self._items.insert(row)
@@ -201,13 +194,16 @@ class DynamoDBTimerStore:
 
 
 def _rescheduled_before(change: Reschedule, failure: ConditionFailed) -> Timer:
-    """Return the timer if this very change has been written before; raise why it cannot be."""
+    """Return the timer if this change has been written before, else raise why it cannot be.
+
+    It has been written before if the first try of a repeated write applied.
+    """
     if failure.row is None:
         raise _not_found(change.id) from failure
     timer = rows.timer_of(failure.row)
     if timer.leased(change.now):
         raise _in_flight(change.id) from failure
-    wanted = (change.version + 1, change.at, change.due_at, 0)
+    wanted = (change.version + 1, change.at, change.due_at, 0)  # 0: no attempt was made since
     if (timer.version, timer.next_attempt_at, timer.due_at, timer.attempts) != wanted:
         raise TimerChanged(f"Timer {change.id} has just changed; look at it again.") from failure
     return timer

@@ -3,7 +3,7 @@
     delivering thread                          sending thread, one for each call
     (RequestsSender.send)                      (RequestsSender._send)
 
-    starts it ───────────────────────────────▶ looks up the name, checks every address
+    starts a thread ─────────────────────────▶ looks up the name, checks every address
     waits for the outcome,                     connects, negotiates TLS, sends the request
     until the deadline at most                 reads the headers of the response
                         ◀── the outcome ────── sets the outcome
@@ -13,18 +13,21 @@
     returns the outcome        runs            and the thread ends
 
 Why two threads: ``requests`` counts a timeout from one read to the next, so a receiver that sends
-one byte a second is never too late. Our deadline is wall clock, and only another thread can hold
-the sending thread to it.
+one byte a second never exceeds it. Our deadline covers the whole call, and only another thread can
+enforce it.
 
-Why a thread for each call and no pool: nothing can interrupt a look-up that the system's resolver
-does not answer. A few of those would occupy every thread of a pool. Such a thread is left behind,
-as a daemon, and ends when the look-up does.
+Why a thread for each call and no pool: a look-up cannot be interrupted, and it may hang in the
+system's resolver. A few hanging look-ups would occupy every thread of a pool. Instead, such a
+thread stays behind as a daemon, and ends when its look-up ends.
 
 Only the delivering thread cancels: at the deadline, or when the body takes too long. It shuts down
-a duplicate of the socket's file descriptor, never the connection itself. The sending thread may be
-using that: ``SSLSocket.shutdown`` drops the encryption first, and the rest of a request could go
-out in clear. The duplicate leads to the same TCP connection. It also stays ours if the sending
-thread closes the connection and the system gives its number to another one.
+a duplicate of the socket's file descriptor, never the connection itself, for two reasons:
+
+- The sending thread may be using the connection. ``SSLSocket.shutdown`` drops the encryption first,
+  and the rest of a request could go out in clear. The duplicate is a plain socket of the same TCP
+  connection.
+- The sending thread may close the connection, and the system may give its file descriptor to
+  another one. The duplicate has a file descriptor of its own.
 """
 
 from __future__ import annotations

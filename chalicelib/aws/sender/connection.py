@@ -1,6 +1,6 @@
-"""Connections that lead to checked addresses only, and know the call they carry.
+"""Connections to checked addresses only. Each knows the call that uses it.
 
-The overrides here lean on urllib3 2.8, which requests 2.34 brings.
+The overrides depend on internals of urllib3 2.8, the version that requests 2.34 installs.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from chalicelib.domain.ssrf_guard import MAX_ADDRESSES
 current_call: ContextVar[InFlightCall] = ContextVar("current_call")
 """The call of the sending thread.
 
-From ``Session.post`` down to the pool, requests and urllib3 hand on no argument of ours. The thread
-sets this variable when it begins, the pool reads it when it gives out a connection, and from there
-on the call is passed on openly. Nothing else reads it.
+Between ``Session.post`` and the pool, requests and urllib3 pass on no argument of ours. So the
+thread sets this variable when it begins, and the pool reads it when it returns a connection. From
+there the call is an attribute of the connection. Nothing else reads the variable.
 """
 
 
@@ -36,28 +36,28 @@ class CheckedHTTPConnection(HTTPConnection):
     call: InFlightCall
 
     def request(self, method: str, url: str, *arguments: Any, **options: Any) -> None:
-        """Send the request to the target as it was prepared.
+        """Send the request to the target that was prepared, instead of ``url``.
 
-        urllib3 would write ``url`` anew, and so has requests: ``%2f%7E`` has become ``%2F~``.
+        requests and urllib3 have normalised ``url``: ``%2f%7E`` has become ``%2F~``.
         """
-        # http.client connects on the first byte it sends. Connect before, to have a socket to
-        # attach: whatever blocks from here on can be cancelled. (With TLS the pool has connected
-        # by now. The handshake cannot be cancelled and need not be: CPython's ``do_handshake``
-        # counts its timeout over all of its reads.)
+        # http.client connects when it sends the first byte. Connect before, to have a socket to
+        # attach: every read and write from here on can be cancelled. (With TLS the pool has
+        # connected already. The handshake cannot be cancelled and need not be, because CPython's
+        # ``do_handshake`` counts its timeout over all of its reads.)
         if self.sock is None:
             self.connect()
         self.call.attach(self.sock)
-        # CPython 3.10-3.14: http.client calls this with the socket to make the response.
+        # CPython 3.10-3.14: http.client calls this with the socket, to make the response.
         self.response_class = functools.partial(BoundedResponse, self.call)  # type: ignore[assignment]
         super().request(method, self.call.target, *arguments, **options)
 
     def _new_conn(self) -> socket.socket:
-        """Resolve the name once, check every address, and connect to one of those.
+        """Resolve the name once, check every address, and connect to one of them.
 
-        ``connect`` calls this for the TCP connection, then negotiates TLS on it for the name, not
-        for the address. urllib3's own version resolves and connects in one step.
+        ``connect`` calls this for the TCP connection. Then it negotiates TLS for the name, not for
+        the address. urllib3's own version resolves and connects in one step, without a check.
         """
-        # urllib3 keeps the name with its final dot in ``_dns_host``; ``host`` comes without.
+        # urllib3 keeps the final dot of a name in ``_dns_host``, and removes it from ``host``.
         host, port = self._dns_host, self.port
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -76,16 +76,14 @@ class CheckedHTTPSConnection(CheckedHTTPConnection, HTTPSConnection):
 
 
 class CheckedHTTPPool(HTTPConnectionPool):
-    """The connections to one receiver. It gives each to one call at a time."""
+    """The connections to one receiver. One call at a time uses a connection."""
 
     ConnectionCls = CheckedHTTPConnection
 
     def _get_conn(self, timeout: float | None = None) -> CheckedHTTPConnection:
-        """Give out a connection, and give it the call of this thread.
-
-        urllib3 gets every connection here. It has closed a kept one that it found to have ended;
-        such a connection, and a new one, will connect when it is used.
-        """
+        """Return a connection for the call of this thread. urllib3 gets every connection here."""
+        # urllib3 closes a kept connection that has ended before it returns it. Such a connection
+        # connects anew when it is used, as a new one does.
         connection = cast("CheckedHTTPConnection", super()._get_conn(timeout))
         connection.call = current_call.get()
         connection.call.connection_reused = not connection.is_closed
@@ -100,11 +98,13 @@ class CheckedHTTPSPool(CheckedHTTPPool, HTTPSConnectionPool):
 
 def _connect(found: Sequence[Any], call: InFlightCall) -> socket.socket:
     """Connect to the first of the resolved addresses that accepts, within the call's deadline."""
+    # In case there is no address.
     failure: OSError = OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
     for family, kind, proto, _, address in found:
         connection = socket.socket(family, kind, proto)
         try:
             connection.settimeout(call.remaining_s())
+            # As urllib3 does: without it, a second small packet could wait for the receiver.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.connect(address)
         except OSError as error:

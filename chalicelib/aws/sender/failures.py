@@ -1,7 +1,7 @@
-"""Which failure an error of ``requests`` stands for.
+"""The failures that errors of ``requests`` stand for.
 
 ``requests`` wraps errors of urllib3, which wraps those of ``http.client``, ``ssl`` and the system.
-The error that says what happened may lie at any depth.
+The error that says what happened may be at any depth.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from chalicelib.domain.ssrf_guard import ForbiddenTarget
 
 
 def failure_text(error: BaseException, deadline_s: float) -> str:
-    """Return why there was no response."""
+    """Return why there was no response, as attempt records say it. ``deadline_s`` is in seconds."""
     errors = list(_with_causes(error))
     for cause in errors:
         if isinstance(cause, (TimeoutError, requests.Timeout)):
@@ -41,11 +41,12 @@ def ended_early(error: BaseException) -> bool:
 
 
 def _broken_connection(errors: Sequence[BaseException]) -> str | None:
-    """Return what broke the connection, None if nothing did. The innermost error knows best."""
+    """Return why the connection broke, None if it did not."""
+    # The innermost error is the most exact one.
     for cause in reversed(errors):
         if text := system_error(cause):
             return text
-        # RemoteDisconnected is an HTTPException too, but says that there was no response at all.
+        # RemoteDisconnected is an HTTPException too, but means that there was no response at all.
         if isinstance(cause, HTTPException) and not isinstance(cause, RemoteDisconnected):
             return Failure.NOT_HTTP.text(cause)
     return Failure.CLOSED_WITHOUT_RESPONSE.text() if ended_early(errors[0]) else None

@@ -1,6 +1,6 @@
 """One call while it is in flight: its deadline, its connection and its outcome.
 
-The delivering thread and the sending thread share it (the package's docstring draws both).
+The delivering thread and the sending thread share it. The package's docstring describes both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class InFlightCall:
         self.guard = guard
         self.deadline_s = deadline_s
         self.connection_reused = False
-        """Whether the call goes out on a connection that has served another call before."""
+        """Whether the call uses a connection that another call has used before."""
         self.response_began = False
         """Whether the receiver has sent any byte of a response."""
         self._expires_at = time.monotonic() + deadline_s
@@ -35,7 +35,7 @@ class InFlightCall:
 
     @property
     def target(self) -> str:
-        """The path and query of the URL, byte for byte as they were prepared."""
+        """The path and query of the URL. They are sent byte for byte as they were prepared."""
         parts = urlsplit(self.call.url)
         return parts.path + (f"?{parts.query}" if parts.query else "")
 
@@ -47,39 +47,41 @@ class InFlightCall:
         return remaining
 
     def conclude(self, outcome: Outcome) -> Outcome:
-        """Set the outcome unless there is one already. Return the one that holds."""
+        """Set the outcome unless there is one already. Return the first one that was set."""
+        # Both threads may conclude at the deadline: one with a timeout, one with a late response.
         with self._lock:
             self._outcome = self._outcome or outcome
         self._has_outcome.set()
         return self._outcome
 
     def wait_for_outcome(self) -> bool:
-        """Wait for the outcome as long as the call may take. Return whether there is one."""
+        """Wait for the outcome, up to the deadline. Return whether there is one."""
         return self._has_outcome.wait(self.deadline_s)
 
     def attach(self, connection: socket.socket) -> None:
-        """Let ``cancel`` reach this connection. Raises ``TimeoutError`` if it was called before."""
+        """Let ``cancel`` reach this connection. Raises ``TimeoutError`` after ``cancel``."""
         with self._lock:
             if self._cancelled:
                 raise TimeoutError
             self._close_handle()
-            # A plain socket, even where the connection is an SSLSocket: see the package.
+            # Duplicates the file descriptor, as a plain socket even for an SSLSocket. The package's
+            # docstring says why.
             self._handle = socket.fromfd(connection.fileno(), connection.family, connection.type)
 
     def detach(self) -> None:
-        """Let go of the connection: other calls may use it from now on."""
+        """Keep ``cancel`` from the connection: other calls may use it from now on."""
         with self._lock:
             self._close_handle()
 
     def cancel(self) -> None:
-        """End the connection now, whatever the sending thread is doing with it.
+        """End the connection now, even while the sending thread uses it.
 
-        A call that has none yet will be stopped by ``attach``.
+        If the call has no connection yet, ``attach`` will raise.
         """
         with self._lock:
             self._cancelled = True
             if self._handle is not None:
-                # Unlike a close, a shutdown wakes the thread that is blocked on the socket.
+                # Unlike a close, a shutdown ends the read or write that blocks the other thread.
                 with contextlib.suppress(OSError):
                     self._handle.shutdown(socket.SHUT_RDWR)
 

@@ -1,6 +1,6 @@
-"""The sender itself: one thread for each call, one more try for a kept connection that had ended.
+"""The sender itself: a thread for each call, and a second try if a kept connection had ended.
 
-The package's docstring draws the threads.
+The package's docstring describes the threads.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from chalicelib.domain.webhook import Call, Outcome
 class RequestsSender:
     """Sends each call as one empty POST. Many threads may use it at once.
 
-    The deadline is wall clock, from the look-up of the name to the last header of the response.
-    No redirect is followed, no proxy or password of the environment is used, no cookie is kept.
-    Only addresses that ``guard`` allows are connected to.
+    The deadline (seconds) covers everything from the look-up of the name to the last header of the
+    response. The sender follows no redirect, keeps no cookie, and uses no proxy or password of the
+    environment. It connects only to addresses that ``guard`` allows.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class RequestsSender:
         self._session = open_session()
 
     def close(self) -> None:
-        """Close every idle connection. A call in flight ends by its own deadline."""
+        """Close every idle connection. Calls in flight continue up to their deadline."""
         self._session.close()
 
     def send(self, call: Call) -> Outcome:
         """Send an empty POST and return its outcome, within the deadline.
 
-        Raises ``Unavailable`` if the system has no thread for the call: it has not begun then, and
-        is no failed attempt.
+        Raises ``Unavailable`` if the system has no thread for the call. Then the call has not
+        begun, and the attempt has not failed.
         """
         in_flight = InFlightCall(call, self._guard, call.deadline_s(self._deadline_s))
         sending = self._new_thread(target=self._send, args=(in_flight,), name="send", daemon=True)
@@ -62,8 +62,10 @@ class RequestsSender:
         except RuntimeError as error:
             raise Unavailable("The system gives this process no more threads.") from error
         if in_flight.wait_for_outcome():
+            # Leave some time for the body, so that the connection can be kept.
             with contextlib.suppress(TimeoutError):
                 sending.join(min(self._drain_s, in_flight.remaining_s()))
+        # If there is an outcome already, it stays.
         outcome = in_flight.conclude(Outcome(error=timed_out(in_flight.deadline_s)))
         in_flight.cancel()
         return outcome
@@ -73,12 +75,13 @@ class RequestsSender:
         current_call.set(call)
         try:
             self._post(call)
-        except Exception as error:  # noqa: BLE001 - whatever a receiver does is an outcome
+        except Exception as error:  # noqa: BLE001 - every failure of a call is an outcome
             call.conclude(Outcome(error=failure_text(error, call.deadline_s)))
         finally:
             call.detach()
 
     def _post(self, call: InFlightCall) -> None:
+        """Send the request, a second time if the receiver had closed the kept connection."""
         try:
             _exchange(self._session, call)
         except requests.ConnectionError as error:
@@ -86,14 +89,14 @@ class RequestsSender:
                 raise
         else:
             return
-        # The receiver had closed a kept connection while it was idle. That is no failure of this
-        # attempt: send once more, on a connection that is certainly new.
+        # The receiver had closed a kept connection while it was idle. That is no failed attempt. A
+        # new session has no kept connection that could fail in the same way.
         with open_session() as fresh:
             _exchange(fresh, call)
 
 
 def _exchange(session: requests.Session, call: InFlightCall) -> None:
-    """Send the request, set the outcome once the headers are here, then drain the body."""
+    """Send the request, set the outcome once the headers are complete, and drain the body."""
     response = post(session, call)
     retry_after = parse_retry_after(response.headers.get("Retry-After", ""))
     call.conclude(Outcome(status=response.status_code, retry_after=retry_after))
@@ -104,12 +107,12 @@ def _exchange(session: requests.Session, call: InFlightCall) -> None:
 def _drain(response: requests.Response) -> None:
     """Read the body, so that the connection can be kept.
 
-    The outcome is set already: a body that is long, slow or broken only costs its connection.
+    The outcome is set already. A body that is long, slow or broken only costs the connection.
     """
     left = MAX_DRAIN_BYTES
     with contextlib.suppress(HTTPError, OSError):
         while left > 0:
-            # ``read1`` returns what there is. ``read`` would wait until it has ``left`` bytes.
+            # ``read1`` returns the bytes that have arrived. ``read`` would wait for ``left`` bytes.
             chunk = response.raw.read1(left)
             if not chunk:
                 response.raw.release_conn()

@@ -13,14 +13,14 @@ from chalicelib.aws.sender.connection import CheckedHTTPPool, CheckedHTTPSPool
 from chalicelib.aws.sender.in_flight_call import InFlightCall
 
 POOL_SIZE = 16
-"""Idle connections to one receiver that are kept for the next call."""
+"""The most idle connections to one receiver that are kept for later calls."""
 
 
 def open_session() -> requests.Session:
-    """Return a session that sends what a call says and adds nothing of its environment."""
+    """Return a session that adds nothing to a call and uses nothing of the environment."""
     session = requests.Session()
     session.trust_env = False  # no proxy, password (.netrc) or CA bundle of the environment
-    session.headers.clear()
+    session.headers.clear()  # no ``Accept``, ``Accept-Encoding`` and ``User-Agent`` of requests
     session.cookies.set_policy(_NoCookies())
     session.mount("http://", _CheckedAdapter(pool_maxsize=POOL_SIZE))
     session.mount("https://", _CheckedAdapter(pool_maxsize=POOL_SIZE))
@@ -30,24 +30,24 @@ def open_session() -> requests.Session:
 def post(session: requests.Session, in_flight: InFlightCall) -> requests.Response:
     """Send the empty POST and return the response as soon as its headers are complete.
 
-    Raises what ``requests`` raises, ``ForbiddenTarget`` and ``TimeoutError``. The timeout here is
-    only the longest silence. The package's docstring says who enforces the deadline.
+    Raises what ``requests`` raises, ``ForbiddenTarget`` and ``TimeoutError``.
     """
     return session.post(
         in_flight.call.url,
         headers=in_flight.call.headers,
+        # The longest time without a byte. The delivering thread enforces the deadline.
         timeout=in_flight.remaining_s(),
         allow_redirects=False,
-        stream=True,
+        stream=True,  # or ``requests`` would read the whole body first, of any length
     )
 
 
 class _CheckedAdapter(HTTPAdapter):
-    """Has urllib3 make checked connections."""
+    """Makes urllib3 use checked connections."""
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options)
-        # urllib3 2.8: a PoolManager makes each pool from this table of its own.
+        # urllib3 2.8: each PoolManager has its own table of pool classes.
         manager: PoolManager = self.poolmanager
         manager.pool_classes_by_scheme = {"http": CheckedHTTPPool, "https": CheckedHTTPSPool}
 
@@ -55,7 +55,7 @@ class _CheckedAdapter(HTTPAdapter):
 class _NoCookies(CookiePolicy):
     """Neither keeps nor sends cookies.
 
-    CPython 3.10-3.14: a ``CookieJar`` asks every one of these before it does either.
+    CPython 3.10-3.14: a ``CookieJar`` calls these methods before it keeps or sends a cookie.
     """
 
     netscape = True

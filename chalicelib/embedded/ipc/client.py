@@ -1,4 +1,4 @@
-"""The API's side of the local socket: it reads the file itself and sends every write."""
+"""The API's side of the local socket: it reads the file, and sends writes to the dispatcher."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from chalicelib.embedded.ipc import messages
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.service.ports import Page
 
-CONNECT_S = 5.0
+CONNECT_TIMEOUT_S = 5.0
 """How long a request waits for a dispatcher that is starting, or is being restarted."""
 
-RESPONSE_S = 10.0
+RESPONSE_TIMEOUT_S = 10.0
 """How long a request waits for the dispatcher to respond."""
 
-_RETRY_S = 0.02
+_CONNECT_AGAIN_S = 0.02
 
 
 class RemoteTimerStore:
@@ -40,11 +40,11 @@ class RemoteTimerStore:
         self._folder = folder
         self._clock = clock
         self._sleep = sleep
-        # A reader that two threads share would serialise them, and so would a connection.
+        # Threads that share a reader or a connection would wait for each other.
         self._thread = threading.local()
 
     def create(self, new: NewTimer) -> Timer:
-        """Have ``new`` stored. Raises ``RateLimited``."""
+        """Store ``new`` under its tenant's next id. Raises ``RateLimited``."""
         return Timer.first(new, self._write("create", messages.from_new_timer(new)))
 
     def get(self, tenant: str, timer_id: int) -> Timer:
@@ -56,18 +56,18 @@ class RemoteTimerStore:
         return self._reader.list(tenant, before=before, status=status, limit=limit)
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
-        """Have one timer removed. Raises ``TimerNotFound`` and ``TimerInFlight``."""
+        """Remove one timer. Raises ``TimerNotFound`` and ``TimerInFlight``."""
         arguments = {"tenant": tenant, "timer_id": timer_id, "now": now}
         return messages.read_timer(self._write("cancel", arguments))
 
     def purge(self, tenant: str, *, before: int | None, limit: int) -> int | None:
-        """Have up to ``limit`` timers below ``before`` removed."""
+        """Remove up to ``limit`` timers below ``before``; see ``TimerStore.purge``."""
         arguments = {"tenant": tenant, "before": before, "limit": limit}
-        following: int | None = self._write("purge", arguments)
-        return following
+        next_before: int | None = self._write("purge", arguments)
+        return next_before
 
     def reschedule(self, change: Reschedule) -> Timer:
-        """Have one timer made outstanding at another time; see ``TimerStore.reschedule``."""
+        """Make one timer outstanding at another time; see ``TimerStore.reschedule``."""
         return messages.read_timer(self._write("reschedule", messages.from_reschedule(change)))
 
     def check(self) -> None:
@@ -76,7 +76,7 @@ class RemoteTimerStore:
         self._reader.next_due_at()
 
     def close(self) -> None:
-        """Close the reader and the connection of the calling thread."""
+        """Close the reader and the connection of the calling thread, and of no other."""
         self._disconnect()
         reader: SQLiteTimerStore | None = getattr(self._thread, "reader", None)
         if reader is not None:
@@ -87,7 +87,7 @@ class RemoteTimerStore:
     def _reader(self) -> SQLiteTimerStore:
         reader: SQLiteTimerStore | None = getattr(self._thread, "reader", None)
         if reader is None:
-            # Once the dispatcher listens, the file exists and is migrated.
+            # Connect first: once the dispatcher listens, the file exists and is migrated.
             self._connection()
             reader = SQLiteTimerStore(open_reader(str(self._folder.store)))
             self._thread.reader = reader
@@ -101,14 +101,14 @@ class RemoteTimerStore:
         return connection
 
     def _connect(self) -> socket.socket:
-        deadline = self._clock() + CONNECT_S
+        deadline = self._clock() + CONNECT_TIMEOUT_S
         while True:
             try:
-                return self._folder.connect(RESPONSE_S)
+                return self._folder.connect(RESPONSE_TIMEOUT_S)
             except OSError as error:
                 if self._clock() >= deadline:
                     raise Unavailable("The dispatcher is not running.") from error
-            self._sleep(_RETRY_S)
+            self._sleep(_CONNECT_AGAIN_S)
 
     def _write(self, method: str, arguments: dict[str, Any]) -> Any:
         message = messages.request(method, arguments)
@@ -116,7 +116,8 @@ class RemoteTimerStore:
             line = self._exchange(message)
         except OSError as error:
             self._disconnect()
-            # Not sent again: the write may have been committed.
+            # Not sent again: the write may have been committed, and a second one would set a
+            # second timer.
             raise Unavailable(
                 "The dispatcher was lost before it answered: the request may have been carried out."
             ) from error
@@ -147,7 +148,10 @@ class RemoteTimerStore:
 
 
 def _was_closed(connection: socket.socket) -> bool:
-    """Tell whether the other side has closed an idle connection, on which nothing is expected."""
+    """Tell whether the dispatcher has closed an idle connection.
+
+    It sends nothing without a request, so a connection that can be read is at its end.
+    """
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     return bool(poll.poll(0))

@@ -1,7 +1,8 @@
-"""The messages on the local socket: one JSON array a line.
+"""The messages on the local socket: each is one JSON array on a line of its own.
 
-A request is ``[method, arguments]``. A response is ``[null, result]``, or ``[error code, detail]``
-with the seconds of ``Retry-After`` as a third element where the error has them.
+A request is ``[method, arguments]``. A response is ``[null, result]`` or ``[error code, detail]``.
+The seconds of ``Retry-After`` are the third element if the error has them. The supervisor starts
+both sides, so they run the same version, and the format may change with any version.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from chalicelib.domain.errors import (
 )
 from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions, Lease, NewTimer, Status, Timer
 
+# The errors that a store raises, by code: so the client raises the error that the store raised.
 _ERRORS: Mapping[str, Callable[..., TimersError]] = {
     error.code: error
     for error in (TimerNotFound, TimerInFlight, TimerChanged, RateLimited, Unavailable)
 }
+# Made once: `json.dumps` with separators would make an encoder for each message.
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -104,6 +107,7 @@ def _from_timer(timer: Timer) -> dict[str, Any]:
 
 
 def _from_options(options: DeliveryOptions) -> dict[str, Any] | None:
+    # Nearly all timers have no options, and asdict is slow.
     return None if options == NO_OPTIONS else dataclasses.asdict(options)
 
 
@@ -112,7 +116,7 @@ def _read_options(value: dict[str, Any] | None) -> DeliveryOptions:
 
 
 def _fields(value: NewTimer | Reschedule | Timer) -> dict[str, Any]:
-    """Return the fields by name. ``dataclasses.asdict`` would copy, at several times the cost."""
+    """Return the fields by name. ``dataclasses.asdict`` copies every value and takes far longer."""
     return {name: getattr(value, name) for name in _FIELDS[type(value)]}
 
 

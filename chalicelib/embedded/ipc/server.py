@@ -1,4 +1,4 @@
-"""The dispatcher's side of the local socket: it carries out the writes of the API's processes."""
+"""The dispatcher's side of the local socket: it performs the writes of the API's processes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from chalicelib.domain.timer import Timer
 from chalicelib.embedded.ipc import messages
 from chalicelib.embedded.writer import Writer
 
-_WAKING = {"create": "due_at", "reschedule": "at"}
-"""The methods that may make a timer due earlier, and the argument that says when."""
+_DUE_TIME_ARGUMENTS = {"create": "due_at", "reschedule": "at"}
+"""The methods that give a timer a due time, and the argument that holds it (epoch ms)."""
 
 
 class WriteServer:
     """Submits requests to the writer, and responds once each is committed."""
 
     def __init__(self, writer: Writer, on_due_at: Callable[[int], None]) -> None:
-        """``on_due_at`` learns of every new due time (epoch ms)."""
+        """``on_due_at`` is called with every new due time (epoch ms)."""
         self._writer = writer
         self._on_due_at = on_due_at
         self._server: asyncio.Server | None = None
@@ -41,14 +41,14 @@ class WriteServer:
         self._server = await loop.create_unix_server(self._open_session, sock=listener)
 
     def stop(self) -> None:
-        """Close the listener and all connections. Requests already submitted are still written."""
+        """Close the listener and all connections. Submitted requests are still written."""
         if self._server:
             self._server.close()
         for session in list(self._sessions):
             session.close()
 
     def handle(self, line: bytes, respond: Callable[[bytes], None]) -> None:
-        """Carry out one request, and ``respond`` once it is committed."""
+        """Submit one request to the writer, and ``respond`` once it is committed."""
         method, arguments = messages.read_request(line)
 
         def done(result: object) -> None:
@@ -56,8 +56,9 @@ class WriteServer:
                 respond(messages.error(result))
                 return
             respond(messages.result(result))
-            if method in _WAKING:
-                self._on_due_at(arguments[_WAKING[method]])
+            # Only after the commit: an earlier round would not find the timer.
+            if method in _DUE_TIME_ARGUMENTS:
+                self._on_due_at(arguments[_DUE_TIME_ARGUMENTS[method]])
 
         operation = functools.partial(self._operations[method], **arguments)
         self._writer.carry_out(operation, done, durable=True)
@@ -91,6 +92,7 @@ class _Session(asyncio.Protocol):
         self._sessions.discard(self)
 
     def data_received(self, data: bytes) -> None:
+        # A read may end within a line: its rest comes with the next one.
         *lines, self._partial = (self._partial + data).split(b"\n")
         for line in lines:
             self._server.handle(line, self._respond)
@@ -100,5 +102,6 @@ class _Session(asyncio.Protocol):
             self._transport.close()
 
     def _respond(self, line: bytes) -> None:
+        # The client may have gone while its request waited for the commit.
         if self._transport is not None:
             self._transport.write(line)

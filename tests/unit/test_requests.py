@@ -7,7 +7,9 @@ import pytest
 
 from chalicelib.domain.errors import InvalidRequest, MalformedBody
 from chalicelib.domain.timer import NewTimer, Timer
-from chalicelib.rest.schemas import MAX_DELAY_S, SetTimer, rfc3339, timer_item, timer_status
+from chalicelib.rest.fields import MAX_DELAY_S
+from chalicelib.rest.models import rfc3339, timer_item, timer_status
+from chalicelib.rest.requests import SetTimer
 
 URL = "https://someserver.com"
 DUE = 1_800_000_000_000

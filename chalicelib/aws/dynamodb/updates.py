@@ -1,0 +1,119 @@
+"""The conditional updates of a timer's item: claim, settle, reschedule.
+
+An attribute that is not set is absent, so that the sparse indexes contain only the timers that
+belong in them. Each update therefore removes the attributes that no longer hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chalicelib.aws.dynamodb.rows import due_shard, failed_partition, number, text
+from chalicelib.domain.attempt_log import encode
+from chalicelib.domain.claim import Claim, Reschedule, Settlement
+from chalicelib.domain.timer import Status
+
+if TYPE_CHECKING:
+    from chalicelib.aws.dynamodb.rows import Row
+
+NOT_LEASED = "(attribute_not_exists(#lease_until) OR #lease_until <= :now)"
+"""No sender holds the timer at ``:now``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """An update expression, the condition under which it applies, and the values of both."""
+
+    change: str
+    condition: str
+    values: Row
+
+
+def claiming(claim: Claim) -> Update:
+    """Return the update that takes the lease on a due timer of the wake-up's version."""
+    return Update(
+        # No attribute of an index changes, so a claim costs no write of an index.
+        "SET #lease_until = :lease_until, #token = :token",
+        # A settled timer has no ``next_attempt_at``, so the comparison is false for it.
+        f"#version = :version AND #next_attempt_at <= :now AND {NOT_LEASED}",
+        {
+            ":lease_until": number(claim.lease.until),
+            ":token": text(claim.lease.token),
+            ":version": number(claim.wakeup.version),
+            ":now": number(claim.now),
+        },
+    )
+
+
+def settling(settlement: Settlement, retention_s: int, *, armed: bool) -> Update:
+    """Return the update that records the outcome of an attempt.
+
+    A settled timer expires ``retention_s`` seconds later. ``armed`` is for the retry of another.
+    """
+    if settlement.next_attempt_at is None:
+        change, values = _final(settlement, retention_s)
+    else:
+        change, values = _retry(settlement, settlement.next_attempt_at, armed=armed)
+    return Update(
+        change,
+        # The token alone is not enough: it stays after a settlement. ``lease_until`` does not.
+        "#token = :token AND attribute_exists(#lease_until)",
+        {
+            **values,
+            ":status": text(settlement.status.value),
+            ":one": number(1),
+            ":log": text(encode(settlement.log)),
+            ":token": text(settlement.token),
+        },
+    )
+
+
+def _retry(settlement: Settlement, at: int, *, armed: bool) -> tuple[str, Row]:
+    """Return the change that gives the timer another time in the due index, and its values."""
+    shard = due_shard(settlement.tenant, settlement.id, armed=armed)
+    return (
+        "SET #status = :status, #next_attempt_at = :at, #due_shard = :shard, #log = :log "
+        # A mark of a sweep was for the wake-up of the old version.
+        "REMOVE #lease_until, #woken_at ADD #attempts :one, #version :one"
+    ), {":at": number(at), ":shard": text(shard)}
+
+
+def _final(settlement: Settlement, retention_s: int) -> tuple[str, Row]:
+    """Return the change that takes the timer out of the due index, and its values."""
+    values = {
+        ":now": number(settlement.now),
+        # DynamoDB's TTL is in seconds.
+        ":expires_at": number(settlement.now // 1000 + retention_s),
+    }
+    failed = ""
+    if settlement.status is Status.FAILED:
+        failed = ", #failed_of = :failed_of"
+        values[":failed_of"] = text(failed_partition(settlement.tenant, settlement.id))
+    return (
+        "SET #status = :status, #settled_at = :now, #expires_at = :expires_at, "
+        f"#log = :log{failed} "
+        "REMOVE #lease_until, #next_attempt_at, #due_shard, #woken_at ADD #attempts :one"
+    ), values
+
+
+def rescheduling(change: Reschedule, *, armed: bool) -> Update:
+    """Return the update that gives a timer another time, and makes it outstanding."""
+    return Update(
+        "SET #status = :pending, #next_attempt_at = :at, #due_at = :due_at, "
+        "#due_shard = :shard, #attempts = :none "
+        # Without removing ``expires_at``, DynamoDB would delete a replayed timer.
+        "REMOVE #token, #woken_at, #settled_at, #expires_at, #failed_of ADD #version :one",
+        # A lease counts even after its end: its sender may be slow and still be calling.
+        "#status = :seen AND #version = :version AND attribute_not_exists(#lease_until)",
+        {
+            ":pending": text(Status.PENDING.value),
+            ":at": number(change.at),
+            ":due_at": number(change.due_at),
+            ":shard": text(due_shard(change.tenant, change.id, armed=armed)),
+            ":none": number(0),
+            ":one": number(1),
+            ":seen": text(change.status.value),
+            ":version": number(change.version),
+        },
+    )

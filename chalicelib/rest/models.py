@@ -1,0 +1,190 @@
+"""The bodies of responses: their types, and functions that make them from the domain's values.
+
+The types are plain dictionaries, so they cost nothing at run time. mypy checks the functions
+against them, and pydantic reads them to write the OpenAPI document.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Annotated, Literal, overload
+
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from chalicelib.domain.attempt_log import AttemptRecord, last_attempt
+from chalicelib.domain.timer import Timer
+from chalicelib.rest import cursor
+from chalicelib.rest.fields import Id, Moment, StatusName, TimeLeft, Url
+from chalicelib.service.dead_letters import Replayed
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Cursor = Annotated[str, Field(json_schema_extra={"format": "cursor"})]
+
+
+class Index(TypedDict):
+    """Every route as `METHOD /path`."""
+
+    routes: list[Annotated[str, Field(pattern="^[A-Z]+ /")]]
+
+
+class Health(TypedDict):
+    """The service reaches its store."""
+
+    status: Literal["ok"]
+
+
+class Nothing(TypedDict):
+    """An object without fields."""
+
+
+class TimerId(TypedDict):
+    """The id of a timer."""
+
+    id: Id
+
+
+class TimerStatus(TypedDict):
+    """The time that a timer has left."""
+
+    id: Id
+    time_left: TimeLeft
+
+
+class TimerItem(TypedDict):
+    """A timer in a list."""
+
+    id: Id
+    url: Url
+    status: StatusName
+    due_at: Moment
+    time_left: TimeLeft
+    created_at: Moment
+    attempts: Annotated[
+        Count,
+        Field(description="Attempts since the timer was set, moved or replayed."),
+    ]
+    next_attempt_at: Annotated[Moment | None, Field(description="Null once it fired or failed.")]
+    last_error: Annotated[
+        str | None, Field(description="Why the latest attempt failed; null if it did not.")
+    ]
+    max_attempts: Positive | None
+    timeout: Positive | None
+    on_failure_url: Url | None
+
+
+class AttemptItem(TypedDict):
+    """One attempt to call the webhook, or the one call of `on_failure_url`."""
+
+    call: Annotated[
+        Literal["webhook", "on_failure"],
+        Field(description="The webhook itself, or the call of `on_failure_url`."),
+    ]
+    at: Moment
+    lateness_ms: Annotated[Count, Field(description="How long after its due time it began.")]
+    duration_ms: Count
+    status: Annotated[
+        int | None, Field(description="The HTTP status of the receiver; null without a response.")
+    ]
+    error: Annotated[
+        str | None, Field(description="Why the call failed, for people; null if it did not.")
+    ]
+
+
+class ReplayResult(TypedDict):
+    """How many failed timers matched and were replayed.
+
+    `next` is null when all were looked at. Otherwise time ran out: send it as `cursor` to go on.
+    """
+
+    matching: Count
+    replayed: Count
+    next: Cursor | None
+
+
+class Problem(TypedDict):
+    """An error (RFC 9457)."""
+
+    type: Annotated[
+        str,
+        Field(
+            pattern="^urn:webhook-timers:[a-z-]+$",
+            description="`urn:webhook-timers:` and a code that is stable.",
+        ),
+    ]
+    title: str
+    status: int
+    detail: str
+
+
+class FieldFault(TypedDict):
+    """A fault of one field."""
+
+    field: Annotated[str, Field(description="The name of the field; `body` for the whole body.")]
+    message: str
+
+
+class InvalidRequestProblem(Problem):
+    """An error that names every fault of a request."""
+
+    errors: Annotated[list[FieldFault], Field(min_length=1)]
+
+
+def timer_status(timer: Timer, now: float) -> TimerStatus:
+    """Return the time that ``timer`` has left at ``now`` (epoch ms)."""
+    return {"id": timer.id, "time_left": timer.time_left(now)}
+
+
+def timer_item(timer: Timer, now: float) -> TimerItem:
+    """Return ``timer`` as a list shows it at ``now`` (epoch ms)."""
+    last = last_attempt(timer.log)
+    return {
+        "id": timer.id,
+        "url": timer.url,
+        "status": timer.status.value,
+        "due_at": rfc3339(timer.due_at),
+        "time_left": timer.time_left(now),
+        "created_at": rfc3339(timer.created_at),
+        "attempts": timer.attempts,
+        "next_attempt_at": rfc3339(timer.next_attempt_at),
+        "last_error": last.reason if last else None,
+        "max_attempts": timer.options.max_attempts,
+        "timeout": timer.options.timeout_s,
+        "on_failure_url": timer.options.on_failure_url,
+    }
+
+
+def attempt_item(attempt: AttemptRecord) -> AttemptItem:
+    """Return an attempt as the list of a timer's attempts shows it."""
+    return {
+        "call": "on_failure" if attempt.notice else "webhook",
+        "at": rfc3339(attempt.at),
+        "lateness_ms": attempt.late_ms,
+        "duration_ms": attempt.took_ms,
+        "status": attempt.status,
+        "error": attempt.reason,
+    }
+
+
+def replay_result(replayed: Replayed) -> ReplayResult:
+    """Return how many timers matched and were replayed."""
+    return {
+        "matching": replayed.matching,
+        "replayed": replayed.replayed,
+        "next": None if replayed.before is None else cursor.write(replayed.before),
+    }
+
+
+@overload
+def rfc3339(epoch_ms: int) -> str: ...
+@overload
+def rfc3339(epoch_ms: int | None) -> str | None: ...
+def rfc3339(epoch_ms: int | None) -> str | None:
+    """Return epoch milliseconds as an RFC 3339 time in UTC; None as None."""
+    if epoch_ms is None:
+        return None
+    # In whole numbers: a float would round some milliseconds wrongly.
+    seconds, milliseconds = divmod(epoch_ms, 1000)
+    time = datetime.fromtimestamp(seconds, timezone.utc)
+    return f"{time:%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"

@@ -1,0 +1,196 @@
+"""The responses to requests that succeed: each has a status, a body, headers and an example.
+
+The views return them, and the OpenAPI document is written from the same constants.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlencode
+
+from chalice.app import Response
+
+from chalicelib.domain.attempt_log import MAX_ATTEMPTS_KEPT
+from chalicelib.rest import cursor
+from chalicelib.rest.headers import LINK, LOCATION, Header, Headers
+from chalicelib.rest.models import (
+    AttemptItem,
+    Health,
+    Index,
+    Nothing,
+    ReplayResult,
+    TimerId,
+    TimerItem,
+    TimerStatus,
+    timer_item,
+)
+from chalicelib.rest.reading import ApiRequest
+from chalicelib.rest.requests import MAX_LIMIT, ListTimers
+from chalicelib.service.ports import Page
+
+MAX_PAGE_BYTES = 3_000_000
+"""A Lambda may respond with 6 MB (AWS limit). Escaped quotes can double the length of a body."""
+
+BodyT = TypeVar("BodyT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Success(Generic[BodyT]):
+    """One kind of response. ``body`` is the type of its JSON body; NoneType means no body.
+
+    A body that is a list has at most ``max_items``. ``creates`` means that a timer was created: the
+    OpenAPI document then links the operations on it, and describes the calls to its receiver.
+    """
+
+    status: int
+    description: str
+    body: type[BodyT]
+    example: BodyT
+    headers: tuple[Header, ...] = ()
+    max_items: int | None = None
+    creates: bool = False
+
+    def response(self, body: BodyT, headers: Headers | None = None) -> Response:
+        """Return the response that carries ``body``."""
+        if body is None:
+            return Response("", headers or {}, self.status)
+        return self.response_of(json.dumps(body), headers or {})
+
+    def response_of(self, text: str, headers: Headers) -> Response:
+        """Return the response whose body is ``text``, which is JSON already."""
+        return Response(text, {"Content-Type": "application/json", **headers}, self.status)
+
+
+INDEX = Success(
+    status=200,
+    description="Every route as `METHOD /path`.",
+    body=Index,
+    example={"routes": ["GET /", "GET /timers/{timer_id}"]},
+)
+HEALTHY = Success(
+    status=200,
+    description="The service reaches its store.",
+    body=Health,
+    example={"status": "ok"},
+)
+CREATED = Success(
+    status=201,
+    description="The timer is set.",
+    body=TimerId,
+    example={"id": 1},
+    headers=(LOCATION,),
+    creates=True,
+)
+PAGE = Success(
+    status=200,
+    description="One page of timers.",
+    body=list[TimerItem],
+    max_items=MAX_LIMIT,
+    headers=(LINK,),
+    example=[
+        {
+            "id": 2,
+            "url": "https://example.com/hook?k=v",
+            "status": "pending",
+            "due_at": "2026-11-24T17:00:00.000Z",
+            "time_left": 5400,
+            "created_at": "2026-11-24T15:30:00.000Z",
+            "attempts": 0,
+            "next_attempt_at": "2026-11-24T17:00:00.000Z",
+            "last_error": None,
+            "max_attempts": 3,
+            "timeout": 5,
+            "on_failure_url": "https://example.com/failed",
+        },
+        {
+            "id": 1,
+            "url": "https://example.com/hook",
+            "status": "failed",
+            "due_at": "2026-11-24T15:20:00.000Z",
+            "time_left": 0,
+            "created_at": "2026-11-24T15:10:00.000Z",
+            "attempts": 1,
+            "next_attempt_at": None,
+            "last_error": "HTTP 410: the receiver wants no more calls",
+            "max_attempts": None,
+            "timeout": None,
+            "on_failure_url": None,
+        },
+    ],
+)
+PURGED = Success(status=200, description="No timer is left.", body=Nothing, example={})
+TIME_LEFT = Success(
+    status=200,
+    description="The timer.",
+    body=TimerStatus,
+    example={"id": 1, "time_left": 645},
+)
+CANCELLED = Success(status=204, description="The timer is removed.", body=type(None), example=None)
+ATTEMPTS = Success(
+    status=200,
+    description="The latest attempts, those before a replay included.",
+    body=list[AttemptItem],
+    max_items=MAX_ATTEMPTS_KEPT,
+    example=[
+        {
+            "call": "webhook",
+            "at": "2026-11-24T15:20:00.003Z",
+            "lateness_ms": 3,
+            "duration_ms": 48,
+            "status": 410,
+            "error": "HTTP 410: the receiver wants no more calls",
+        },
+        {
+            "call": "on_failure",
+            "at": "2026-11-24T15:20:00.051Z",
+            "lateness_ms": 51,
+            "duration_ms": 12,
+            "status": 204,
+            "error": None,
+        },
+    ],
+)
+REPLAYED = Success(
+    status=202,
+    description="The timer is outstanding again.",
+    body=TimerId,
+    example={"id": 1},
+)
+REPLAY_RESULT = Success(
+    status=200,
+    description="How many timers matched, and how many were replayed: 0 while `dry_run` is true.",
+    body=ReplayResult,
+    example={"matching": 2, "replayed": 0, "next": None},
+)
+
+
+def created(request: ApiRequest[Any], timer_id: int) -> Response:
+    """Return the response to a timer that was set, with its path."""
+    location = f"{request.path.rstrip('/')}/{timer_id}"
+    return CREATED.response({"id": timer_id}, {LOCATION.name: location})
+
+
+def page_of(
+    request: ApiRequest[ListTimers], page: Page, now: float, max_bytes: int = MAX_PAGE_BYTES
+) -> Response:
+    """Return one page of timers at ``now`` (epoch ms), with a link to the next (RFC 8288).
+
+    A page that would be longer than ``max_bytes`` ends early.
+    """
+    # Items are encoded one by one, because only then the size of the page is known.
+    headers: Headers = {}
+    items, before, size = [], page.before, 0
+    for timer in page.timers:
+        items.append(json.dumps(timer_item(timer, now)))
+        size += len(items[-1])
+        if size >= max_bytes and len(items) < len(page.timers):
+            before = timer.id
+            break
+    if before is not None:
+        query: dict[str, object] = {"limit": request.input.limit, "cursor": cursor.write(before)}
+        if request.input.status:
+            query["status"] = request.input.status.value
+        headers[LINK.name] = f'<{request.path}?{urlencode(query)}>; rel="next"'
+    return PAGE.response_of(f"[{', '.join(items)}]", headers)

@@ -1,0 +1,202 @@
+"""The router: a table of routes, and the Chalice app that is made from it for one service.
+
+A route that does not say ``public=True`` is closed: it has the authorizer, and its view gets the
+caller's tenant. Every error becomes a problem document.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from chalice.app import Blueprint, Chalice, ChaliceAuthorizer, Request, Response
+from typing_extensions import Required, TypedDict, Unpack
+
+from chalicelib.domain.errors import TimersError
+from chalicelib.rest import access, reading
+from chalicelib.rest.catalogue import Internal
+from chalicelib.rest.problems import problem, replace_chalice_errors
+from chalicelib.rest.reading import ApiRequest
+from chalicelib.rest.requests import ListTimers
+from chalicelib.rest.responses import Success
+from chalicelib.rest.validation import Body, Limits
+from chalicelib.service.ports import Telemetry
+from chalicelib.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class RoutedService(Protocol):
+    """The part of a service that the router itself uses."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the service."""
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """The log and the metrics of each invocation."""
+
+
+ServiceT = TypeVar("ServiceT", bound=RoutedService)
+View = Callable[[ServiceT, ApiRequest[Any]], Response]
+
+
+class RouteOptions(TypedDict, total=False):
+    """The keyword arguments of a route's decorator.
+
+    ``body`` or ``query`` is the model that reads the request. ``raises`` are the errors that only
+    some routes have. ``tag`` groups the routes in the OpenAPI document.
+    """
+
+    returns: Required[Success[Any]]
+    body: type[Body]
+    query: type[ListTimers]
+    raises: tuple[type[TimersError], ...]
+    public: bool
+    tag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(Generic[ServiceT]):
+    """One method of one path: its view, and what the view reads, returns and raises."""
+
+    method: str
+    path: str
+    view: View[ServiceT]
+    returns: Success[Any]
+    body: type[Body] | None = None
+    query: type[ListTimers] | None = None
+    raises: tuple[type[TimersError], ...] = ()
+    public: bool = False
+    tag: str = "timers"
+
+    @property
+    def name(self) -> str:
+        """The name of the view; it is also the operation's id in the OpenAPI document."""
+        return self.view.__name__
+
+    def read(self, request: Request, limits: Limits) -> Any:
+        """Return the body or the query of ``request``. Raises ``RequestError``."""
+        if self.body:
+            return self.body.parse(reading.json_body(request), limits)
+        if self.query:
+            return self.query.parse(reading.query_of(request))
+        return None
+
+
+class Router(Generic[ServiceT]):
+    """The routes of an API, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self.routes: list[Route[ServiceT]] = []
+
+    def get(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[View[ServiceT]], View[ServiceT]]:
+        """Add a view of ``GET path``."""
+        return self._decorator("GET", path, options)
+
+    def post(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[View[ServiceT]], View[ServiceT]]:
+        """Add a view of ``POST path``."""
+        return self._decorator("POST", path, options)
+
+    def patch(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[View[ServiceT]], View[ServiceT]]:
+        """Add a view of ``PATCH path``."""
+        return self._decorator("PATCH", path, options)
+
+    def delete(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[View[ServiceT]], View[ServiceT]]:
+        """Add a view of ``DELETE path``."""
+        return self._decorator("DELETE", path, options)
+
+    def names(self) -> list[str]:
+        """Return ``METHOD /path`` of every route, by path."""
+        return names_of(self.routes)
+
+    def app(
+        self, name: str, service: ServiceT, blueprint: Blueprint, authorizer: ChaliceAuthorizer
+    ) -> Chalice:
+        """Return the Chalice app ``name``: every route, and the functions of ``blueprint``.
+
+        ``authorizer`` guards the closed routes where the settings of ``service`` ask for a key.
+        """
+        app = Chalice(app_name=name, configure_logs=False)
+        # Every response is text: Chalice need not compare each with its list of binary types.
+        app.api.binary_types = []
+        app.register_blueprint(blueprint)
+        _add_middleware(app, service)
+        guard = authorizer if service.settings.needs_key else None
+        for route in self.routes:
+            app.route(
+                route.path,
+                name=route.name,
+                methods=[route.method],
+                # Every type, so that a wrong one gets our 415 with a hint instead of Chalice's.
+                content_types=["*/*"],
+                authorizer=None if route.public else guard,
+            )(_handler(route, app, service))
+        return app
+
+    def _decorator(
+        self, method: str, path: str, options: RouteOptions
+    ) -> Callable[[View[ServiceT]], View[ServiceT]]:
+        def add(view: View[ServiceT]) -> View[ServiceT]:
+            self.routes.append(Route(method=method, path=path, view=view, **options))
+            return view
+
+        return add
+
+
+def names_of(routes: Iterable[Route[Any]]) -> list[str]:
+    """Return ``METHOD /path`` of every route, by path."""
+    ordered = sorted(routes, key=lambda route: (route.path, route.method))
+    return [f"{route.method} {route.path}" for route in ordered]
+
+
+def _add_middleware(app: Chalice, service: RoutedService) -> None:
+    """Observe every request, replace Chalice's errors, and refuse cross-site requests."""
+
+    def observe(request: Request, get_response: Callable[[Any], Response]) -> Response:
+        with service.telemetry.observe(request.lambda_context):
+            return get_response(request)
+
+    def same_site_only(request: Request, get_response: Callable[[Any], Response]) -> Response:
+        return access.same_site_only(request, get_response, service.settings)
+
+    # The first is the outermost, so refusals are observed too. Chalice looks for the method inside
+    # the last one, so a cross-site request is refused before a 405 could name our methods.
+    for middleware in (observe, replace_chalice_errors, same_site_only):
+        app.register_middleware(middleware, "http")
+
+
+def _handler(route: Route[ServiceT], app: Chalice, service: ServiceT) -> Callable[..., Response]:
+    """Return the function that Chalice calls for ``route``."""
+    limits, needs_key = Limits.of(service.settings), service.settings.needs_key
+
+    def handle(**parameters: str) -> Response:
+        # Chalice's thread-safe subclass has one current request for each thread.
+        request: Any = app.current_request
+        try:
+            # The tenant is first: a caller without a key gets 401 and learns of no other fault.
+            caller = (
+                None if route.public else access.tenant_of(request.context, needs_key=needs_key)
+            )
+            given = route.read(request, limits)
+            return route.view(
+                service, ApiRequest(caller, reading.path_of(request), parameters, given)
+            )
+        except TimersError as error:
+            return problem(error)
+        except Exception:
+            log.exception("%s failed", route.name)
+            return problem(Internal())
+
+    return handle

@@ -1,0 +1,70 @@
+"""An app made of a router of the test's, and a request to it as API Gateway sends one."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from chalice.app import AuthRequest, AuthResponse, Blueprint, Chalice
+
+from chalicelib.rest.router import Router
+from chalicelib.service.ports import NoTelemetry, Telemetry
+from chalicelib.settings import Settings, load
+
+
+class FakeService(NoTelemetry):
+    """What a router needs of a service, set up by ``environment`` alone."""
+
+    def __init__(self, **environment: str) -> None:
+        self.settings: Settings = load(environment)
+        self.observed: list[Any] = []
+
+    @property
+    def telemetry(self) -> Telemetry:
+        return self
+
+    def observe(self, context: Any) -> AbstractContextManager[None]:
+        self.observed.append(context)
+        return super().observe(context)
+
+
+def app_of(api: Router[FakeService], service: FakeService | None = None) -> Chalice:
+    """Return the app of ``api``, whose authorizer knows nobody."""
+    blueprint = Blueprint("tests")
+
+    @blueprint.authorizer(name="authorizer")
+    def authorizer(_request: AuthRequest) -> AuthResponse:
+        return AuthResponse([], "nobody")
+
+    return api.app("small", service or FakeService(), blueprint, authorizer)
+
+
+def call(
+    app: Chalice,
+    method: str,
+    route: str,
+    *,
+    headers: dict[str, str] | None = None,
+    tenant: str | None = None,
+    body: bytes = b"",
+    **parameters: str,
+) -> dict[str, Any]:
+    """Call ``app`` as API Gateway does, after an authorizer that found ``tenant``."""
+    context: dict[str, Any] = {
+        "httpMethod": method,
+        "resourcePath": route,
+        "path": route.format(**parameters),
+    }
+    if tenant:
+        context["authorizer"] = {"tenant": tenant}
+    event = {
+        "requestContext": context,
+        "headers": {"host": "localhost"} | (headers or {}),
+        "multiValueQueryStringParameters": None,
+        "pathParameters": parameters,
+        "stageVariables": None,
+        "body": body,
+        "isBase64Encoded": False,
+    }
+    response: dict[str, Any] = app(event, None)
+    return response
