@@ -6,9 +6,7 @@ service ships.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,19 +14,14 @@ import time
 from pathlib import Path
 
 from chalicelib.domain.errors import StartupError
+from local.virtualenv import ROOT, SETS, SetUpError, mark_in_use, set_up
 
 HOST = "127.0.0.1"
 
 START_S = 20.0
 """How long the emulator may take to accept its first connection."""
 
-_PROJECT = Path(__file__).resolve().parent.parent.parent
-_REQUIREMENTS = _PROJECT / "local" / "emulator-requirements.txt"
-_ENVIRONMENT = _PROJECT / ".venv-emulator"
-_STAMP = _ENVIRONMENT / ".requirements"
-_LOCK = _PROJECT / ".venv-emulator.lock"
-
-COMMAND = _ENVIRONMENT / "bin" / "ministack"
+COMMAND = ROOT / SETS["emulator"].link / "bin" / "ministack"
 
 
 class Emulator:
@@ -72,36 +65,10 @@ class Emulator:
 
 def install() -> None:
     """Make the emulator's virtual environment unless it is up to date. Raises ``StartupError``."""
-    requirements = _REQUIREMENTS.read_text()
-    if _is_installed(requirements):
-        return
     try:
-        with _LOCK.open("w") as lock:
-            # Two installations at once would delete each other's files. The second one waits, and
-            # then has nothing to do.
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _is_installed(requirements):
-                _make_environment(requirements)
-    except (OSError, subprocess.CalledProcessError) as error:
+        mark_in_use(set_up("emulator"))
+    except (OSError, SetUpError) as error:
         raise StartupError(f"the emulator cannot be installed: {error}") from error
-
-
-def _is_installed(requirements: str) -> bool:
-    return COMMAND.exists() and _STAMP.exists() and _STAMP.read_text() == requirements
-
-
-def _make_environment(requirements: str) -> None:
-    print("Setting up .venv-emulator (once)", file=sys.stderr, flush=True)
-    shutil.rmtree(_ENVIRONMENT, ignore_errors=True)
-    pip = [str(_ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-    subprocess.run([sys.executable, "-m", "venv", _ENVIRONMENT], check=True)
-    subprocess.run(
-        [*pip, "--disable-pip-version-check", "-r", _REQUIREMENTS],
-        check=True,
-        stdout=sys.stderr,
-    )
-    # Written last: an installation that was interrupted is made again.
-    _STAMP.write_text(requirements)
 
 
 def process_environment(port: int, folder: Path) -> dict[str, str]:
