@@ -7,6 +7,7 @@ text on both engines.
 from __future__ import annotations
 
 import enum
+import errno
 import os
 
 from chalicelib.domain.response import MAX_RESPONSE_BYTES
@@ -15,9 +16,18 @@ MAX_FAILURE_CHARACTERS = 200
 """Characters kept of a failure's text. Some details contain text of the receiver."""
 
 
+NO_FILES = "The system gives this process no more files."
+"""The text of ``Unavailable`` when ``lacks_files``."""
+
+
+class InvalidUrl(ValueError):
+    """A sender got a URL that is not canonical: nothing was sent."""
+
+
 class Failure(enum.Enum):
     """Why there was no response."""
 
+    INVALID_URL = enum.auto()
     TIMED_OUT = enum.auto()
     FORBIDDEN_TARGET = enum.auto()
     HOST_NOT_FOUND = enum.auto()
@@ -35,6 +45,7 @@ class Failure(enum.Enum):
 
 # Clients may match on these texts, so they stay as they are.
 _TEXTS = {
+    Failure.INVALID_URL: "not a URL that can be called",
     Failure.TIMED_OUT: "timed out after {} s",
     Failure.FORBIDDEN_TARGET: "{}",
     Failure.HOST_NOT_FOUND: "host name not found",
@@ -43,7 +54,7 @@ _TEXTS = {
     Failure.CLOSED_WITHOUT_RESPONSE: "connection closed without an answer",
     Failure.RESPONSE_TOO_LONG: f"answer without an end: over {MAX_RESPONSE_BYTES} bytes",
     Failure.SYSTEM_ERROR: "{}",
-    Failure.UNEXPECTED: "{}",
+    Failure.UNEXPECTED: "the call failed: {}",
 }
 
 
@@ -61,6 +72,17 @@ def system_error(error: BaseException) -> str | None:
     return None
 
 
+def lacks_files(error: BaseException) -> bool:
+    """Return whether the system refused an open file (or socket) to this process, or to all.
+
+    That says nothing about the receiver, so it is no failed attempt.
+    """
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
 def unexpected(error: BaseException) -> str:
-    """Return the text of an error for which there is no ``Failure`` of its own."""
-    return Failure.UNEXPECTED.text(f"{type(error).__name__}: {error}")
+    """Return the text of an error for which there is no ``Failure`` of its own.
+
+    Only its kind: its text may quote the receiver, and attempt records never do.
+    """
+    return Failure.UNEXPECTED.text(type(error).__name__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -17,6 +17,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_ADDRESSES = 16
 """The most addresses of one name that a sender tries. With thousands it would be a port scanner."""
+
+MAX_CHECKED = 256
+"""Addresses of one name. One with more is no receiver's, and checking thousands would take long."""
 
 
 def _networks(*texts: str) -> tuple[Network, ...]:
@@ -99,17 +102,20 @@ class Guard:
 
     Globally routable addresses are allowed. ``allow_private`` allows loopback and private ones too,
     except for ``ALWAYS_BLOCKED``: an offline server needs this. The networks in ``allowed`` are
-    allowed without exception.
+    allowed too. An IPv6 network that carries IPv4, such as NAT64, only leads to those IPv4
+    addresses that may be called themselves.
     """
 
     allow_private: bool = False
     allowed: tuple[Network, ...] = field(default=())
 
-    def check(self, host: str, addresses: Iterable[str]) -> None:
+    def check(self, host: str, addresses: Sequence[str]) -> None:
         """Raise ``ForbiddenTarget`` unless all ``addresses`` of ``host`` may be called.
 
         One forbidden address is enough, because chance decides to which one the sender connects.
         """
+        if len(addresses) > MAX_CHECKED:
+            raise ForbiddenTarget(f"{host} stands for more than {MAX_CHECKED} addresses")
         for address in addresses:
             if not _may_call(self, address):
                 raise ForbiddenTarget(_refusal(host, address))
@@ -130,10 +136,11 @@ def _may_call(guard: Guard, text: str) -> bool:
     address = _address(text)
     if address is None:
         return False
+    ipv4 = _embedded_ipv4(address)
     if _within(guard.allowed, address):
-        return True
+        return ipv4 == address or address.is_loopback or _may_call(guard, str(ipv4))
     if guard.allow_private:
-        return not _within(ALWAYS_BLOCKED, _embedded_ipv4(address))
+        return not _within(ALWAYS_BLOCKED, ipv4)
     # NOT_GLOBAL contains all networks of _IPV4_IN_IPV6, so the IPv4 address inside is irrelevant.
     return not (_within(NOT_GLOBAL, address) or _within(ALWAYS_BLOCKED, address))
 

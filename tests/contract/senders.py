@@ -88,12 +88,12 @@ Start = Callable[..., ClosableSender]
 Listen = Callable[..., Receiver]
 
 SENDERS: dict[str, Make] = {
-    "aiohttp": BlockingHttpSender,
+    "asyncio": BlockingHttpSender,
     "requests": RequestsSender,
 }
 
 AS_SERVED: dict[str, Make] = SENDERS | {
-    "aiohttp on uvloop": functools.partial(BlockingHttpSender, make_loop=uvloop.new_event_loop),
+    "uvloop": functools.partial(BlockingHttpSender, make_loop=uvloop.new_event_loop),
 }
 """The same, and once more on the event loop that ``make run`` uses."""
 

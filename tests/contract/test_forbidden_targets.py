@@ -191,8 +191,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture
 def trusted(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Authority:
     """Make every sender trust the authority of the tests, and no other."""
-    context = ssl.create_default_context(cafile=str(authority.file))
-    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", context)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
     monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(authority.file))
     return authority
 

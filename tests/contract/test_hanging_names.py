@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from chalicelib.embedded.resolver import GuardedResolver
 
+from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.webhook import Call, Outcome
+from chalicelib.embedded.sender.resolver import GuardedResolver
 from tests.contract.network import SYSTEM_GETADDRINFO
 from tests.contract.senders import (
     AMPLE_S,
@@ -108,15 +109,16 @@ def test_a_look_up_without_a_free_slot_is_dropped_once_every_call_has_timed_out(
     async def crowd() -> None:
         resolving = GuardedResolver(OPEN, 0.05, max_lookups=MAX_LOOKUPS)
         under_way = [
-            asyncio.create_task(resolving.resolve(f"{number}.silent.example"))
+            asyncio.create_task(resolving.resolve(f"{number}.silent.example", 80))
             for number in range(MAX_LOOKUPS)
         ]
-        queued = (resolving.resolve(f"late-{number}.silent.example") for number in range(50))
+        queued = (resolving.resolve(f"late-{number}.silent.example", 80) for number in range(50))
         for dropped in await asyncio.gather(*queued, return_exceptions=True):
-            assert isinstance(dropped, asyncio.TimeoutError)
+            assert isinstance(dropped, Unavailable)
         names.speak()
         await asyncio.gather(*under_way)
-        assert [found["host"] for found in await resolving.resolve("good.example")] == ["127.0.0.1"]
+        found = await resolving.resolve("good.example", 80)
+        assert [address[0] for *_, address in found] == ["127.0.0.1"]
         await resolving.close()
 
     asyncio.run(crowd())
@@ -146,7 +148,7 @@ def test_look_ups_one_after_another_share_a_thread(names: SilentNames) -> None:
         resolving = GuardedResolver(OPEN, AMPLE_S)
         before = set(threading.enumerate())
         for number in range(20):
-            await resolving.resolve(f"{number}.good.example")
+            await resolving.resolve(f"{number}.good.example", 80)
         (thread,) = set(threading.enumerate()) - before
         await resolving.close()
         thread.join(AMPLE_S)
@@ -160,9 +162,9 @@ def test_a_look_up_for_which_there_is_no_thread_leaves_its_slot_to_others(
 ) -> None:
     async def look_up_twice() -> None:
         resolving = GuardedResolver(OPEN, AMPLE_S, max_lookups=1, new_thread=NoThreadAtFirst())
-        with pytest.raises(RuntimeError):
-            await resolving.resolve("good.example")
-        assert await resolving.resolve("good.example")
+        with pytest.raises(Unavailable):
+            await resolving.resolve("good.example", 80)
+        assert await resolving.resolve("good.example", 80)
         await resolving.close()
 
     asyncio.run(look_up_twice())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ipaddress
 from ipaddress import IPv6Address, ip_network
 
 import pytest
@@ -228,3 +229,49 @@ def refused(guard: Guard, address: Address) -> bool:
     except ForbiddenTarget:
         return True
     return False
+
+
+CARRIERS = ("64:ff9b::/96", "::ffff:0:0/96", "2002::/16")
+
+
+def through(carrier: str, ipv4: str) -> str:
+    """Return the address in ``carrier`` that stands for ``ipv4``."""
+    number = int(ipaddress.IPv4Address(ipv4))
+    base = int(ipaddress.IPv6Network(carrier).network_address)
+    return str(ipaddress.IPv6Address(base | number << (80 if carrier.startswith("2002") else 0)))
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize(
+    ("ipv4", "off", "on"),
+    [
+        ("8.8.8.8", True, True),
+        ("10.0.0.1", False, True),
+        ("127.0.0.1", False, True),
+        ("169.254.169.254", False, False),
+        ("100.100.100.200", False, False),
+    ],
+)
+def test_an_allowed_network_that_carries_ipv4_allows_what_ipv4_does(
+    carrier: str, ipv4: str, *, off: bool, on: bool
+) -> None:
+    allowed = (ipaddress.ip_network(carrier),)
+    address = through(carrier, ipv4)
+    for allow_private, expected in ((False, off), (True, on)):
+        guard = Guard(allow_private=allow_private, allowed=allowed)
+        if expected:
+            guard.check("h", [address])
+        else:
+            with pytest.raises(ForbiddenTarget):
+                guard.check("h", [address])
+
+
+def test_a_carried_address_may_be_allowed_itself() -> None:
+    allowed = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "10.1.0.0/16")))
+    Guard(allowed=allowed).check("h", ["64:ff9b::10.1.0.1"])
+    with pytest.raises(ForbiddenTarget):
+        Guard(allowed=allowed).check("h", ["64:ff9b::10.2.0.1"])
+
+
+def test_loopback_may_be_allowed_in_ipv6() -> None:
+    Guard(allowed=(ipaddress.ip_network("::1/128"),)).check("h", ["::1"])

@@ -13,12 +13,15 @@ from http.client import HTTPException, RemoteDisconnected
 import requests
 from urllib3.exceptions import NameResolutionError, ProtocolError
 
-from chalicelib.domain.failure import Failure, system_error, timed_out, unexpected
+from chalicelib.domain.failure import Failure, lacks_files, system_error, timed_out, unexpected
 from chalicelib.domain.response import ResponseTooLong
 from chalicelib.domain.response_head import HeadTooLong, NotHttp
 from chalicelib.domain.ssrf_guard import ForbiddenTarget
 
 _FAILURES: dict[type[Exception], Failure] = {
+    requests.exceptions.InvalidURL: Failure.INVALID_URL,
+    requests.exceptions.InvalidSchema: Failure.INVALID_URL,
+    requests.exceptions.MissingSchema: Failure.INVALID_URL,
     ForbiddenTarget: Failure.FORBIDDEN_TARGET,
     ResponseTooLong: Failure.RESPONSE_TOO_LONG,
     HeadTooLong: Failure.RESPONSE_TOO_LONG,
@@ -44,6 +47,11 @@ def failure_text(error: BaseException, deadline_s: float) -> str:
 def ended_early(error: BaseException) -> bool:
     """Return whether the connection ended before the response was complete."""
     return any(isinstance(cause, ProtocolError) for cause in _with_causes(error))
+
+
+def no_open_files(error: BaseException) -> bool:
+    """Return whether the call failed because this process could open no socket."""
+    return any(map(lacks_files, _with_causes(error)))
 
 
 def _broken_connection(errors: Sequence[BaseException]) -> str | None:

@@ -11,6 +11,7 @@ import threading
 import time
 from urllib.parse import urlsplit
 
+from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.ssrf_guard import Guard
 from chalicelib.domain.webhook import Call, Outcome
 
@@ -29,6 +30,7 @@ class InFlightCall:
         self._expires_at = time.monotonic() + deadline_s
         self._status: int | None = None
         self._outcome: Outcome | None = None
+        self._unavailable: Unavailable | None = None
         self._has_outcome = threading.Event()
         self._lock = threading.Lock()
         self._handle: socket.socket | None = None
@@ -65,9 +67,20 @@ class InFlightCall:
             return self.conclude(Outcome(status=self._status))
         return self.conclude(Outcome(error=failure))
 
+    def abandon(self, reason: Unavailable) -> None:
+        """End a call that this machine could not make. It has no outcome."""
+        self._unavailable = reason
+        self._has_outcome.set()
+
     def wait_for_outcome(self) -> bool:
-        """Wait for the outcome, up to the deadline. Return whether there is one."""
-        return self._has_outcome.wait(self.deadline_s)
+        """Wait for the outcome, up to the deadline. Return whether there is one.
+
+        Raises ``Unavailable`` if the call was abandoned.
+        """
+        over = self._has_outcome.wait(self.deadline_s)
+        if self._unavailable is not None:
+            raise self._unavailable
+        return over
 
     def attach(self, connection: socket.socket) -> None:
         """Let ``cancel`` reach this connection. Raises ``TimeoutError`` after ``cancel``."""

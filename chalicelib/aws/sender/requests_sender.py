@@ -15,10 +15,10 @@ from urllib3.exceptions import HTTPError
 
 from chalicelib.aws.sender.adapter import CheckedAdapter
 from chalicelib.aws.sender.connection import current_call
-from chalicelib.aws.sender.failures import ended_early, failure_text
+from chalicelib.aws.sender.failures import ended_early, failure_text, no_open_files
 from chalicelib.aws.sender.in_flight_call import InFlightCall
 from chalicelib.domain.errors import Unavailable
-from chalicelib.domain.failure import timed_out
+from chalicelib.domain.failure import NO_FILES, timed_out
 from chalicelib.domain.response import MAX_DRAIN_BYTES, MAX_DRAIN_S, parse_retry_after
 from chalicelib.domain.ssrf_guard import Guard
 from chalicelib.domain.webhook import Call, Outcome
@@ -56,8 +56,8 @@ class RequestsSender:
     def send(self, call: Call) -> Outcome:
         """Send an empty POST and return its outcome, within the deadline.
 
-        Raises ``Unavailable`` if the system has no thread for the call. Then the call has not
-        begun, and the attempt has not failed.
+        Raises ``Unavailable`` if the system has no thread or no open file for the call. Then the
+        call has not begun, and the attempt has not failed.
         """
         in_flight = InFlightCall(call, self._guard, call.deadline_s(self._deadline_s))
         sending = self._new_thread(target=self._send, args=(in_flight,), name="send", daemon=True)
@@ -80,7 +80,10 @@ class RequestsSender:
         try:
             self._post(call)
         except Exception as error:  # noqa: BLE001 - every failure of a call is an outcome
-            call.conclude_early(failure_text(error, call.deadline_s))
+            if not call.response_began and no_open_files(error):
+                call.abandon(Unavailable(NO_FILES))
+            else:
+                call.conclude_early(failure_text(error, call.deadline_s))
         finally:
             call.detach()
 

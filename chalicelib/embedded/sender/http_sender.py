@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import logging
 import socket
 import ssl
 import time
@@ -12,25 +10,29 @@ from collections.abc import Callable
 from functools import partial
 
 from chalicelib.domain.errors import Unavailable
-from chalicelib.domain.failure import Failure, system_error, timed_out
+from chalicelib.domain.failure import (
+    NO_FILES,
+    Failure,
+    InvalidUrl,
+    lacks_files,
+    system_error,
+    timed_out,
+)
 from chalicelib.domain.response import MAX_DRAIN_S, ResponseTooLong, parse_retry_after
 from chalicelib.domain.response_head import NotHttp, ResponseHead
 from chalicelib.domain.ssrf_guard import ForbiddenTarget, Guard
 from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.embedded.sender.connection import ClosedWithoutResponse, Connection
 from chalicelib.embedded.sender.dialer import Dialer
-from chalicelib.embedded.sender.pool import IdlePool, Origin
+from chalicelib.embedded.sender.pool import IdlePool
+from chalicelib.embedded.sender.request import Origin, request_of
 from chalicelib.embedded.sender.resolver import BUSY, GuardedResolver
-
-log = logging.getLogger(__name__)
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_NO_FILES = (errno.EMFILE, errno.ENFILE)
 
 _PAUSES_WITHOUT_FILES_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 """How long a call waits for an open file, again and again, before it is given up unrecorded."""
 
 _FAILURES: dict[type[Exception], Failure] = {
+    InvalidUrl: Failure.INVALID_URL,
     ForbiddenTarget: Failure.FORBIDDEN_TARGET,
     ResponseTooLong: Failure.RESPONSE_TOO_LONG,
     NotHttp: Failure.NOT_HTTP,
@@ -92,7 +94,7 @@ class HttpSender:
         return Outcome(status=head.status, retry_after=retry_after)
 
     async def _send(self, call: Call, deadline: float) -> ResponseHead:
-        origin, request = _request_of(call)
+        origin, request = request_of(call)
         kept = self._idle.take(origin)
         if kept is not None:
             try:
@@ -106,41 +108,38 @@ class HttpSender:
         return await connection.exchange(request, deadline)
 
     async def _connect(self, origin: Origin, deadline: float) -> Connection:
-        scheme, authority = origin
-        host, port = _host_and_port(scheme, authority)
         left_s = max(deadline - self._loop.time(), 0.0)
         try:
-            return await asyncio.wait_for(self._open(origin, host, port), left_s)
+            return await asyncio.wait_for(self._open(origin), left_s)
         except asyncio.TimeoutError as error:
             # The receiver was never asked: this is no attempt.
-            if self._resolver.is_waiting(host):
+            if self._resolver.is_waiting(origin.host):
                 raise Unavailable(BUSY) from error
             raise
         except OSError as error:
-            if error.errno in _NO_FILES:
-                raise Unavailable("The system gives this process no more files.") from error
+            if lacks_files(error):
+                raise Unavailable(NO_FILES) from error
             raise
 
-    async def _open(self, origin: Origin, host: str, port: int) -> Connection:
-        scheme, _ = origin
+    async def _open(self, origin: Origin) -> Connection:
         for pause_s in _PAUSES_WITHOUT_FILES_S:
             try:
-                opened = await self._dialer.connect(host, port)
+                opened = await self._dialer.connect(origin.host, origin.port)
                 break
             except OSError as error:
-                if error.errno not in _NO_FILES:
+                if not lacks_files(error):
                     raise
                 # Idle connections hold files, and calls in flight give theirs back.
                 self._idle.clear()
                 await asyncio.sleep(pause_s)
         else:
-            opened = await self._dialer.connect(host, port)
+            opened = await self._dialer.connect(origin.host, origin.port)
         make = partial(
             Connection,
             partial(self._idle.put, origin),
             drain_s=self._drain_s,
-            tls=self._tls if scheme == "https" else None,
-            server_name=host,
+            tls=self._tls if origin.scheme == "https" else None,
+            server_name=origin.host,
         )
         try:
             _, connection = await self._loop.create_connection(make, sock=opened)
@@ -155,27 +154,8 @@ class HttpSender:
         return connection
 
 
-def _request_of(call: Call) -> tuple[Origin, bytes]:
-    """Return where a call goes, and its bytes. The URL is canonical ASCII (``domain.target``)."""
-    scheme, _, rest = call.url.partition("://")
-    authority, slash, target = rest.partition("/")
-    if not slash:  # no path, or a query alone
-        authority, mark, query = rest.partition("?")
-        target = mark + query
-    lines = [f"POST /{target} HTTP/1.1", f"Host: {authority}", "Content-Length: 0"]
-    lines += [f"{name}: {value}" for name, value in call.headers.items()]
-    return (scheme, authority), ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-
-def _host_and_port(scheme: str, authority: str) -> tuple[str, int]:
-    host, colon, port = authority.rpartition(":")
-    if not colon or port.endswith("]"):
-        host, port = authority, ""
-    return host.strip("[]"), int(port) if port else _DEFAULT_PORTS[scheme]
-
-
 def _failure_text(error: Exception, deadline_s: float) -> str:
-    """Return why there was no response, in words of our own."""
+    """Return why there was no response, in words of our own. Raises an error of ours again."""
     if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
         return timed_out(deadline_s)
     for kind, failure in _FAILURES.items():
@@ -185,5 +165,5 @@ def _failure_text(error: Exception, deadline_s: float) -> str:
         return system_error(error.cause or error) or Failure.CLOSED_WITHOUT_RESPONSE.text()
     known = system_error(error)
     if known is None:
-        log.error("a call failed in a way that no sender knows", exc_info=error)
-    return known or Failure.UNEXPECTED.text(type(error).__name__)
+        raise error
+    return known

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from typing import TypeAlias
 
 from chalicelib.embedded.sender.connection import Connection
+from chalicelib.embedded.sender.request import Origin
 
 KEEPALIVE_S = 15.0
 """How long an idle connection is kept for the next call to the same receiver."""
 
 MAX_IDLE = 1_000
 """Idle connections in all: each holds an open file that a call may need."""
-
-Origin: TypeAlias = tuple[str, str]
-"""The scheme and the authority of a URL."""
 
 
 class IdlePool:

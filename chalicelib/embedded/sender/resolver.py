@@ -15,7 +15,7 @@ from typing import TypeAlias
 from aiohappyeyeballs import AddrInfoType
 
 from chalicelib.domain.errors import Unavailable
-from chalicelib.domain.ssrf_guard import MAX_ADDRESSES, ForbiddenTarget, Guard
+from chalicelib.domain.ssrf_guard import MAX_ADDRESSES, Guard
 
 MAX_LOOKUPS = 1_000
 """Look-ups at once.
@@ -24,9 +24,6 @@ Without a response from a name server, a look-up occupies its thread for seconds
 gives up. Nothing can interrupt it. The event loop's own look-ups would share a few threads, and
 some such look-ups would block all others.
 """
-
-MAX_ANSWERS = 256
-"""Addresses of one name. A name with thousands is no receiver's, and checking them takes time."""
 
 BUSY = "All look-ups of names are busy."
 
@@ -133,8 +130,6 @@ class GuardedResolver:
 
     def _resolve(self, host: str, port: int) -> Addresses:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        if len(found) > MAX_ANSWERS:
-            raise ForbiddenTarget(f"{host} stands for more than {MAX_ANSWERS} addresses")
         # On the results, not on the name: the sender uses these addresses and asks no name server
         # again, so a name cannot change its address after the check (DNS rebinding).
         self._guard.check(host, [str(address[0]) for *_, address in found])

@@ -1,0 +1,42 @@
+"""The bytes of a call, and the receiver that they go to."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from chalicelib.domain.failure import InvalidUrl
+from chalicelib.domain.webhook import Call
+
+_HOST = r"\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)"
+_URL = re.compile(
+    rf"(https?)://((?:{_HOST})(?::([0-9]{{1,5}}))?)(?:/([!-~]*)|(\?[!-~]*))?", re.ASCII
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_MAX_PORT = 65_535
+
+
+class Origin(NamedTuple):
+    """Where connections lead (RFC 6454). ``host`` is a name or an address without brackets."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+def request_of(call: Call) -> tuple[Origin, bytes]:
+    """Return where ``call`` goes, and its HTTP/1.1 request.
+
+    The URL is canonical (``domain.target``): its path and query go out byte for byte. Raises
+    ``InvalidUrl`` for any other.
+    """
+    found = _URL.fullmatch(call.url)
+    if found is None:
+        raise InvalidUrl
+    scheme, authority, address, name, port, path, query = found.groups()
+    origin = Origin(scheme, address or name, int(port) if port else _DEFAULT_PORTS[scheme])
+    if origin.port > _MAX_PORT:
+        raise InvalidUrl
+    lines = [f"POST /{path or query or ''} HTTP/1.1", f"Host: {authority}", "Content-Length: 0"]
+    lines += [f"{name}: {value}" for name, value in call.headers.items()]
+    return origin, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
