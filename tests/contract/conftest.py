@@ -28,7 +28,7 @@ from tests.contract.senders import (
 )
 from tests.contract.socket_receiver import Receiver, Response
 from tests.contract.stores import Store
-from tests.support.clock import HandClock
+from tests.support.clock import ManualClock
 from tests.support.dynamodb import dynamodb_on_moto, empty_table
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def dynamodb() -> Iterator[DynamoDBClient]:
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def rate() -> Rate | None:
 
 @pytest.fixture(params=["sqlite", "dynamodb", "remote"])
 def store(
-    request: pytest.FixtureRequest, clock: HandClock, rate: Rate | None, tmp_path: Path
+    request: pytest.FixtureRequest, clock: ManualClock, rate: Rate | None, tmp_path: Path
 ) -> Iterator[Store]:
     """Return an empty store."""
     with ExitStack() as opened:

@@ -65,7 +65,7 @@ class BlockingAiohttpSender:
         return AiohttpSender(deadline_s, guard, **options)
 
 
-class NoThreadAtFirst:
+class FakeThreads:
     """Makes threads, the first of which the system refuses to start."""
 
     def __init__(self) -> None:

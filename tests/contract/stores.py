@@ -22,8 +22,8 @@ from chalicelib.embedded.ipc.server import WriteServer
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
 from chalicelib.service.ports import ClaimStore, SweepCutoffs, TimerStore
-from tests.support.clock import HandClock
-from tests.support.recording import RecordingWakeups
+from tests.support.clock import ManualClock
+from tests.support.wakeups import RecordingWakeups
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -73,7 +73,7 @@ def sqlite_in_memory(rate: Rate | None) -> Iterator[Store]:
 
 @contextmanager
 def dynamodb(
-    client: DynamoDBClient, table: str, clock: HandClock, rate: Rate | None
+    client: DynamoDBClient, table: str, clock: ManualClock, rate: Rate | None
 ) -> Iterator[Store]:
     """Yield the store that the AWS engine uses."""
     wakeups = RecordingWakeups()

@@ -20,8 +20,8 @@ from tests.contract.senders import (
     OPEN,
     SOON_S,
     BlockingAiohttpSender,
+    FakeThreads,
     Listen,
-    NoThreadAtFirst,
     Start,
     timed,
 )
@@ -159,7 +159,7 @@ def test_a_look_up_for_which_there_is_no_thread_leaves_its_slot_to_others(
     names: SilentNames,
 ) -> None:
     async def look_up_twice() -> None:
-        resolving = GuardedResolver(OPEN, AMPLE_S, max_lookups=1, new_thread=NoThreadAtFirst())
+        resolving = GuardedResolver(OPEN, AMPLE_S, max_lookups=1, new_thread=FakeThreads())
         with pytest.raises(RuntimeError):
             await resolving.resolve("good.example")
         assert await resolving.resolve("good.example")

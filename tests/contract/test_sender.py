@@ -21,8 +21,8 @@ from tests.contract.senders import (
     SHORT_S,
     SOON_S,
     ClosableSender,
+    FakeThreads,
     Listen,
-    NoThreadAtFirst,
     Start,
     call,
     timed,
@@ -414,7 +414,7 @@ def sending_threads() -> list[threading.Thread]:
 
 def test_a_call_for_which_there_is_no_thread_is_no_failed_attempt(listen: Listen) -> None:
     receiver = listen()
-    sender = RequestsSender(AMPLE_S, OPEN, new_thread=NoThreadAtFirst())
+    sender = RequestsSender(AMPLE_S, OPEN, new_thread=FakeThreads())
     with pytest.raises(Unavailable, match="no more threads"):
         sender.send(call(receiver))
     assert sender.send(call(receiver)) == Outcome(status=200)

@@ -16,9 +16,9 @@ from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.rest.models import rfc3339
 from chalicelib.rest.reading import MAX_BODY_BYTES
 from chalicelib.rest.responses import MAX_PAGE_BYTES
-from tests.support.clock import START, HandClock
+from tests.support.clock import START, ManualClock
 from tests.support.factories import claim_of, settlement_of
-from tests.support.wired import service_on
+from tests.support.service import service_on
 
 JSON = {"Content-Type": "application/json"}
 URL = "https://someserver.com"
@@ -52,7 +52,7 @@ class Service:
 
     client: Client
     store: SQLiteTimerStore
-    clock: HandClock
+    clock: ManualClock
 
     def ask(
         self,
@@ -117,7 +117,7 @@ def start() -> Iterator[Start]:
     stores: list[SQLiteTimerStore] = []
 
     def started(kind: type[SQLiteTimerStore] = SQLiteTimerStore, **environment: Any) -> Service:
-        store, clock = kind.in_memory(), HandClock()
+        store, clock = kind.in_memory(), ManualClock()
         stores.append(store)
         app = create_app(service_on(store, clock, **environment))
         return Service(Client(app), store, clock)

@@ -25,9 +25,9 @@ from infra import keys as keys_on_aws
 from infra.errors import DeployError
 from infra.package import ROOT
 from local import keys as keys_here
-from tests.support.clock import HandClock
-from tests.support.cloud import NAMES, Cloud
-from tests.support.wired import service_on
+from tests.support.clock import ManualClock
+from tests.support.moto_stage import NAMES, MotoStage
+from tests.support.service import service_on
 
 API = "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/dev"
 
@@ -38,7 +38,7 @@ def callers(tmp_path: Path) -> ApiKeys:
     drawn = iter(range(256))
     return ApiKeys(
         SQLiteApiKeyStore(DataFolder(tmp_path)),
-        HandClock(),
+        ManualClock(),
         lambda length: bytes([next(drawn)]) * length,
     )
 
@@ -46,7 +46,7 @@ def callers(tmp_path: Path) -> ApiKeys:
 @pytest.fixture
 def here(callers: ApiKeys) -> Service:
     """Return a service of this machine with these keys."""
-    service = service_on(SQLiteTimerStore.in_memory(), HandClock())
+    service = service_on(SQLiteTimerStore.in_memory(), ManualClock())
     service.api_keys = callers
     return service
 
@@ -55,7 +55,7 @@ def functions_on(tmp_path: Path, *, refuse_in_api: bool = False) -> Functions:
     """Return the functions of a service whose keys are in ``tmp_path``."""
     keys = SQLiteApiKeyStore(DataFolder(tmp_path))
     store = SQLiteTimerStore.in_memory()
-    service = service_on(store, HandClock(), api_keys=keys)
+    service = service_on(store, ManualClock(), api_keys=keys)
     return create_functions(service, NAMES, refuse_in_api=refuse_in_api)
 
 
@@ -246,31 +246,31 @@ def test_what_cannot_be_done_is_told_in_one_line(
     assert len(shown.err.splitlines()) == 1
 
 
-class StageAccount:
-    """An account with moto's DynamoDB, where everything is as the tests' cloud has it."""
+class FakeAccount:
+    """An account with moto's DynamoDB, where everything is as the tests' stage has it."""
 
-    def __init__(self, cloud: Cloud) -> None:
-        self._cloud = cloud
+    def __init__(self, stage: MotoStage) -> None:
+        self._cloud = stage
 
     def client(self, _name: str) -> Any:
         return self._cloud.dynamodb
 
 
 @pytest.fixture
-def account(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> StageAccount:
-    account = StageAccount(cloud)
+def account(stage: MotoStage, monkeypatch: pytest.MonkeyPatch) -> FakeAccount:
+    account = FakeAccount(stage)
     monkeypatch.setattr("infra.account.Account.current", lambda: account)
-    monkeypatch.setattr(keys_on_aws, "Deployment", lambda *_: Deployed())
+    monkeypatch.setattr(keys_on_aws, "Deployment", lambda *_: FakeDeployment())
     return account
 
 
-class Deployed:
+class FakeDeployment:
     def address(self) -> str:
         return "https://abc.execute-api.eu-central-1.amazonaws.com/dev"
 
 
 def test_the_keys_of_a_stage_are_in_its_table(
-    account: StageAccount,
+    account: FakeAccount,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -286,24 +286,24 @@ def test_the_keys_of_a_stage_are_in_its_table(
     assert list(callers.list()) == []
 
 
-def test_a_stage_gets_its_first_key_once(account: StageAccount) -> None:
+def test_a_stage_gets_its_first_key_once(account: FakeAccount) -> None:
     first = keys_on_aws.first_key(account, NAMES.stage)  # type: ignore[arg-type]
     assert first
     assert first.key.tenant == "default"
     assert keys_on_aws.first_key(account, NAMES.stage) is None  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("stage", ["nowhere", NAMES.stage])
+@pytest.mark.parametrize("name", ["nowhere", NAMES.stage])
 def test_a_stage_whose_keys_cannot_be_reached_is_told_in_one_line(
-    account: StageAccount,
-    cloud: Cloud,
+    account: FakeAccount,
+    stage: MotoStage,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    stage: str,
+    name: str,
 ) -> None:
-    if stage == NAMES.stage:
-        cloud.fail()
-    assert run(monkeypatch, keys_on_aws.main, stage, "issue", "acme") == 1
+    if name == NAMES.stage:
+        stage.fail()
+    assert run(monkeypatch, keys_on_aws.main, name, "issue", "acme") == 1
     shown = capsys.readouterr()
     assert shown.out == ""
     assert len(shown.err.splitlines()) == 1

@@ -18,11 +18,11 @@ from chalicelib.service.api_keys import ApiKeys
 from chalicelib.service.ports import ApiKeyStore
 from local.gateway import Environ, Gateway, StartResponse
 from tests.support import document
-from tests.support.clock import HandClock
-from tests.support.cloud import cloud_on_moto
+from tests.support.clock import ManualClock
 from tests.support.explorer import explore
 from tests.support.factories import DELAY_MS, Store, claimed, set_timer, settlement_of
-from tests.support.wired import service_on
+from tests.support.moto_stage import empty_stage
+from tests.support.service import service_on
 
 TENANT = "acme"
 STEP_MS = 100
@@ -54,7 +54,7 @@ class Service:
 
     gateway: Gateway
     store: Store
-    clock: HandClock
+    clock: ManualClock
     tenant: str = DEFAULT_TENANT
     key: str | None = None
     highest_id: int = 0
@@ -95,7 +95,7 @@ class Service:
             self.store.settle(settlement_of(held, now=at, status=fate))
 
 
-def api_on(store: Store, clock: HandClock, keys: ApiKeyStore | None = None) -> Service:
+def api_on(store: Store, clock: ManualClock, keys: ApiKeyStore | None = None) -> Service:
     """Return the API on ``store``; with ``keys`` it asks for one, and the service knows one."""
     auth = "none" if keys is None else "keys"
     app = create_app(service_on(store, clock, api_keys=keys, TIMERS_AUTH=auth))
@@ -140,21 +140,21 @@ def assert_documented(
 
 
 def test_without_keys_every_answer_is_documented(store: SQLiteTimerStore) -> None:
-    service = api_on(store, HandClock())
+    service = api_on(store, ManualClock())
     assert_documented(service, document.without_keys(), examples=20)
 
 
 def test_with_keys_every_answer_is_documented(store: SQLiteTimerStore, keys: ApiKeyStore) -> None:
-    service = api_on(store, HandClock(), keys)
+    service = api_on(store, ManualClock(), keys)
     # Schemathesis 4.32.5 cannot make the calls of this check to an application in its process;
     # the test below does without, and asks for more.
     assert_documented(service, document.read(), examples=20, without=["ignored_auth"])
 
 
 def test_on_aws_every_answer_is_documented() -> None:
-    clock = HandClock()
-    with cloud_on_moto(clock) as cloud:
-        service = api_on(cloud.waking_store(), clock)
+    clock = ManualClock()
+    with empty_stage(clock) as stage:
+        service = api_on(stage.waking_store(), clock)
         assert_documented(service, document.without_keys(), examples=5)
 
 
@@ -162,7 +162,7 @@ def test_on_aws_every_answer_is_documented() -> None:
 def test_without_a_known_key_every_answer_is_a_documented_refusal(
     store: SQLiteTimerStore, keys: ApiKeyStore, key: str | None
 ) -> None:
-    service = api_on(store, HandClock(), keys)
+    service = api_on(store, ManualClock(), keys)
     timer = set_timer(store, tenant=TENANT)
     contract = document.read()
     explored = explore(contract, service, examples=3, key=key)
@@ -211,7 +211,7 @@ def test_a_document_that_lies_is_found_out(
     lie: Callable[[dict[str, Any]], object],
     check: str,
 ) -> None:
-    service = api_on(store, HandClock())
+    service = api_on(store, ManualClock())
     contract = document.without_keys()
     lie(contract)
     contract["paths"] = {"/timers": contract["paths"]["/timers"]}

@@ -30,7 +30,8 @@ from infra.deploy import Deployment, Way
 from infra.errors import DeployError
 from infra.keys import api_keys_of
 from infra.package import ROOT, run_chalice
-from tests.support.templates import REGION, config, policy
+from tests.support.moto import REGION
+from tests.support.templates import config, policy
 
 URL = "https://api.example/dev"
 

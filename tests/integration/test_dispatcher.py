@@ -18,7 +18,7 @@ from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.embedded.dispatcher import CLAIM_BATCH, Dispatcher, DispatcherPolicy
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
-from tests.support.clock import START, HandClock
+from tests.support.clock import START, ManualClock
 from tests.support.factories import claim_of
 from tests.support.loop import on_a_loop, until
 
@@ -32,7 +32,7 @@ NAP_S = 0.003
 """How long the dispatcher sleeps at most, so that it notices soon that the clock was moved."""
 
 
-class HeldSender:
+class FakeAsyncSender:
     """A sender whose answers the test gives, at once unless it holds them back."""
 
     def __init__(self) -> None:
@@ -68,8 +68,8 @@ class Engine:
 
     writer: Writer
     dispatcher: Dispatcher
-    sender: HeldSender
-    clock: HandClock
+    sender: FakeAsyncSender
+    clock: ManualClock
     jobs: list[asyncio.Task[None]] = field(default_factory=list)
 
     def sleep_long(self) -> None:
@@ -100,8 +100,8 @@ class Engine:
 
     async def looked(self, times: int = 5) -> None:
         """Let the dispatcher look at its clock a few times: it may act on what it sees."""
-        enough = self.clock.looks + times
-        await until(lambda: self.clock.looks >= enough)
+        enough = self.clock.reads + times
+        await until(lambda: self.clock.reads >= enough)
 
     def fail_writes(self) -> Callable[[], None]:
         """Let every write fail as on a full disk; return what makes them succeed again."""
@@ -131,7 +131,7 @@ async def engine(path: str | None = None, **policy: Any) -> AsyncIterator[Engine
         "write_again_s": NAP_S,
     }
     store = SQLiteTimerStore.in_memory() if path is None else SQLiteTimerStore.open(path)
-    writer, sender, clock = Writer(store), HeldSender(), HandClock()
+    writer, sender, clock = Writer(store), FakeAsyncSender(), ManualClock()
     dispatcher = Dispatcher(
         writer,
         sender,
@@ -243,11 +243,11 @@ async def test_a_later_timer_does_not_disturb_the_dispatcher() -> None:
         at_work.sleep_long()
         await at_work.looked(2)
         await asyncio.sleep(0.02)
-        looks = at_work.clock.looks
+        looks = at_work.clock.reads
         for _ in range(20):
             await at_work.set(7_200_000)
         await asyncio.sleep(0.02)
-        assert at_work.clock.looks == looks
+        assert at_work.clock.reads == looks
 
 
 @on_a_loop
@@ -353,9 +353,9 @@ async def test_a_leapt_over_lease_on_the_wire_does_not_keep_the_processor_busy()
         await at_work.set(0)
         await until(lambda: at_work.sender.calls)
         at_work.clock.advance(LEASE_MS + 1)
-        looks = at_work.clock.looks
+        looks = at_work.clock.reads
         await asyncio.sleep(0.1)
-        assert at_work.clock.looks - looks < 200
+        assert at_work.clock.reads - looks < 200
 
 
 # What follows from an answer

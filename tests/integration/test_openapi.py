@@ -33,9 +33,9 @@ from chalicelib.rest.validation import Body
 from chalicelib.settings import load
 from infra.package import ROOT
 from tests.support import document
-from tests.support.clock import HandClock
+from tests.support.clock import ManualClock
 from tests.support.routes import FakeService
-from tests.support.wired import service_on
+from tests.support.service import service_on
 
 CONTRACT = document.read()
 SCHEMAS = CONTRACT["components"]["schemas"]
@@ -85,7 +85,7 @@ ANSWERED = sorted(
 
 
 def service(**environment: Any) -> Service:
-    return service_on(SQLiteTimerStore.in_memory(), HandClock(), **environment)
+    return service_on(SQLiteTimerStore.in_memory(), ManualClock(), **environment)
 
 
 def test_the_document_is_a_valid_one() -> None:

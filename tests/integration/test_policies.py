@@ -17,9 +17,10 @@ from chalicelib.service.api_keys import ApiKeys
 from chalicelib.service.timers import TimerRequest
 from infra import policies
 from infra.package import ROOT
-from tests.support.clock import HandClock
-from tests.support.cloud import NAMES, AwsCall, Cloud, HandSender
+from tests.support.clock import ManualClock
 from tests.support.factories import LEASE_MS, TENANT, URL
+from tests.support.moto_stage import NAMES, AwsCall, MotoStage
+from tests.support.sender import FakeSender
 from tests.support.templates import FUNCTIONS, policy
 
 HOUR_MS = 3_600_000
@@ -104,12 +105,12 @@ def leading_keys(call: AwsCall) -> list[str]:
     return [place["pk"]["S"] for place in places]
 
 
-def refused(cloud: Cloud, function: str) -> list[AwsCall]:
+def refused(stage: MotoStage, function: str) -> list[AwsCall]:
     statements = policy("dev", function)
-    return [call for call in cloud.calls if not allowed(call, statements)]
+    return [call for call in stage.calls if not allowed(call, statements)]
 
 
-def unused(cloud: Cloud, function: str) -> set[str]:
+def unused(stage: MotoStage, function: str) -> set[str]:
     """Return the actions that a policy grants and nothing asked for."""
     granted = {
         action
@@ -117,29 +118,29 @@ def unused(cloud: Cloud, function: str) -> set[str]:
         if statement["Effect"] == "Allow"
         for action in statement["Action"]
     }
-    used = {ACTIONS[call.operation] for call in cloud.calls}
-    if any(call.operation == "CreateSchedule" for call in cloud.calls):
+    used = {ACTIONS[call.operation] for call in stage.calls}
+    if any(call.operation == "CreateSchedule" for call in stage.calls):
         used.add("iam:PassRole")
     return granted - used - BY_LAMBDA
 
 
 @pytest.fixture
-def fresh(cloud: Cloud) -> Callable[[], None]:
+def fresh(stage: MotoStage) -> Callable[[], None]:
     """Forget the calls so far, and what the waker has found: a new process begins."""
 
     def begin() -> None:
-        cloud.calls.clear()
-        cloud.wakeups._found = None
-        cloud.begin_process()
+        stage.calls.clear()
+        stage.wakeups._found = None
+        stage.begin_process()
 
     return begin
 
 
 def test_the_api_may_do_what_it_does_and_nothing_else(
-    cloud: Cloud, clock: HandClock, fresh: Callable[[], None]
+    stage: MotoStage, clock: ManualClock, fresh: Callable[[], None]
 ) -> None:
     fresh()
-    api = cloud.timers()
+    api = stage.timers()
     near, far = (
         api.set(TENANT, TimerRequest(url=URL, delay_ms=delay)) for delay in (1_000, 5 * HOUR_MS)
     )
@@ -151,65 +152,65 @@ def test_the_api_may_do_what_it_does_and_nothing_else(
     api.purge(TENANT)
     api.check()
 
-    assert refused(cloud, "api_handler") == []
-    assert unused(cloud, "api_handler") == set()
+    assert refused(stage, "api_handler") == []
+    assert unused(stage, "api_handler") == set()
 
 
-def test_the_authorizer_may_look_up_keys_and_do_nothing_else(cloud: Cloud) -> None:
-    callers = ApiKeys(DynamoDBApiKeyStore(cloud.dynamodb, NAMES.table), cloud.clock, os.urandom)
+def test_the_authorizer_may_look_up_keys_and_do_nothing_else(stage: MotoStage) -> None:
+    callers = ApiKeys(DynamoDBApiKeyStore(stage.dynamodb, NAMES.table), stage.clock, os.urandom)
     issued = callers.issue(TENANT)
-    cloud.calls.clear()
+    stage.calls.clear()
     assert callers.tenant_of(f"Bearer {issued.text}") == TENANT
 
-    assert refused(cloud, "authorizer") == []
-    assert unused(cloud, "authorizer") == set()
+    assert refused(stage, "authorizer") == []
+    assert unused(stage, "authorizer") == set()
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_no_function_may_make_list_or_revoke_keys(cloud: Cloud, function: str) -> None:
-    callers = ApiKeys(DynamoDBApiKeyStore(cloud.dynamodb, NAMES.table), cloud.clock, os.urandom)
-    cloud.calls.clear()
+def test_no_function_may_make_list_or_revoke_keys(stage: MotoStage, function: str) -> None:
+    callers = ApiKeys(DynamoDBApiKeyStore(stage.dynamodb, NAMES.table), stage.clock, os.urandom)
+    stage.calls.clear()
     issued = callers.issue(TENANT)
     callers.list()
     callers.revoke(issued.key.id)
 
-    assert len(cloud.calls) >= 4
-    assert refused(cloud, function) == cloud.calls
+    assert len(stage.calls) >= 4
+    assert refused(stage, function) == stage.calls
 
 
 @pytest.mark.parametrize("function", ["webhook", "webhook_queue"])
 def test_who_delivers_may_do_what_it_does_and_nothing_else(
-    cloud: Cloud, clock: HandClock, fresh: Callable[[], None], function: str
+    stage: MotoStage, clock: ManualClock, fresh: Callable[[], None], function: str
 ) -> None:
     timers = [
-        cloud.timers().set(TENANT, TimerRequest(url=URL, delay_ms=delay)) for delay in DELAYS_MS
+        stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=delay)) for delay in DELAYS_MS
     ]
     fresh()
     hour = Outcome(status=503, retry_after=3_600.0)
-    sender = HandSender(clock, Outcome(status=204), hour, Outcome(status=410))
-    delivery = cloud.delivery(sender, signing_keys=cloud.signing_secrets())
+    sender = FakeSender(clock, Outcome(status=204), hour, Outcome(status=410))
+    delivery = stage.delivery(sender, signing_keys=stage.signing_secrets())
     clock.now = timers[0].due_at
     for timer in timers:
         delivery.wake_or_deliver(TENANT, timer.id)
     clock.now = timers[-1].due_at
     delivery.deliver_all([timers[-1].wakeup()])
 
-    assert refused(cloud, function) == []
-    assert unused(cloud, function) == set()
+    assert refused(stage, function) == []
+    assert unused(stage, function) == set()
 
 
 def test_the_sweeper_may_do_what_it_does_and_nothing_else(
-    cloud: Cloud, clock: HandClock, fresh: Callable[[], None]
+    stage: MotoStage, clock: ManualClock, fresh: Callable[[], None]
 ) -> None:
-    timer = cloud.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
+    timer = stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
     clock.now = timer.due_at
-    cloud.drain()
+    stage.drain()
     fresh()
     clock.now = timer.due_at + 3 * LEASE_MS
-    cloud.sweeper().sweep()
+    stage.sweeper().sweep()
 
-    assert refused(cloud, "sweeper") == []
-    assert unused(cloud, "sweeper") == set()
+    assert refused(stage, "sweeper") == []
+    assert unused(stage, "sweeper") == set()
 
 
 # The files

@@ -19,7 +19,7 @@ from infra import __main__ as command
 from infra.errors import DeployError
 from infra.package import ROOT
 from infra.signing_secrets import KEY_BYTES, SigningParameter
-from tests.support.clock import HandClock
+from tests.support.clock import ManualClock
 
 NAME = "/timers-dev/signing-secrets"
 
@@ -98,7 +98,7 @@ def test_a_rotation_puts_the_new_secret_first_and_keeps_the_old_until_it_is_fini
 def test_what_the_command_stores_is_what_deliveries_sign_with(aws: None, run: Run) -> None:
     run("dev")
     run("dev")
-    keys = SigningSecrets(lambda: boto3.client("ssm"), NAME, HandClock())
+    keys = SigningSecrets(lambda: boto3.client("ssm"), NAME, ManualClock())
     assert keys() == read_secrets(held())
     assert len(keys()) == 2
 
@@ -166,7 +166,7 @@ def test_who_delivers_sends_nothing_unsigned_from_a_spoilt_parameter_to_a_new_se
     aws: None, run: Run, parameter: SigningParameter
 ) -> None:
     parameter.ssm.put_parameter(Name=NAME, Value=SPOILT[0], Type="SecureString")
-    clock = HandClock()
+    clock = ManualClock()
     keys = SigningSecrets(lambda: boto3.client("ssm"), NAME, clock)
     with pytest.raises(Unavailable):
         keys()

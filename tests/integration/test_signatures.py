@@ -29,11 +29,13 @@ from chalicelib.service.attempt import DeliveryPolicy
 from chalicelib.settings import load
 from infra.package import ROOT
 from tests.contract.socket_receiver import Receiver, Request
-from tests.support.armable import ArmableSQLite, HandArmedStore
-from tests.support.clock import START, HandClock
-from tests.support.cloud import Cloud, HandSender, delivery_of
+from tests.support.clock import START, ManualClock
+from tests.support.delivery import delivery_of
 from tests.support.factories import LEASE_MS, new_timer, set_timer
 from tests.support.loop import until
+from tests.support.moto_stage import MotoStage
+from tests.support.sender import FakeSender
+from tests.support.stores import FakeArmableStore, FakeWakingStore
 
 OLD, NEW = write_secret(b"o" * 24), write_secret(b"n" * 64)
 OPEN = Guard(allow_private=True)
@@ -42,23 +44,23 @@ AMPLE_S = 5.0
 Headers = dict[str, str]
 
 
-class TestClock(datetime):
+class ReceiversClock(datetime):
     """The receivers' clock: the tests' own."""
 
     __test__ = False
     ahead = timedelta(0)
 
     @classmethod
-    def now(cls, tz: Any = None) -> TestClock:
+    def now(cls, tz: Any = None) -> ReceiversClock:
         return cls.fromtimestamp(START / 1000, tz) + cls.ahead
 
 
 @pytest.fixture(autouse=True)
-def receivers_clock(monkeypatch: pytest.MonkeyPatch) -> type[TestClock]:
+def receivers_clock(monkeypatch: pytest.MonkeyPatch) -> type[ReceiversClock]:
     """Let the library live in the tests' time."""
-    monkeypatch.setattr(webhooks, "datetime", TestClock)
-    monkeypatch.setattr(TestClock, "ahead", timedelta(0))
-    return TestClock
+    monkeypatch.setattr(webhooks, "datetime", ReceiversClock)
+    monkeypatch.setattr(ReceiversClock, "ahead", timedelta(0))
+    return ReceiversClock
 
 
 @pytest.fixture
@@ -70,9 +72,11 @@ def receiver() -> Iterator[Receiver]:
 
 def sent_by_aws(receiver: Receiver, keys: Sequence[bytes]) -> Request:
     """Return what the aws engine's delivery and sender put on the wire."""
-    rows, sender = ArmableSQLite(), RequestsSender(AMPLE_S, OPEN)
-    timer = set_timer(HandArmedStore(rows), url=f"http://127.0.0.1:{receiver.port}/a", due_at=START)
-    made = delivery_of(rows, NoWakeups(), sender, HandClock(), signing_keys=lambda: keys)
+    rows, sender = FakeArmableStore(), RequestsSender(AMPLE_S, OPEN)
+    timer = set_timer(
+        FakeWakingStore(rows), url=f"http://127.0.0.1:{receiver.port}/a", due_at=START
+    )
+    made = delivery_of(rows, NoWakeups(), sender, ManualClock(), signing_keys=lambda: keys)
     made.deliver(timer.wakeup())
     sender.close()
     rows.close()
@@ -96,7 +100,7 @@ def sent_by_embedded(receiver: Receiver, keys: Sequence[bytes]) -> Request:
             signing_keys=lambda: keys,
         )
         at_work = dispatcher.Dispatcher(
-            writer, sender, policy, HandClock(), random=lambda: 0.0, token=lambda: "token"
+            writer, sender, policy, ManualClock(), random=lambda: 0.0, token=lambda: "token"
         )
         job = asyncio.create_task(at_work.run())
         await until(lambda: len(receiver.requests) > before)
@@ -171,7 +175,7 @@ def test_what_was_changed_on_the_way_does_not_verify(send: Send) -> None:
 
 @pytest.mark.parametrize("minutes", [-6, 6])
 def test_a_webhook_of_another_time_does_not_verify(
-    send: Send, receivers_clock: type[TestClock], minutes: int
+    send: Send, receivers_clock: type[ReceiversClock], minutes: int
 ) -> None:
     request = send(OLD)
     receivers_clock.ahead = timedelta(minutes=minutes)
@@ -249,15 +253,15 @@ def assert_hidden(text: str, *secrets: str) -> None:
             assert form not in text
 
 
-def test_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch, cloud: Cloud) -> None:
+def test_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch, stage: MotoStage) -> None:
     settings = load({"TIMERS_SIGNING_SECRETS": f"{NEW} {OLD}"})
     options = engine_options(settings)
     keys = read_secrets(f"{NEW} {OLD}")
     assert options.signing_keys == keys
-    cloud.keep_secrets(f"{NEW} {OLD}")
-    from_ssm = cloud.signing_secrets()
+    stage.put_secrets(f"{NEW} {OLD}")
+    from_ssm = stage.signing_secrets()
     from_ssm()
-    timer = set_timer(cloud.store)
+    timer = set_timer(stage.store)
     assert_hidden(
         seen(
             settings,
@@ -288,20 +292,20 @@ def test_no_refused_setting_shows_a_secret(tmp_path: Any) -> None:
 
 
 def test_no_log_of_deliveries_shows_a_secret(
-    cloud: Cloud, clock: HandClock, caplog: pytest.LogCaptureFixture
+    stage: MotoStage, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="chalicelib")
-    timers = [set_timer(cloud.store, due_at=START) for _ in range(3)]
-    cloud.keep_secrets(f"{NEW} {OLD} spoilt")
-    keys = cloud.signing_secrets()
+    timers = [set_timer(stage.store, due_at=START) for _ in range(3)]
+    stage.put_secrets(f"{NEW} {OLD} spoilt")
+    keys = stage.signing_secrets()
     with pytest.raises(Unavailable) as refused:
         keys()
-    deliver = cloud.delivery(HandSender(clock), signing_keys=keys).deliver_all
+    deliver = stage.delivery(FakeSender(clock), signing_keys=keys).deliver_all
     deliver([timers[0].wakeup()])
-    cloud.keep_secrets(f"{NEW} {OLD}")
+    stage.put_secrets(f"{NEW} {OLD}")
     clock.advance(5_000)
     deliver([timers[1].wakeup()])
-    cloud.fail("GetParameter")
+    stage.fail("GetParameter")
     clock.advance(300_000)
     deliver([timers[2].wakeup()])
 

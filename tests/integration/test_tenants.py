@@ -29,11 +29,11 @@ from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.service.api_keys import AUTHORIZER_CACHE_TTL_S, ApiKeys
 from chalicelib.service.ports import ApiKeyStore
 from local.gateway import Gateway
-from tests.support.armable import HandArmedStore
-from tests.support.clock import HandClock
+from tests.support.clock import ManualClock
 from tests.support.dynamodb import dynamodb_on_moto, empty_table
 from tests.support.factories import DUE, Store, claimed, set_timer, settled
-from tests.support.wired import service_on
+from tests.support.service import service_on
+from tests.support.stores import FakeWakingStore
 from tests.support.wsgi import Answer, ask, with_body
 
 if TYPE_CHECKING:
@@ -137,14 +137,14 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Sto
     else:
         client = request.getfixturevalue("dynamodb")
         with empty_table(client) as table:
-            rows = DynamoDBTimerStore(client, table, HandClock())
-            yield HandArmedStore(rows), DynamoDBApiKeyStore(client, table)
+            rows = DynamoDBTimerStore(client, table, ManualClock())
+            yield FakeWakingStore(rows), DynamoDBApiKeyStore(client, table)
 
 
 @pytest.fixture
 def service(stores: tuple[Store, ApiKeyStore]) -> Service:
     timers, keys = stores
-    clock, drawn = HandClock(), count()
+    clock, drawn = ManualClock(), count()
     callers = ApiKeys(keys, clock, lambda length: next(drawn).to_bytes(length, "big"))
     app = create_app(service_on(timers, clock, api_keys=keys, TIMERS_AUTH="keys"))
     seconds = [1_000.0]

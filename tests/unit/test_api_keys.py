@@ -12,12 +12,12 @@ from chalicelib.domain.errors import InvalidTenant, KeyNotFound, Unauthorized
 from chalicelib.embedded.api_keys import SQLiteApiKeyStore
 from chalicelib.embedded.folder import DataFolder
 from chalicelib.service.api_keys import ApiKeys
-from tests.support.clock import START, HandClock
+from tests.support.clock import START, ManualClock
 
 STRANGER = "Bearer " + api_key.write(b"\xee" * 32)
 
 
-class WatchedStore(SQLiteApiKeyStore):
+class RecordingKeyStore(SQLiteApiKeyStore):
     """A store that counts how often it was asked for a key, and may give the wrong one."""
 
     def __init__(self, folder: DataFolder) -> None:
@@ -31,17 +31,17 @@ class WatchedStore(SQLiteApiKeyStore):
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> WatchedStore:
-    return WatchedStore(DataFolder(tmp_path))
+def store(tmp_path: Path) -> RecordingKeyStore:
+    return RecordingKeyStore(DataFolder(tmp_path))
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def callers(store: WatchedStore, clock: HandClock) -> ApiKeys:
+def callers(store: RecordingKeyStore, clock: ManualClock) -> ApiKeys:
     """Return the use cases, with random bytes that are 00 00 …, 01 01 …, 02 02 …."""
     drawn = itertools.count()
     return ApiKeys(store, clock, lambda count: bytes([next(drawn)]) * count)
@@ -66,14 +66,16 @@ def test_a_tenant_may_have_several_keys(callers: ApiKeys) -> None:
         callers.tenant_of(bearer(first.text))
 
 
-def test_a_key_has_256_random_bits_and_an_id_that_has_none_of_them(store: WatchedStore) -> None:
+def test_a_key_has_256_random_bits_and_an_id_that_has_none_of_them(
+    store: RecordingKeyStore,
+) -> None:
     drawn: list[bytes] = []
 
     def random_bytes(count: int) -> bytes:
         drawn.append(bytes([len(drawn)]) * count)
         return drawn[-1]
 
-    issued = ApiKeys(store, HandClock(), random_bytes).issue("acme")
+    issued = ApiKeys(store, ManualClock(), random_bytes).issue("acme")
     assert [len(part) for part in drawn] == [32, 5]
     assert issued.text == api_key.write(drawn[0])
     assert issued.key.id == "aeaqcaib"
@@ -95,7 +97,7 @@ def test_no_key_is_made_for_a_name_that_no_tenant_has(callers: ApiKeys, name: st
     assert list(callers.list()) == []
 
 
-def test_keys_are_listed_oldest_first(callers: ApiKeys, clock: HandClock) -> None:
+def test_keys_are_listed_oldest_first(callers: ApiKeys, clock: ManualClock) -> None:
     issued = []
     for tenant in ("c", "a", "b"):
         issued.append(callers.issue(tenant).key)
@@ -120,7 +122,7 @@ def test_an_unknown_id_revokes_nothing(callers: ApiKeys) -> None:
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer x", "Basic eDp5", STRANGER[:-1]])
 def test_what_cannot_be_a_key_is_not_looked_up(
-    callers: ApiKeys, store: WatchedStore, header: str
+    callers: ApiKeys, store: RecordingKeyStore, header: str
 ) -> None:
     with pytest.raises(Unauthorized):
         callers.tenant_of(header)
@@ -128,7 +130,7 @@ def test_what_cannot_be_a_key_is_not_looked_up(
 
 
 def test_a_store_that_gives_another_key_opens_nothing(
-    callers: ApiKeys, store: WatchedStore
+    callers: ApiKeys, store: RecordingKeyStore
 ) -> None:
     issued = callers.issue("acme")
     store.mistaken = True

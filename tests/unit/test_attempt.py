@@ -13,7 +13,7 @@ from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.timer import DeliveryOptions, Lease, Status, Timer
 from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.service.attempt import DeliveryPolicy, Signer, attempt, run, run_async
-from tests.support.clock import HandClock
+from tests.support.clock import ManualClock
 from tests.support.factories import DUE, LEASE_MS, new_timer
 
 DELAYS = (5.0, 60.0)
@@ -37,7 +37,7 @@ def claimed(*, lease_until: int = DUE + LEASE_MS, **fields: Any) -> Claimed:
 
 def carried_out(claimed: Claimed, *outcomes: Outcome) -> tuple[list[Call], Settlement]:
     """Make an attempt with these outcomes, each call taking ``TOOK_MS``."""
-    clock = HandClock(DUE + LATE_MS + 0.9)
+    clock = ManualClock(DUE + LATE_MS + 0.9)
     left, calls = list(outcomes), []
 
     def send(call: Call) -> Outcome:
@@ -82,7 +82,7 @@ def test_an_attempt_follows_the_earlier_ones_and_is_as_late_as_it_is_itself() ->
 
 
 def test_an_attempt_in_which_the_clock_is_put_back_took_no_less_than_no_time() -> None:
-    clock = HandClock(DUE)
+    clock = ManualClock(DUE)
     steps = attempt(claimed(), SIGNER, POLICY, clock, random=0.0)
     next(steps)
     clock.advance(-TOOK_MS)
@@ -154,7 +154,7 @@ def test_no_call_starts_that_its_lease_has_no_room_for(lease_ends: int) -> None:
 
 
 def test_a_webhook_that_outlasts_its_lease_is_not_followed_by_a_notice() -> None:
-    clock = HandClock(DUE)
+    clock = ManualClock(DUE)
     timer = claimed(attempts=2, on_failure_url=ALERT)
     steps = attempt(timer, SIGNER, POLICY, clock, random=0.0)
     next(steps)
@@ -186,7 +186,7 @@ def test_an_event_loop_carries_out_the_same_attempt_as_a_thread() -> None:
         calls.append(call)
         return next(outcomes)
 
-    clock = HandClock(DUE)
+    clock = ManualClock(DUE)
     on_a_loop = asyncio.run(run_async(attempt(claim, SIGNER, POLICY, clock, random=0.0), send))
 
     again = iter([SERVER_ERROR, REFUSED])

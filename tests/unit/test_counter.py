@@ -13,7 +13,7 @@ from chalicelib.aws.dynamodb.items import Items
 from chalicelib.domain.errors import RateLimited
 from chalicelib.domain.rate import Rate
 from infra.cost import BUSY_LEASE
-from tests.support.clock import HandClock
+from tests.support.clock import ManualClock
 from tests.support.dynamodb import dynamodb_on_moto, empty_table
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def leased(counter: Counter, count: int) -> int:
 
 
 def test_all_processes_share_one_limit(items: Items) -> None:
-    clock, rate = HandClock(), Rate(100)
+    clock, rate = ManualClock(), Rate(100)
     counters = [Counter(items, clock, rate) for _ in range(3)]
     assert sum(leased(counter, 10) for counter in counters) == 100
     clock.advance(500)
@@ -53,7 +53,7 @@ def test_all_processes_share_one_limit(items: Items) -> None:
 
 
 def test_ids_are_never_leased_twice(items: Items) -> None:
-    clock = HandClock()
+    clock = ManualClock()
     counter = Counter(items, clock, Rate(100))
     ends = [counter.reserve("acme", 10) for _ in range(10)]
     assert ends == [10 * number for number in range(1, 11)]
@@ -70,7 +70,7 @@ def test_a_tenant_that_uses_up_its_rate_costs_a_fifth_of_a_write_a_timer(
         return write(key, *given, **named)
 
     monkeypatch.setattr(items, "update", counted)
-    clock = HandClock()
+    clock = ManualClock()
     counters = [Counter(items, clock, Rate(100)) for _ in range(processes)]
     ids = [IdBlocks(counter.reserve, clock, counter.max_block) for counter in counters]
     timers = 1_000
@@ -86,4 +86,4 @@ def test_a_lease_takes_at_most_a_tenth_of_a_seconds_worth(
     items: Items, per_s: float | None, largest: int
 ) -> None:
     rate = None if per_s is None else Rate(per_s)
-    assert Counter(items, HandClock(), rate).max_block == largest
+    assert Counter(items, ManualClock(), rate).max_block == largest

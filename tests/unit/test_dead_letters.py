@@ -7,16 +7,17 @@ from chalicelib.domain.errors import TimerNotFailed, TimerNotFound
 from chalicelib.domain.timer import Status, Timer
 from chalicelib.service.dead_letters import DeadLetters, FailedTimers, Replayed
 from chalicelib.service.timers import TimerRequest, Timers
-from tests.support.clock import START, HandClock
+from tests.support.clock import START, ManualClock
 from tests.support.factories import claimed, settlement_of
-from tests.support.recording import RecordingRows, RecordingWakeups
+from tests.support.stores import RecordingStore
+from tests.support.wakeups import RecordingWakeups
 
 TENANT = "default"
 URL = "http://h/a"
 
 
 @pytest.fixture
-def dead_letters(store: WakingTimerStore, timers: Timers, clock: HandClock) -> DeadLetters:
+def dead_letters(store: WakingTimerStore, timers: Timers, clock: ManualClock) -> DeadLetters:
     return DeadLetters(store, timers, clock, step=2)
 
 
@@ -43,7 +44,7 @@ def pending(timers: Timers) -> list[int]:
 
 
 def test_a_replayed_timer_is_called_now_with_all_its_attempts_before_it(
-    dead_letters: DeadLetters, failed: list[Timer], wakeups: RecordingWakeups, clock: HandClock
+    dead_letters: DeadLetters, failed: list[Timer], wakeups: RecordingWakeups, clock: ManualClock
 ) -> None:
     clock.now = START + 90_000
 
@@ -59,7 +60,7 @@ def test_a_replayed_timer_is_called_now_with_all_its_attempts_before_it(
 
 
 def test_a_replayed_timer_stays_expired(
-    dead_letters: DeadLetters, failed: list[Timer], clock: HandClock
+    dead_letters: DeadLetters, failed: list[Timer], clock: ManualClock
 ) -> None:
     timer = dead_letters.replay(TENANT, 1)
     assert timer.due_at == failed[0].due_at
@@ -93,7 +94,7 @@ def test_counting_what_would_be_replayed_changes_nothing(
 
 
 def test_all_that_failed_are_called_one_after_the_other(
-    dead_letters: DeadLetters, store: WakingTimerStore, failed: list[Timer], clock: HandClock
+    dead_letters: DeadLetters, store: WakingTimerStore, failed: list[Timer], clock: ManualClock
 ) -> None:
     clock.now = START + 90_000
 
@@ -134,7 +135,7 @@ def test_only_what_is_meant_is_replayed(
 @pytest.mark.usefixtures("failed")
 @pytest.mark.parametrize("per_s", [None, 100.0])
 def test_a_replay_that_runs_out_of_time_says_where_to_go_on(
-    store: WakingTimerStore, timers: Timers, clock: HandClock, per_s: float | None
+    store: WakingTimerStore, timers: Timers, clock: ManualClock, per_s: float | None
 ) -> None:
     hasty = DeadLetters(store, timers, clock, step=2, budget_ms=0)
 
@@ -149,7 +150,7 @@ def test_a_replay_that_runs_out_of_time_says_where_to_go_on(
 
 @pytest.mark.usefixtures("failed")
 def test_what_another_has_replayed_meanwhile_is_passed_over(
-    dead_letters: DeadLetters, store: WakingTimerStore, rows: RecordingRows
+    dead_letters: DeadLetters, store: WakingTimerStore, rows: RecordingStore
 ) -> None:
     def replay_first() -> None:
         rows.before_change = None

@@ -11,7 +11,7 @@ from chalicelib.aws.dynamodb.api_keys import NUMBER_BYTES, DynamoDBApiKeyStore
 from chalicelib.domain.api_key import ApiKey
 from chalicelib.domain.errors import Unavailable
 from tests.support.clock import START
-from tests.support.dynamodb import TABLE, Meddler, dynamodb_on_moto, empty_table
+from tests.support.dynamodb import TABLE, RecordingClient, dynamodb_on_moto, empty_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -26,29 +26,29 @@ def dynamodb() -> Iterator[DynamoDBClient]:
 
 
 @pytest.fixture
-def client(dynamodb: DynamoDBClient) -> Iterator[Meddler]:
+def client(dynamodb: DynamoDBClient) -> Iterator[RecordingClient]:
     with empty_table(dynamodb):
-        yield Meddler(dynamodb)
+        yield RecordingClient(dynamodb)
 
 
 @pytest.fixture
-def store(client: Meddler) -> DynamoDBApiKeyStore:
+def store(client: RecordingClient) -> DynamoDBApiKeyStore:
     return DynamoDBApiKeyStore(cast("DynamoDBClient", client), TABLE)
 
 
-def test_a_look_up_is_one_read(store: DynamoDBApiKeyStore, client: Meddler) -> None:
+def test_a_look_up_is_one_read(store: DynamoDBApiKeyStore, client: RecordingClient) -> None:
     store.add(KEY)
     client.calls.clear()
     store.find(KEY.digest)
     assert client.calls == ["get_item"]
 
 
-def test_a_list_is_one_query(store: DynamoDBApiKeyStore, client: Meddler) -> None:
+def test_a_list_is_one_query(store: DynamoDBApiKeyStore, client: RecordingClient) -> None:
     store.list()
     assert client.calls == ["query"]
 
 
-def test_a_repeated_put_adds_one_key(store: DynamoDBApiKeyStore, client: Meddler) -> None:
+def test_a_repeated_put_adds_one_key(store: DynamoDBApiKeyStore, client: RecordingClient) -> None:
     client.repeat("put_item")
     store.add(KEY)
     assert list(store.list()) == [KEY]
@@ -69,7 +69,7 @@ def test_a_key_never_takes_the_place_of_another(store: DynamoDBApiKeyStore) -> N
 
 
 def test_a_repeated_delete_revokes_the_key_it_found(
-    store: DynamoDBApiKeyStore, client: Meddler
+    store: DynamoDBApiKeyStore, client: RecordingClient
 ) -> None:
     store.add(KEY)
     client.repeat("delete_item")

@@ -22,7 +22,8 @@ from infra.errors import DeployError
 from infra.package import ROOT, require_stage
 from infra.resources import create_table, resources_template
 from tests.support.dynamodb import dynamodb_on_moto
-from tests.support.templates import ACCOUNT, FUNCTIONS, REGION, STAGES, config, policy, resources
+from tests.support.moto import REGION
+from tests.support.templates import ACCOUNT, FUNCTIONS, STAGES, config, policy, resources
 
 FORCED = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 """Actions that AWS grants on everything or not at all."""
