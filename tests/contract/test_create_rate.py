@@ -34,7 +34,9 @@ def set_as_many_as_may_be(store: Store, clock: ManualClock) -> int:
     raise AssertionError("nothing limits this store")
 
 
-def test_a_seconds_worth_may_be_set_at_once_and_no_more(store: Store, clock: ManualClock) -> None:
+def test_a_burst_may_set_the_timers_of_one_second_and_no_more(
+    store: Store, clock: ManualClock
+) -> None:
     assert set_as_many_as_may_be(store, clock) == PER_S
 
 
@@ -51,14 +53,16 @@ def test_a_refusal_says_when_to_try_again_and_uses_up_nothing(
     assert set_now(store, clock).id == PER_S + 1
 
 
-def test_what_is_waited_for_comes_at_an_even_pace(store: Store, clock: ManualClock) -> None:
+def test_after_a_burst_timers_are_accepted_at_a_steady_rate(
+    store: Store, clock: ManualClock
+) -> None:
     set_as_many_as_may_be(store, clock)
     for _ in range(3):
         clock.advance(EACH_MS)
         assert set_as_many_as_may_be(store, clock) == 1
 
 
-def test_a_quiet_hour_saves_up_no_more_than_a_second(store: Store, clock: ManualClock) -> None:
+def test_a_quiet_hour_allows_no_larger_burst(store: Store, clock: ManualClock) -> None:
     set_now(store, clock)
     clock.advance(3_600_000)
     assert set_as_many_as_may_be(store, clock) == PER_S

@@ -1,4 +1,4 @@
-"""Names that no name server answers for: timers for them delay no other timer."""
+"""Look-ups of host names that hang: they delay no timer of another host."""
 
 from __future__ import annotations
 

@@ -94,8 +94,8 @@ def test_timers_are_listed_and_purged(server: Server, receiver: Receiver) -> Non
 
     assert server.timers("pending").keys() == set(ids)
     assert 3598 <= server.time_left(ids[0]) <= 3600
-    answer = server.request("DELETE", "/timers")
-    assert (answer.status, answer.json()) == (200, {})
+    response = server.request("DELETE", "/timers")
+    assert (response.status, response.json()) == (200, {})
     assert server.timers() == {}
     assert server.set_timer(receiver.url("ok"), 3600) > max(ids)
 
@@ -128,7 +128,7 @@ def test_the_pump_is_started_again_when_it_dies(server: Server, receiver: Receiv
     receiver.wait_for(1, patience_s=40)
 
 
-def test_messages_of_others_are_dropped_and_hold_up_nothing(
+def test_foreign_messages_are_dropped_and_delay_no_timer(
     server: Server, receiver: Receiver, stage: Stage
 ) -> None:
     gone = {"wakeup": [1, "default", 4_711, 1, 0]}
@@ -142,7 +142,7 @@ def test_messages_of_others_are_dropped_and_hold_up_nothing(
     assert "Traceback" not in server.output
 
 
-def test_receivers_that_never_answer_delay_nobody_else(server: Server, receiver: Receiver) -> None:
+def test_hanging_receivers_delay_no_other_timer(server: Server, receiver: Receiver) -> None:
     server.set_timers(50, receiver.url("hang"), 2)
     server.set_timer(receiver.url("ok"), 2)
 
@@ -160,9 +160,9 @@ def test_timers_outlive_a_stop_of_the_emulator(
     timer_id = server.set_timer(receiver.url("ok"), 4)
 
     own_emulator.stop()
-    answer = server.request("POST", "/timers", {"seconds": 1, "url": receiver.url("lost")})
-    assert answer.status == 503
-    assert int(answer.headers["Retry-After"]) > 0
+    response = server.request("POST", "/timers", {"seconds": 1, "url": receiver.url("lost")})
+    assert response.status == 503
+    assert int(response.headers["Retry-After"]) > 0
     own_emulator.start()
 
     receiver.wait_for(1, f"/ok/{timer_id}")
@@ -171,7 +171,7 @@ def test_timers_outlive_a_stop_of_the_emulator(
     assert not receiver.arrivals("/lost")
 
 
-def test_what_an_emulator_forgot_is_made_again(
+def test_resources_that_the_emulator_lost_are_made_again(
     own_emulator: Emulator, make_aws_server: MakeAwsServer, receiver: Receiver, tmp_path: Path
 ) -> None:
     server = make_aws_server(Stage(own_emulator.address, "dev"))

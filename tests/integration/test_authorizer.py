@@ -109,7 +109,7 @@ def test_any_other_key_is_denied_everything_without_a_failed_invocation(
     assert caplog.records == []
 
 
-def test_a_store_that_is_away_denies_nobody(
+def test_an_unavailable_store_denies_no_key(
     functions: Functions, acme: Issued, tmp_path: Path
 ) -> None:
     (tmp_path / "keys.db").write_bytes(b"\xff" * 8192)
@@ -117,7 +117,9 @@ def test_a_store_that_is_away_denies_nobody(
         authorize(functions, f"Bearer {acme.text}")
 
 
-def test_under_chalice_local_the_api_is_left_to_refuse(acme: Issued, tmp_path: Path) -> None:
+def test_under_chalice_local_the_api_refuses_instead_of_the_authorizer(
+    acme: Issued, tmp_path: Path
+) -> None:
     functions = functions_on(tmp_path, refuse_in_api=True)
     assert authorize(functions, f"Bearer {acme.text}")["context"] == {"tenant": "acme"}
     assert authorize(functions, "Bearer x")["context"] == {"refused": "unauthorized"}
@@ -125,7 +127,7 @@ def test_under_chalice_local_the_api_is_left_to_refuse(acme: Issued, tmp_path: P
     assert authorize(functions, f"Bearer {acme.text}")["context"] == {"refused": "unavailable"}
 
 
-def test_chalice_makes_a_function_of_it_whose_answers_are_kept_for_a_minute(
+def test_chalice_builds_the_authorizer_with_a_cache_of_one_minute(
     functions: Functions,
 ) -> None:
     app = Chalice("timers", configure_logs=False)
@@ -179,7 +181,7 @@ def built(project: Path, stage: str, *command: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("command", ["deploy", "package"])
-def test_what_is_built_asks_for_a_key_unless_the_configuration_says_otherwise(
+def test_a_built_app_asks_for_a_key_unless_the_configuration_says_otherwise(
     project: Path, command: str
 ) -> None:
     for stage in ("dev", "prod"):
@@ -232,7 +234,7 @@ def test_a_key_is_shown_once_with_a_curl_line(
     ("arguments", "reason"),
     [(["issue", "Acme"], "'Acme' names no tenant"), (["revoke", "abc"], "no key 'abc'")],
 )
-def test_what_cannot_be_done_is_told_in_one_line(
+def test_a_failed_command_prints_one_line(
     here: Service,
     callers: ApiKeys,
     capsys: pytest.CaptureFixture[str],
@@ -294,7 +296,7 @@ def test_a_stage_gets_its_first_key_once(account: FakeAccount) -> None:
 
 
 @pytest.mark.parametrize("name", ["nowhere", NAMES.stage])
-def test_a_stage_whose_keys_cannot_be_reached_is_told_in_one_line(
+def test_a_stage_whose_keys_cannot_be_reached_prints_one_line(
     account: FakeAccount,
     stage: MotoStage,
     monkeypatch: pytest.MonkeyPatch,

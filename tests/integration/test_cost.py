@@ -30,7 +30,7 @@ def test_a_delivered_near_timer_costs_put_send_claim_and_settle(
     assert stage.operations() == ["UpdateItem", "UpdateItem"]
 
 
-def test_what_many_timers_cost_beside_themselves_is_next_to_nothing(
+def test_many_timers_cost_next_to_nothing_beyond_their_own_calls(
     stage: MotoStage, clock: ManualClock
 ) -> None:
     api, sender = stage.timers(), FakeSender(clock)
@@ -70,7 +70,7 @@ def test_a_far_timer_costs_a_schedule_and_one_message(stage: MotoStage, clock: M
 
 
 @pytest.mark.parametrize("status", [503, 410])
-def test_another_attempt_and_a_failure_cost_calls_of_their_own_kind(
+def test_a_retry_and_a_failure_cost_their_own_calls(
     stage: MotoStage, clock: ManualClock, status: int
 ) -> None:
     timer = stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))

@@ -125,7 +125,7 @@ def test_a_timer_that_is_due_is_called_once_and_settled(
     assert wakeups.registered == []
 
 
-def test_a_wakeup_up_to_a_second_early_waits_out_the_rest(
+def test_a_wakeup_up_to_a_second_early_waits_until_the_timer_is_due(
     store: FakeWakingStore, sender: FakeSender, clock: ManualClock, delivery: Delivery
 ) -> None:
     timer = set_timer(store)
@@ -136,7 +136,7 @@ def test_a_wakeup_up_to_a_second_early_waits_out_the_rest(
     assert [sent.at for sent in sender.sent] == [DUE]
 
 
-def test_an_earlier_wakeup_is_registered_anew_and_sends_nothing(
+def test_a_wakeup_more_than_a_second_early_is_put_back_and_sends_nothing(
     store: FakeWakingStore,
     wakeups: RecordingWakeups,
     sender: FakeSender,
@@ -187,7 +187,7 @@ def test_a_wakeup_of_an_old_version_does_nothing(
 
 
 @pytest.mark.parametrize("end", ["cancelled", "fired", "failed", "never was"])
-def test_a_wakeup_of_a_timer_that_needs_none_does_nothing(
+def test_a_wakeup_of_a_settled_removed_or_unknown_timer_does_nothing(
     store: FakeWakingStore,
     wakeups: RecordingWakeups,
     sender: FakeSender,
@@ -211,7 +211,7 @@ def test_a_wakeup_of_a_timer_that_needs_none_does_nothing(
     assert wakeups.registered == []
 
 
-def test_a_timer_that_another_sender_holds_is_looked_at_when_its_lease_ends(
+def test_a_timer_claimed_by_another_sender_is_woken_when_the_lease_ends(
     store: FakeWakingStore,
     wakeups: RecordingWakeups,
     sender: FakeSender,
@@ -309,7 +309,7 @@ def test_a_url_that_can_no_longer_be_called_fails_like_any_call(
     assert stored(store, timer).attempts == 1
 
 
-def test_a_retry_is_registered_before_the_row_says_that_there_is_one(
+def test_a_retry_is_registered_before_it_is_written(
     store: FakeWakingStore, wakeups: RecordingWakeups, clock: ManualClock
 ) -> None:
     timer = set_timer(store)
@@ -359,7 +359,7 @@ def test_a_retry_whose_delay_its_write_outlasts_is_woken_again(
 
 @pytest.mark.parametrize("applied", [False, True])
 @pytest.mark.parametrize("outcome", [OK, REFUSED])
-def test_an_outcome_that_is_not_recorded_is_looked_after_when_the_lease_ends(
+def test_an_unrecorded_outcome_gets_a_wakeup_at_the_end_of_the_lease(
     store: FakeWakingStore,
     wakeups: RecordingWakeups,
     clock: ManualClock,
@@ -384,7 +384,7 @@ def test_an_outcome_that_is_not_recorded_is_looked_after_when_the_lease_ends(
     assert len(sender.sent) == (1 if applied else 2)
 
 
-def test_a_claim_that_fails_is_the_callers_to_bring_again(
+def test_a_claim_that_fails_is_an_error_of_the_delivery(
     store: FakeWakingStore, wakeups: RecordingWakeups, sender: FakeSender, clock: ManualClock
 ) -> None:
     timer = set_timer(store)
@@ -461,7 +461,7 @@ def test_a_batch_of_nothing_is_delivered(delivery: Delivery) -> None:
     delivery.deliver_all([])
 
 
-def test_what_cannot_be_delivered_now_is_put_back_and_the_rest_is_not_touched(
+def test_a_failed_delivery_is_put_back_and_the_rest_of_the_batch_is_not(
     stage: MotoStage, wakeups: RecordingWakeups, sender: FakeSender, clock: ManualClock
 ) -> None:
     timer = set_timer(stage.store)
@@ -478,7 +478,7 @@ def test_what_cannot_be_delivered_now_is_put_back_and_the_rest_is_not_touched(
     ]
 
 
-def test_a_batch_fails_only_if_something_could_not_even_be_put_back(
+def test_a_batch_fails_only_if_a_wakeup_could_not_be_put_back(
     stage: MotoStage, wakeups: RecordingWakeups, sender: FakeSender, clock: ManualClock
 ) -> None:
     timers = [set_timer(stage.store) for _ in range(3)]
@@ -494,7 +494,7 @@ def test_a_batch_fails_only_if_something_could_not_even_be_put_back(
     assert len(sender.sent) == 3
 
 
-def test_a_call_that_could_not_begin_is_no_attempt_and_is_made_when_the_lease_is_over(
+def test_a_call_that_could_not_begin_is_no_attempt_and_is_made_after_the_lease(
     stage: MotoStage, wakeups: RecordingWakeups, sender: FakeSender, clock: ManualClock
 ) -> None:
     class Exhausted(FakeSender):
@@ -514,7 +514,7 @@ def test_a_call_that_could_not_begin_is_no_attempt_and_is_made_when_the_lease_is
 # An operator's request
 
 
-def test_an_operator_delivers_what_is_due(
+def test_an_operator_delivers_a_due_timer(
     store: FakeWakingStore, sender: FakeSender, clock: ManualClock, delivery: Delivery
 ) -> None:
     timer = set_timer(store)
@@ -525,7 +525,7 @@ def test_an_operator_delivers_what_is_due(
     assert len(sender.sent) == 1
 
 
-def test_an_operator_registers_the_wakeup_of_what_is_not_due(
+def test_an_operator_registers_the_wakeup_of_a_timer_that_is_not_due(
     store: FakeWakingStore, wakeups: RecordingWakeups, sender: FakeSender, delivery: Delivery
 ) -> None:
     timer = set_timer(store)
@@ -536,7 +536,7 @@ def test_an_operator_registers_the_wakeup_of_what_is_not_due(
     assert sender.sent == []
 
 
-def test_an_operator_is_told_of_a_timer_that_is_not_there(delivery: Delivery) -> None:
+def test_an_operator_gets_an_error_for_an_unknown_timer(delivery: Delivery) -> None:
     with pytest.raises(TimerNotFound):
         delivery.wake_or_deliver(TENANT, 4_711)
 

@@ -141,7 +141,7 @@ def test_a_stack_that_is_being_changed_is_left_alone(dev: Deployment) -> None:
         dev.make_resources()
 
 
-def test_a_stack_that_failed_at_birth_starts_afresh(dev: Deployment, lines: list[str]) -> None:
+def test_a_stack_whose_creation_failed_is_created_again(dev: Deployment, lines: list[str]) -> None:
     dev.make_resources()
     _set_status("ROLLBACK_COMPLETE")
     lines.clear()
@@ -150,7 +150,7 @@ def test_a_stack_that_failed_at_birth_starts_afresh(dev: Deployment, lines: list
     assert lines[-1] == "timers-dev: done"
 
 
-def test_a_stuck_stack_is_named_with_the_way_out(dev: Deployment) -> None:
+def test_the_error_for_a_stuck_stack_says_what_to_do(dev: Deployment) -> None:
     dev.make_resources()
     _set_status("UPDATE_ROLLBACK_FAILED")
     with pytest.raises(DeployError, match="continue its rollback"):
@@ -260,7 +260,7 @@ def test_chalice_is_refused_where_a_package_was_deployed(dev: Deployment, chalic
     assert left()["tables"] == 0
 
 
-def test_a_package_without_its_resources_names_the_command_that_makes_them(
+def test_the_error_for_missing_resources_names_the_command_that_makes_them(
     dev: Deployment, tmp_path: Path
 ) -> None:
     template, code = tmp_path / "sam.json", tmp_path / "deployment.zip"
@@ -318,7 +318,7 @@ def test_a_new_stage_gets_a_first_key_and_a_line_that_works_with_it(
     assert api_keys_of(dev.account, "dev").tenant_of(header) == DEFAULT_TENANT
 
 
-def test_keys_that_are_there_are_not_shown_again_and_none_is_made(
+def test_existing_keys_are_not_shown_again_and_no_key_is_made(
     dev: Deployment, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dev.make_resources()
@@ -330,7 +330,7 @@ def test_keys_that_are_there_are_not_shown_again_and_none_is_made(
     assert len(api_keys_of(dev.account, "dev").list()) == 1
 
 
-def test_a_stage_without_keys_needs_its_configuration_to_say_so_and_is_warned_of(
+def test_a_stage_is_open_only_if_its_configuration_says_so_and_then_a_warning_is_shown(
     dev: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dev.make_resources()
@@ -347,7 +347,7 @@ def test_a_stage_without_keys_needs_its_configuration_to_say_so_and_is_warned_of
     assert api_keys_of(dev.account, "dev").list() == []
 
 
-def test_a_key_that_cannot_be_made_is_one_line_that_says_how_to_go_on(
+def test_the_error_for_a_key_that_cannot_be_made_says_how_to_continue(
     dev: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Deployment, "deploy", lambda _: URL)
@@ -356,7 +356,7 @@ def test_a_key_that_cannot_be_made_is_one_line_that_says_how_to_go_on(
     assert "Everything else is done: make key STAGE=dev" in capsys.readouterr().err
 
 
-def test_what_the_shell_sets_for_the_offline_server_does_not_reach_chalice(
+def test_settings_of_the_offline_server_do_not_reach_chalice(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen: dict[str, str] = {}

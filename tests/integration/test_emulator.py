@@ -16,7 +16,7 @@ from tests.support.templates import resources
 # Its resources
 
 
-def test_what_is_there_is_left_as_it_is(stage: MotoStage) -> None:
+def test_existing_resources_are_not_changed(stage: MotoStage) -> None:
     timer = stage.timers().set("default", TimerRequest(url="http://h", delay_ms=5_000))
     for _ in range(2):
         create_missing(stage.dynamodb, stage.sqs, stage.scheduler, NAMES.stage)
@@ -25,7 +25,7 @@ def test_what_is_there_is_left_as_it_is(stage: MotoStage) -> None:
     assert len(stage.sqs.list_queues()["QueueUrls"]) == 2
 
 
-def test_a_message_received_in_vain_ends_as_a_dead_letter(
+def test_a_message_received_too_often_becomes_a_dead_letter(
     stage: MotoStage, clock: ManualClock
 ) -> None:
     stage.wakeups.wake_at(Wakeup(tenant="default", id=1, version=1, at=int(START)))
@@ -62,7 +62,7 @@ def test_the_table_comes_last_so_that_a_healthy_api_has_all_the_others(stage: Mo
 # Where the clients point
 
 
-def test_clients_get_what_they_insist_on_and_keep_what_they_were_given() -> None:
+def test_only_missing_variables_are_set() -> None:
     environment = {"AWS_DEFAULT_REGION": "eu-north-1"}
 
     use_emulator("http://127.0.0.1:4566", environment)
@@ -90,7 +90,7 @@ def test_without_an_address_nothing_starts() -> None:
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:4566", "http://localstack:4566/"])
-def test_an_emulator_may_answer_there(address: str) -> None:
+def test_an_address_of_an_emulator_is_accepted(address: str) -> None:
     check_address(address)
 
 
@@ -108,6 +108,6 @@ def test_an_emulator_may_answer_there(address: str) -> None:
         "https://dynamodb.eusc-de-east-1.amazonaws.eu",
     ],
 )
-def test_an_address_that_is_no_emulators_is_refused(address: str) -> None:
+def test_an_address_that_cannot_be_an_emulator_is_refused(address: str) -> None:
     with pytest.raises(InvalidSettings, match="AWS_ENDPOINT_URL"):
         check_address(address)

@@ -118,7 +118,7 @@ def test_a_batch_of_messages_is_delivered(
     assert len(meter.of(Metric.FIRED)) == BATCH_SIZE
 
 
-def test_messages_of_others_are_counted_and_dropped_and_the_rest_delivered(
+def test_foreign_messages_are_counted_and_dropped_and_the_rest_delivered(
     client: Client,
     stage: MotoStage,
     clock: ManualClock,
@@ -150,7 +150,7 @@ def test_a_message_for_a_timer_that_is_gone_is_dropped(
     assert stage.sent() == []
 
 
-def test_what_cannot_be_delivered_goes_back_as_a_new_message(
+def test_a_failed_delivery_is_put_back_as_a_new_message(
     client: Client, stage: MotoStage, clock: ManualClock
 ) -> None:
     timer = set_timer(stage.store)
@@ -164,7 +164,7 @@ def test_what_cannot_be_delivered_goes_back_as_a_new_message(
     assert delay > 0
 
 
-def test_a_batch_fails_only_when_a_message_could_not_even_be_put_back(
+def test_a_batch_fails_only_if_a_message_could_not_be_put_back(
     client: Client, stage: MotoStage, clock: ManualClock
 ) -> None:
     timer = set_timer(stage.store)
@@ -178,7 +178,7 @@ def test_a_batch_fails_only_when_a_message_could_not_even_be_put_back(
 # The function that Scheduler and operators invoke
 
 
-def test_a_schedule_ahead_of_time_hands_the_exact_rest_to_the_queue(
+def test_an_early_schedule_queues_a_message_delayed_by_the_exact_rest(
     client: Client, stage: MotoStage, clock: ManualClock, sender: FakeSender
 ) -> None:
     timer = set_timer(stage.store, due_at=START + 3_600_000)
@@ -201,7 +201,7 @@ def test_a_schedule_that_comes_late_delivers_at_once(
 
 
 @pytest.mark.parametrize("change", ["gone", "rescheduled"])
-def test_a_schedule_of_what_is_no_more_does_nothing(
+def test_a_schedule_of_a_removed_or_rescheduled_timer_does_nothing(
     client: Client, stage: MotoStage, clock: ManualClock, sender: FakeSender, change: str
 ) -> None:
     timer = set_timer(stage.store)
@@ -237,7 +237,7 @@ def test_an_operator_may_name_a_tenant(
 @pytest.mark.parametrize(
     "event", [{}, [], None, {"id": "1"}, {"id": True}, {"id": 4_711}, {"wakeup": [1]}]
 )
-def test_a_request_that_makes_no_sense_is_an_error_to_its_sender(
+def test_an_invalid_request_fails_the_invocation(
     client: Client, sender: FakeSender, event: Any
 ) -> None:
     with pytest.raises(Exception, match=r"not a wake-up|no timer 4711"):
@@ -248,7 +248,7 @@ def test_a_request_that_makes_no_sense_is_an_error_to_its_sender(
 # The sweeper
 
 
-def test_the_sweeper_queues_what_was_missed(
+def test_the_sweeper_queues_missed_timers(
     client: Client, stage: MotoStage, clock: ManualClock, meter: RecordingMeter
 ) -> None:
     timer = set_timer(stage.store)
@@ -262,7 +262,7 @@ def test_the_sweeper_queues_what_was_missed(
     assert meter.of(Metric.OVERDUE_MS) == [LEASE_MS, 0]
 
 
-def test_from_the_request_to_the_webhook(
+def test_a_timer_set_by_the_api_is_delivered(
     client: Client, stage: MotoStage, clock: ManualClock, sender: FakeSender
 ) -> None:
     near = stage.timers().set(TENANT, TimerRequest(url="http://h", delay_ms=5_000))

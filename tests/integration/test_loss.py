@@ -150,7 +150,7 @@ MOST_CALLS = 10
 @pytest.mark.parametrize("number", range(MOST_CALLS))
 @pytest.mark.parametrize("trouble", [dying_at, failing_at], ids=["death", "failure"])
 @pytest.mark.parametrize("outcomes", [(OK,), (REFUSED, OK)], ids=["delivered", "tried again"])
-def test_trouble_between_any_two_calls_of_a_delivery_costs_a_lease_and_a_sweep_at_most(
+def test_a_fault_at_any_call_of_a_delivery_costs_at_most_a_lease_and_a_sweep(
     stage: MotoStage,
     clock: ManualClock,
     *,
@@ -174,7 +174,7 @@ def test_trouble_between_any_two_calls_of_a_delivery_costs_a_lease_and_a_sweep_a
 
 @pytest.mark.parametrize("number", range(6))
 @pytest.mark.parametrize("seconds", [1, 30])
-def test_a_death_while_a_timer_is_set_loses_none_that_was_acknowledged(
+def test_a_process_death_during_a_create_loses_no_acknowledged_timer(
     stage: MotoStage, clock: ManualClock, number: int, seconds: int
 ) -> None:
     acknowledged = []
@@ -197,7 +197,7 @@ def test_a_death_while_a_timer_is_set_loses_none_that_was_acknowledged(
 
 
 @pytest.mark.parametrize("number", [1, 2, 65, 128, 129, 130, 131, 132, 133])
-def test_a_death_of_the_sweeper_costs_one_sweep(
+def test_a_process_death_of_the_sweeper_costs_one_sweep(
     stage: MotoStage, clock: ManualClock, number: int
 ) -> None:
     timers = [stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000)) for _ in range(3)]
@@ -215,7 +215,7 @@ def test_a_death_of_the_sweeper_costs_one_sweep(
     assert len(life.sender.sent) == 3
 
 
-def test_everything_away_for_two_minutes_loses_nothing(
+def test_an_outage_of_everything_for_two_minutes_loses_no_timer(
     stage: MotoStage, clock: ManualClock
 ) -> None:
     timers = [stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000)) for _ in range(5)]

@@ -136,7 +136,7 @@ def fresh(stage: MotoStage) -> Callable[[], None]:
     return begin
 
 
-def test_the_api_may_do_what_it_does_and_nothing_else(
+def test_the_api_is_granted_its_own_calls_and_nothing_else(
     stage: MotoStage, clock: ManualClock, fresh: Callable[[], None]
 ) -> None:
     fresh()
@@ -179,7 +179,7 @@ def test_no_function_may_make_list_or_revoke_keys(stage: MotoStage, function: st
 
 
 @pytest.mark.parametrize("function", ["webhook", "webhook_queue"])
-def test_who_delivers_may_do_what_it_does_and_nothing_else(
+def test_the_delivering_functions_are_granted_their_own_calls_and_nothing_else(
     stage: MotoStage, clock: ManualClock, fresh: Callable[[], None], function: str
 ) -> None:
     timers = [
@@ -199,7 +199,7 @@ def test_who_delivers_may_do_what_it_does_and_nothing_else(
     assert unused(stage, function) == set()
 
 
-def test_the_sweeper_may_do_what_it_does_and_nothing_else(
+def test_the_sweeper_is_granted_its_own_calls_and_nothing_else(
     stage: MotoStage, clock: ManualClock, fresh: Callable[[], None]
 ) -> None:
     timer = stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
@@ -223,7 +223,7 @@ def test_the_committed_policies_are_those_of_their_source(
     assert capsys.readouterr().err == ""
 
 
-def test_a_policy_that_is_changed_missing_or_of_no_function_is_stale_until_it_is_written(
+def test_a_changed_missing_or_superfluous_policy_is_stale_until_it_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(ROOT / ".chalice", tmp_path / ".chalice")

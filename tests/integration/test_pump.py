@@ -56,7 +56,7 @@ def put(stage: MotoStage, *bodies: str) -> None:
         stage.sqs.send_message(QueueUrl=stage.queue_url, MessageBody=body)
 
 
-def test_what_was_delivered_is_deleted(stage: MotoStage, clock: ManualClock) -> None:
+def test_a_delivered_batch_is_deleted(stage: MotoStage, clock: ManualClock) -> None:
     delivered: list[str] = []
     put(stage, *"abcdefghijkl")
 
@@ -87,9 +87,7 @@ def test_a_batch_that_fails_stays_on_the_queue(
     assert [message["Body"] for message in stage.receive()] == ["a"]
 
 
-def test_a_batch_that_takes_its_time_holds_up_no_other(
-    stage: MotoStage, clock: ManualClock
-) -> None:
+def test_a_slow_batch_delays_no_other(stage: MotoStage, clock: ManualClock) -> None:
     released = threading.Event()
     delivered: list[str] = []
 
@@ -121,7 +119,7 @@ def test_a_queue_that_cannot_be_read_for_a_while_is_read_again(stage: MotoStage)
         assert eventually(lambda: delivered == ["a", "b"])
 
 
-def test_it_sweeps_on_every_tick_and_makes_again_what_the_sweep_misses(stage: MotoStage) -> None:
+def test_it_sweeps_on_every_tick_and_makes_lost_resources_again(stage: MotoStage) -> None:
     made: list[bool] = []
     sweeps: list[bool] = []
 
@@ -136,7 +134,7 @@ def test_it_sweeps_on_every_tick_and_makes_again_what_the_sweep_misses(stage: Mo
     assert len(made) == 2  # at the start, and after the sweep that failed
 
 
-def test_an_emulator_that_does_not_get_ready_is_an_error_of_the_start(stage: MotoStage) -> None:
+def test_an_emulator_that_does_not_become_ready_fails_the_start(stage: MotoStage) -> None:
     def refuse() -> None:
         raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
 
@@ -147,7 +145,7 @@ def test_an_emulator_that_does_not_get_ready_is_an_error_of_the_start(stage: Mot
         pass
 
 
-def test_an_emulator_may_take_a_moment_to_get_ready(stage: MotoStage) -> None:
+def test_an_emulator_may_take_some_time_to_become_ready(stage: MotoStage) -> None:
     tries: list[bool] = []
     delivered: list[str] = []
 

@@ -164,7 +164,7 @@ def test_old_and_new_secret_verify_during_a_rotation_and_the_new_alone_after_it(
     assert verified(NEW, after)
 
 
-def test_what_was_changed_on_the_way_does_not_verify(send: Send) -> None:
+def test_a_changed_webhook_does_not_verify(send: Send) -> None:
     request = send(OLD)
     webhook_id, timestamp = request.headers["webhook-id"], request.headers["webhook-timestamp"]
     assert not verified(OLD, request, webhook_id=webhook_id.removesuffix("1") + "2")
@@ -203,7 +203,7 @@ def is_genuine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Headers, bytes], bo
     return made
 
 
-def test_the_guides_receiver_takes_what_was_signed(
+def test_the_receiver_of_the_guide_accepts_signed_webhooks(
     send: Send, is_genuine: Callable[[Headers, bytes], bool]
 ) -> None:
     for secrets in ((OLD,), (NEW, OLD)):
@@ -211,7 +211,7 @@ def test_the_guides_receiver_takes_what_was_signed(
         assert is_genuine(request.headers, request.body)
 
 
-def test_the_guides_receiver_refuses_everything_else(
+def test_the_receiver_of_the_guide_refuses_everything_else(
     send: Send, is_genuine: Callable[[Headers, bytes], bool]
 ) -> None:
     request = send(OLD)

@@ -73,7 +73,7 @@ def test_without_a_parameter_nothing_is_signed(stage: MotoStage, secrets: Signin
     assert asked(stage) == 1
 
 
-def test_the_parameter_is_asked_for_by_its_name_and_in_the_clear(
+def test_the_parameter_is_read_by_its_name_and_decrypted(
     stage: MotoStage, secrets: SigningSecrets
 ) -> None:
     secrets()
@@ -91,7 +91,7 @@ def test_every_secret_of_the_parameter_signs_in_its_order(
 @pytest.mark.parametrize(
     ("before", "kept_ms"), [("", ABSENT_TTL_MS), (write_secret(OLD), SECRETS_TTL_MS)]
 )
-def test_secrets_hold_for_minutes_and_their_absence_for_less_and_then_a_change_is_seen(
+def test_secrets_are_cached_for_minutes_and_their_absence_for_less(
     stage: MotoStage, secrets: SigningSecrets, clock: ManualClock, before: str, kept_ms: int
 ) -> None:
     assert ABSENT_TTL_MS <= 30_000 < SECRETS_TTL_MS
@@ -108,7 +108,7 @@ def test_secrets_hold_for_minutes_and_their_absence_for_less_and_then_a_change_i
     assert asked(stage) == 1
 
 
-def test_a_clock_that_goes_back_makes_no_answer_hold_longer(
+def test_a_clock_that_is_put_back_keeps_nothing_cached_longer(
     stage: MotoStage, secrets: SigningSecrets, clock: ManualClock
 ) -> None:
     secrets()
@@ -142,7 +142,7 @@ def test_the_client_is_made_when_first_needed(clock: ManualClock) -> None:
 
 
 @pytest.mark.parametrize("failure", REFUSALS)
-def test_without_an_answer_there_are_no_keys_and_no_leave_to_send_unsigned(
+def test_without_a_response_of_ssm_nothing_may_be_sent_unsigned(
     stage: MotoStage, secrets: SigningSecrets, caplog: pytest.LogCaptureFixture, failure: str
 ) -> None:
     fail_ssm(stage, REFUSALS[failure])
@@ -153,7 +153,7 @@ def test_without_an_answer_there_are_no_keys_and_no_leave_to_send_unsigned(
     assert record.message.endswith("webhooks wait")
 
 
-def test_a_failure_is_shared_for_a_moment_and_then_asked_again(
+def test_a_failure_is_cached_for_a_short_time(
     stage: MotoStage, secrets: SigningSecrets, clock: ManualClock
 ) -> None:
     stage.put_secrets(write_secret(OLD))
@@ -170,7 +170,7 @@ def test_a_failure_is_shared_for_a_moment_and_then_asked_again(
     assert secrets() == (OLD,)
 
 
-def test_what_was_read_before_stays_in_use_with_a_warning(
+def test_earlier_keys_stay_in_use_with_a_warning(
     stage: MotoStage, secrets: SigningSecrets, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.put_secrets(write_secret(OLD))
@@ -189,7 +189,7 @@ def test_what_was_read_before_stays_in_use_with_a_warning(
     assert secrets() == (NEW,)
 
 
-def test_that_there_are_no_secrets_stays_known_while_ssm_is_away(
+def test_the_absence_of_secrets_stays_cached_while_ssm_is_unavailable(
     stage: MotoStage, secrets: SigningSecrets, clock: ManualClock
 ) -> None:
     secrets()
@@ -217,7 +217,7 @@ def test_a_parameter_that_holds_no_secrets_stops_deliveries_loudly_and_is_not_sh
         assert hidden == "secret" or hidden not in record.message + refused.value.detail
 
 
-def test_a_parameter_that_was_spoilt_leaves_the_keys_of_before_in_use(
+def test_a_parameter_that_is_spoilt_later_leaves_the_earlier_keys_in_use(
     stage: MotoStage, secrets: SigningSecrets, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.put_secrets(write_secret(OLD))
@@ -231,7 +231,7 @@ def test_a_parameter_that_was_spoilt_leaves_the_keys_of_before_in_use(
 
 @pytest.mark.parametrize("text", MALFORMED)
 @pytest.mark.parametrize("absent_before", [True, False])
-def test_after_a_spoilt_parameter_was_seen_its_absence_is_no_leave_to_send_unsigned(
+def test_after_a_spoilt_parameter_its_absence_does_not_allow_unsigned_webhooks(
     stage: MotoStage, secrets: SigningSecrets, clock: ManualClock, text: str, *, absent_before: bool
 ) -> None:
     if absent_before:
@@ -259,7 +259,7 @@ def test_after_a_spoilt_parameter_was_seen_its_absence_is_no_leave_to_send_unsig
     assert tuple(secrets()) == ()
 
 
-def test_keys_of_before_stay_in_use_when_the_spoilt_parameter_is_removed(
+def test_earlier_keys_stay_in_use_when_the_spoilt_parameter_is_removed(
     stage: MotoStage, secrets: SigningSecrets, clock: ManualClock
 ) -> None:
     stage.put_secrets(write_secret(OLD))
@@ -272,7 +272,7 @@ def test_keys_of_before_stay_in_use_when_the_spoilt_parameter_is_removed(
     assert secrets() == (OLD,)
 
 
-def test_a_process_that_asks_while_there_is_no_parameter_signs_soon_after_there_is_one(
+def test_a_process_that_found_no_parameter_signs_soon_after_it_is_made(
     stage: MotoStage, clock: ManualClock
 ) -> None:
     """Who saw it spoilt sends nothing in between; who is new cannot know, for 30 s at most."""
@@ -294,7 +294,7 @@ def test_a_process_that_asks_while_there_is_no_parameter_signs_soon_after_there_
     assert new() == (NEW,)
 
 
-def test_of_a_batch_one_asks_and_the_others_share_its_answer(
+def test_one_delivery_of_a_batch_reads_the_secrets_for_all(
     stage: MotoStage, secrets: SigningSecrets
 ) -> None:
     stage.put_secrets(write_secret(OLD))
@@ -314,17 +314,17 @@ def test_of_a_batch_one_asks_and_the_others_share_its_answer(
     assert asked(stage) == 1
 
 
-def test_while_one_asks_again_the_others_go_on_with_the_keys_they_have(
+def test_while_one_delivery_reads_again_the_others_use_the_earlier_keys(
     stage: MotoStage, secrets: SigningSecrets, clock: ManualClock
 ) -> None:
     stage.put_secrets(write_secret(OLD))
     secrets()
     clock.advance(SECRETS_TTL_MS)
-    asking, answer = threading.Event(), threading.Event()
+    asking, respond = threading.Event(), threading.Event()
 
     def hang(_operation: str) -> None:
         asking.set()
-        answer.wait()
+        respond.wait()
 
     stage.before_call = hang
     seen: list[Any] = []
@@ -334,11 +334,11 @@ def test_while_one_asks_again_the_others_go_on_with_the_keys_they_have(
     asking.wait()
     other.start()
     other.join(PATIENCE_S)
-    before_the_answer = list(seen)
-    answer.set()
+    before_the_response = list(seen)
+    respond.set()
     slow.join()
     other.join()
-    assert before_the_answer == [(OLD,)]
+    assert before_the_response == [(OLD,)]
 
 
 # Deliveries
@@ -359,7 +359,7 @@ def test_a_delivery_is_signed_with_the_secrets_of_the_parameter(
     assert sent.call.headers["webhook-signature"].count("v1,") == 2
 
 
-def test_while_the_keys_cannot_be_had_a_wakeup_is_put_back_and_its_timer_is_not_claimed(
+def test_without_keys_a_wakeup_is_put_back_and_its_timer_is_not_claimed(
     stage: MotoStage, clock: ManualClock
 ) -> None:
     stage.put_secrets(write_secret(OLD))
@@ -382,7 +382,7 @@ def test_while_the_keys_cannot_be_had_a_wakeup_is_put_back_and_its_timer_is_not_
     assert stage.store.get(TENANT, timer.id).status is Status.FIRED
 
 
-def test_an_early_wakeup_asks_for_keys_within_its_wait_and_is_not_late_for_it(
+def test_an_early_wakeup_reads_the_keys_during_its_wait_and_is_not_late(
     stage: MotoStage, clock: ManualClock
 ) -> None:
     timer, sender = set_timer(stage.store), FakeSender(clock)
@@ -422,7 +422,7 @@ def test_a_wakeup_that_is_much_too_early_needs_no_keys(
         ({}, False),
     ],
 )
-def test_only_a_lambda_asks_and_only_where_no_secret_is_set(
+def test_only_a_lambda_without_a_configured_secret_reads_the_parameter(
     environment: dict[str, str], *, asks: bool
 ) -> None:
     settings = load(environment)

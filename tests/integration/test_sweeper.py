@@ -82,7 +82,7 @@ def test_a_timer_that_needs_nothing_is_left_alone(stage: MotoStage, clock: Manua
     assert swept(stage) == []
 
 
-def test_an_unarmed_timer_is_woken_for_its_exact_moment_before_it_is_due(
+def test_an_unarmed_timer_is_woken_for_its_exact_time_before_it_is_due(
     stage: MotoStage, clock: ManualClock
 ) -> None:
     stage.store.armed = False
@@ -95,7 +95,7 @@ def test_an_unarmed_timer_is_woken_for_its_exact_moment_before_it_is_due(
     assert stage.sent() == [(timer.wakeup(), AHEAD_MS // 1000)]
 
 
-def test_a_mark_holds_for_its_life_and_then_the_message_is_sent_again(
+def test_a_mark_holds_for_its_lifetime_and_then_the_message_is_sent_again(
     stage: MotoStage, clock: ManualClock
 ) -> None:
     timer = set_timer(stage.store)
@@ -146,7 +146,7 @@ def test_each_of_many_is_queued_once_however_often_they_are_swept(
     assert len(sender.sent) == (0 if fate == "lost" else 50)
 
 
-def test_what_a_backlog_explains_is_not_queued_again_and_the_rest_is(
+def test_timers_in_the_backlog_are_not_queued_again_but_the_rest_are(
     stage: MotoStage, clock: ManualClock
 ) -> None:
     timer = set_timer(stage.store)
@@ -158,7 +158,7 @@ def test_what_a_backlog_explains_is_not_queued_again_and_the_rest_is(
     assert swept(stage) == [timer.id]
 
 
-def test_a_backlog_does_not_hold_up_what_has_no_message_at_all(
+def test_a_backlog_does_not_delay_timers_without_a_message(
     stage: MotoStage, clock: ManualClock
 ) -> None:
     stage.store.armed = False
@@ -208,9 +208,7 @@ def test_a_sweep_costs_the_same_however_many_are_pending(stage: MotoStage) -> No
     assert empty == few == many == {"Query": 2 * rows.SHARDS, "GetQueueAttributes": 1}
 
 
-def test_a_sweep_reads_nothing_that_is_not_its_concern(
-    stage: MotoStage, clock: ManualClock
-) -> None:
+def test_a_sweep_reads_no_timers_beyond_its_cutoffs(stage: MotoStage, clock: ManualClock) -> None:
     fill(stage, 500, due_at=DUE + 60 * MINUTE_MS, first=1_000)
     timer = set_timer(stage.store)
     clock.now = DUE + GRACE_MS
@@ -248,7 +246,7 @@ class SlowIndex:
         return True
 
 
-def test_a_sweep_stops_in_time_and_the_next_goes_on(stage: MotoStage, clock: ManualClock) -> None:
+def test_a_sweep_stops_in_time_and_the_next_continues(stage: MotoStage, clock: ManualClock) -> None:
     wakeups = [Timer.first(new_timer(), timer_id).wakeup() for timer_id in range(1, 7)]
     index = SlowIndex(clock, wakeups)
     sweeper = Sweeper(index, stage.wakeups, clock, grace_ms=GRACE_MS, budget_ms=4_000)
@@ -263,7 +261,7 @@ def test_a_sweep_stops_in_time_and_the_next_goes_on(stage: MotoStage, clock: Man
 
 
 @pytest.mark.parametrize("operation", ["Query", "UpdateItem", "SendMessageBatch"])
-def test_a_sweep_that_fails_strands_nothing(
+def test_a_failed_sweep_loses_no_timer(
     stage: MotoStage, clock: ManualClock, operation: str
 ) -> None:
     timers = fill(stage, 30)
@@ -278,7 +276,7 @@ def test_a_sweep_that_fails_strands_nothing(
     assert swept(stage) == [timer.id for timer in timers]
 
 
-def test_what_the_queue_does_not_take_is_left_to_the_next_sweep(
+def test_wakeups_that_the_queue_refuses_are_left_to_the_next_sweep(
     stage: MotoStage, clock: ManualClock
 ) -> None:
     class FullQueue:

@@ -83,7 +83,7 @@ def test_a_timer_that_is_set_is_counted(
     assert counted(lines(), in_lambda) == {}
 
 
-def test_a_timer_whose_wakeup_cannot_be_registered_is_counted_twice(
+def test_a_timer_whose_wakeup_cannot_be_registered_counts_as_created_and_unarmed(
     stage: MotoStage, in_lambda: Environment, lines: Lines
 ) -> None:
     stage.fail("SendMessage")
@@ -98,7 +98,7 @@ class BrokenStore:
         raise RuntimeError("a fault of ours")
 
 
-def test_what_a_request_logs_carries_its_id(
+def test_log_lines_of_a_request_carry_its_id(
     stage: MotoStage, in_lambda: Environment, lines: Lines
 ) -> None:
     broken: Any = BrokenStore()

@@ -46,9 +46,7 @@ def test_a_near_wakeup_is_a_message_whose_delay_is_rounded_down(
 
 
 @pytest.mark.parametrize("delay_s", [900.001, 900.1, 3600, 10 * 365 * 86_400])
-def test_a_far_wakeup_is_a_schedule_that_comes_3_to_13_minutes_ahead(
-    stage: MotoStage, delay_s: float
-) -> None:
+def test_a_far_wakeup_is_a_schedule_3_to_13_minutes_early(stage: MotoStage, delay_s: float) -> None:
     far = wakeup(delay_s)
 
     stage.wakeups.wake_at(far)
@@ -80,7 +78,7 @@ def test_a_schedule_fires_once_in_utc_and_then_removes_itself(stage: MotoStage) 
     assert message.read(json.loads(target["Input"])) == far
 
 
-def test_schedules_for_one_moment_are_spread_over_minutes(stage: MotoStage) -> None:
+def test_schedules_for_the_same_time_are_spread_over_minutes(stage: MotoStage) -> None:
     for timer_id in range(1, 201):
         stage.wakeups.wake_at(wakeup(3600, timer_id=timer_id))
 
@@ -90,7 +88,7 @@ def test_schedules_for_one_moment_are_spread_over_minutes(stage: MotoStage) -> N
 
 
 @pytest.mark.parametrize("tenant", ["default", "a" * 255, "café/#\n"])
-def test_the_name_of_a_schedule_is_one_that_scheduler_takes(stage: MotoStage, tenant: str) -> None:
+def test_the_name_of_a_schedule_is_valid(stage: MotoStage, tenant: str) -> None:
     stage.wakeups.wake_at(wakeup(3600, timer_id=2**62, version=2**31, tenant=tenant))
 
     (schedule,) = stage.schedules()
@@ -131,7 +129,7 @@ def test_forgetting_is_best_effort(stage: MotoStage) -> None:
     stage.wakeups.forget(wakeup(3600))
 
 
-def test_forgetting_what_is_on_the_queue_costs_no_call(stage: MotoStage) -> None:
+def test_forgetting_a_wakeup_on_the_queue_costs_no_call(stage: MotoStage) -> None:
     stage.calls.clear()
 
     stage.wakeups.forget(wakeup(100))
@@ -150,7 +148,7 @@ def test_forgetting_what_is_on_the_queue_costs_no_call(stage: MotoStage) -> None
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_cannot_be_registered_is_said_to_be_unavailable(
+def test_a_wakeup_that_cannot_be_registered_raises_unavailable(
     stage: MotoStage, delay_s: float, error: Exception
 ) -> None:
     def refuse(_operation: str) -> None:
@@ -166,7 +164,7 @@ def test_what_cannot_be_registered_is_said_to_be_unavailable(
     ("delay_s", "code"),
     [(1, "AWS.SimpleQueueService.NonExistentQueue"), (3600, "ResourceNotFoundException")],
 )
-def test_a_stage_that_was_not_set_up_is_named_with_what_makes_it(
+def test_the_error_for_a_missing_stage_names_the_command_that_makes_it(
     stage: MotoStage, delay_s: float, code: str
 ) -> None:
     def miss(operation: str) -> None:
@@ -209,7 +207,7 @@ def test_no_wakeups_cost_no_call(stage: MotoStage) -> None:
     assert stage.operations() == []
 
 
-def test_a_lowered_near_limit_sends_what_is_beyond_it_to_scheduler(clock: ManualClock) -> None:
+def test_a_lowered_near_limit_sends_later_wakeups_to_scheduler(clock: ManualClock) -> None:
     with empty_stage(clock, near_s=5) as stage:
         stage.wakeups.wake_at(wakeup(5))
         stage.wakeups.wake_at(wakeup(8, timer_id=2))
@@ -219,7 +217,7 @@ def test_a_lowered_near_limit_sends_what_is_beyond_it_to_scheduler(clock: Manual
         assert START + 3_000 <= moment_of(schedule) <= START + 7_000
 
 
-def test_the_backlog_is_what_waits_to_be_received(stage: MotoStage) -> None:
+def test_the_backlog_counts_messages_ready_to_be_received(stage: MotoStage) -> None:
     stage.wakeups.wake_all([wakeup(0, timer_id=timer_id) for timer_id in range(1, 6)])
     stage.wakeups.wake_at(wakeup(60))
     assert stage.wakeups.backlog() == 5
@@ -263,6 +261,6 @@ def test_a_message_is_read_as_it_was_written() -> None:
         f'{{"wakeup": [1, "{"x" * 3_000}", 1, 1, 1]}}',
     ],
 )
-def test_what_is_no_wakeup_is_not_read_as_one(text: str) -> None:
+def test_a_text_without_a_wakeup_is_rejected(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - which one does not matter
         message.decode(text)

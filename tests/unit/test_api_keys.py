@@ -51,7 +51,7 @@ def bearer(text: str) -> str:
     return f"Bearer {text}"
 
 
-def test_a_key_opens_its_tenants_door(callers: ApiKeys) -> None:
+def test_a_key_authenticates_its_tenant(callers: ApiKeys) -> None:
     acme, other = callers.issue("acme"), callers.issue("other")
     assert acme.text != other.text
     assert callers.tenant_of(bearer(acme.text)) == "acme"
@@ -66,7 +66,7 @@ def test_a_tenant_may_have_several_keys(callers: ApiKeys) -> None:
         callers.tenant_of(bearer(first.text))
 
 
-def test_a_key_has_256_random_bits_and_an_id_that_has_none_of_them(
+def test_a_key_has_256_random_bits_and_a_separate_random_id(
     store: RecordingKeyStore,
 ) -> None:
     drawn: list[bytes] = []
@@ -91,7 +91,7 @@ def test_only_the_hash_of_a_key_is_kept_and_nothing_shows_the_key(
 
 
 @pytest.mark.parametrize("name", ["", "Acme", "a b", "-a", "a#1"])
-def test_no_key_is_made_for_a_name_that_no_tenant_has(callers: ApiKeys, name: str) -> None:
+def test_no_key_is_made_for_an_invalid_tenant(callers: ApiKeys, name: str) -> None:
     with pytest.raises(InvalidTenant):
         callers.issue(name)
     assert list(callers.list()) == []
@@ -106,7 +106,7 @@ def test_keys_are_listed_oldest_first(callers: ApiKeys, clock: ManualClock) -> N
     assert [each.created_at for each in issued] == [START, START + 1_000, START + 2_000]
 
 
-def test_an_unknown_key_opens_nothing(callers: ApiKeys) -> None:
+def test_an_unknown_key_is_unauthorized(callers: ApiKeys) -> None:
     callers.issue("acme")
     with pytest.raises(Unauthorized):
         callers.tenant_of(STRANGER)
@@ -121,7 +121,7 @@ def test_an_unknown_id_revokes_nothing(callers: ApiKeys) -> None:
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer x", "Basic eDp5", STRANGER[:-1]])
-def test_what_cannot_be_a_key_is_not_looked_up(
+def test_a_text_that_cannot_be_a_key_is_not_looked_up(
     callers: ApiKeys, store: RecordingKeyStore, header: str
 ) -> None:
     with pytest.raises(Unauthorized):
@@ -129,7 +129,7 @@ def test_what_cannot_be_a_key_is_not_looked_up(
     assert store.looks == 0
 
 
-def test_a_store_that_gives_another_key_opens_nothing(
+def test_a_store_that_returns_another_key_authenticates_nobody(
     callers: ApiKeys, store: RecordingKeyStore
 ) -> None:
     issued = callers.issue("acme")

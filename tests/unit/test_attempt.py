@@ -71,7 +71,7 @@ def test_a_failed_attempt_is_recorded_and_tried_again(outcome: Outcome) -> None:
     assert settlement.next_attempt_at == settlement.now + 5_000
 
 
-def test_an_attempt_follows_the_earlier_ones_and_is_as_late_as_it_is_itself() -> None:
+def test_a_later_attempt_is_appended_with_its_own_lateness() -> None:
     earlier = AttemptRecord(at=DUE - 5_000, late_ms=1, took_ms=2, status=503)
     timer = claimed(attempts=1, log=(earlier,), due_at=DUE - 5_000)
 
@@ -81,7 +81,7 @@ def test_an_attempt_follows_the_earlier_ones_and_is_as_late_as_it_is_itself() ->
     assert settlement.log[1].late_ms == LATE_MS
 
 
-def test_an_attempt_in_which_the_clock_is_put_back_took_no_less_than_no_time() -> None:
+def test_an_attempt_during_which_the_clock_is_put_back_took_0_ms() -> None:
     clock = ManualClock(DUE)
     steps = attempt(claimed(), SIGNER, POLICY, clock, random=0.0)
     next(steps)
@@ -91,7 +91,7 @@ def test_an_attempt_in_which_the_clock_is_put_back_took_no_less_than_no_time() -
     assert end.value.value.log[0].took_ms == 0
 
 
-def test_the_record_of_attempts_is_bounded() -> None:
+def test_the_attempt_log_is_bounded() -> None:
     full = tuple(
         AttemptRecord(at=at, late_ms=0, took_ms=0, status=500) for at in range(MAX_ATTEMPTS_KEPT)
     )
@@ -115,7 +115,7 @@ def test_a_timer_gets_no_more_attempts_than_it_asked_for(attempts: int, status: 
     assert settlement.status is status
 
 
-def test_a_timer_that_fails_for_good_tells_of_it_once() -> None:
+def test_a_timer_that_fails_for_good_sends_one_failure_notice() -> None:
     timer = claimed(attempts=2, on_failure_url=ALERT)
 
     calls, settlement = carried_out(timer, SERVER_ERROR, REFUSED)
@@ -136,19 +136,19 @@ def test_a_timer_that_fails_for_good_tells_of_it_once() -> None:
 
 
 @pytest.mark.parametrize("outcome", [OK, REFUSED])
-def test_a_timer_that_has_not_failed_for_good_tells_nobody(outcome: Outcome) -> None:
+def test_a_timer_that_has_not_failed_for_good_sends_no_failure_notice(outcome: Outcome) -> None:
     (call,), _ = carried_out(claimed(on_failure_url=ALERT), outcome)
     assert "alerts" not in call.url
 
 
-def test_a_receiver_that_is_gone_is_told_of_at_once() -> None:
+def test_a_receiver_that_is_gone_causes_a_failure_notice_at_once() -> None:
     calls, settlement = carried_out(claimed(on_failure_url=ALERT), Outcome(status=410), OK)
     assert len(calls) == 2
     assert settlement.status is Status.FAILED
 
 
 @pytest.mark.parametrize("lease_ends", [DUE - 1, DUE + LATE_MS + LEASE_MS // 2])
-def test_no_call_starts_that_its_lease_has_no_room_for(lease_ends: int) -> None:
+def test_no_call_starts_that_could_outlast_its_lease(lease_ends: int) -> None:
     with pytest.raises(Unavailable, match="no room"):
         carried_out(claimed(lease_until=lease_ends))
 

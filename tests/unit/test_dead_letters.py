@@ -68,7 +68,7 @@ def test_a_replayed_timer_stays_expired(
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.FIRED])
-def test_only_what_failed_is_replayed(
+def test_only_failed_timers_are_replayed(
     dead_letters: DeadLetters, timers: Timers, store: WakingTimerStore, status: Status
 ) -> None:
     timer = set_timer(timers)
@@ -79,12 +79,12 @@ def test_only_what_failed_is_replayed(
     assert store.get(TENANT, timer.id) == timer
 
 
-def test_what_never_was_is_not_replayed(dead_letters: DeadLetters) -> None:
+def test_an_unknown_timer_is_not_replayed(dead_letters: DeadLetters) -> None:
     with pytest.raises(TimerNotFound):
         dead_letters.replay(TENANT, 1)
 
 
-def test_counting_what_would_be_replayed_changes_nothing(
+def test_a_dry_run_counts_timers_and_changes_nothing(
     dead_letters: DeadLetters, store: WakingTimerStore, failed: list[Timer]
 ) -> None:
     assert dead_letters.replay_all(TENANT, FailedTimers(), per_s=None) == Replayed(
@@ -93,7 +93,7 @@ def test_counting_what_would_be_replayed_changes_nothing(
     assert [store.get(TENANT, timer.id) for timer in failed] == failed
 
 
-def test_all_that_failed_are_called_one_after_the_other(
+def test_all_failed_timers_are_called_one_after_the_other(
     dead_letters: DeadLetters, store: WakingTimerStore, failed: list[Timer], clock: ManualClock
 ) -> None:
     clock.now = START + 90_000
@@ -116,7 +116,7 @@ def test_all_that_failed_are_called_one_after_the_other(
         (FailedTimers(before=3), [1, 2]),
     ],
 )
-def test_only_what_is_meant_is_replayed(
+def test_only_matching_timers_are_replayed(
     dead_letters: DeadLetters,
     timers: Timers,
     store: WakingTimerStore,
@@ -134,7 +134,7 @@ def test_only_what_is_meant_is_replayed(
 
 @pytest.mark.usefixtures("failed")
 @pytest.mark.parametrize("per_s", [None, 100.0])
-def test_a_replay_that_runs_out_of_time_says_where_to_go_on(
+def test_a_replay_that_runs_out_of_time_returns_where_to_continue(
     store: WakingTimerStore, timers: Timers, clock: ManualClock, per_s: float | None
 ) -> None:
     hasty = DeadLetters(store, timers, clock, step=2, budget_ms=0)
@@ -149,7 +149,7 @@ def test_a_replay_that_runs_out_of_time_says_where_to_go_on(
 
 
 @pytest.mark.usefixtures("failed")
-def test_what_another_has_replayed_meanwhile_is_passed_over(
+def test_a_timer_replayed_by_another_request_is_skipped(
     dead_letters: DeadLetters, store: WakingTimerStore, rows: RecordingStore
 ) -> None:
     def replay_first() -> None:

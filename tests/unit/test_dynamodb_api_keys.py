@@ -77,7 +77,7 @@ def test_a_repeated_delete_revokes_the_key_it_found(
     assert list(store.list()) == []
 
 
-def test_nothing_can_be_said_without_the_table(dynamodb: DynamoDBClient) -> None:
+def test_without_the_table_every_operation_is_unavailable(dynamodb: DynamoDBClient) -> None:
     store = DynamoDBApiKeyStore(dynamodb, "timers-nowhere")
     for ask in (
         lambda: store.find(KEY.digest),

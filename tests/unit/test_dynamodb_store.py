@@ -110,7 +110,7 @@ def set_counter(client: RecordingClient, last_id: int) -> None:
     client.client.put_item(TableName=TABLE, Item=row)
 
 
-# Writes that are made twice because the answer of the first was lost
+# Writes that are made twice because the response to the first was lost
 
 
 def test_a_repeated_put_sets_one_timer(store: FakeWakingStore, client: RecordingClient) -> None:
@@ -122,7 +122,7 @@ def test_a_repeated_put_sets_one_timer(store: FakeWakingStore, client: Recording
     assert set_timer(store).id == timer.id + 1
 
 
-def test_a_repeated_put_knows_a_timer_that_fired_meanwhile(
+def test_a_repeated_put_recognises_a_timer_that_has_fired_since(
     store: FakeWakingStore, client: RecordingClient, clock: ManualClock
 ) -> None:
     timer = Timer.first(new_timer(), 1)
@@ -157,7 +157,7 @@ def test_a_repeated_claim_holds_the_timer(store: FakeWakingStore, client: Record
     ("status", "retry_at"),
     [(Status.FIRED, None), (Status.FAILED, None), (Status.PENDING, DUE + 5_000)],
 )
-def test_a_repeated_settle_is_one_that_worked(
+def test_a_repeated_settle_succeeds(
     store: FakeWakingStore, client: RecordingClient, status: Status, retry_at: int | None
 ) -> None:
     timer = claimed(store, set_timer(store))
@@ -170,7 +170,7 @@ def test_a_repeated_settle_is_one_that_worked(
     assert recorded.version == (1 if retry_at is None else 2)
 
 
-def test_a_token_that_was_taken_over_is_no_receipt(
+def test_a_token_that_was_replaced_settles_nothing(
     store: FakeWakingStore, client: RecordingClient
 ) -> None:
     timer = claimed(store, set_timer(store), "first")
@@ -181,7 +181,7 @@ def test_a_token_that_was_taken_over_is_no_receipt(
     assert not store.settle(settlement_of(timer, "first"))
 
 
-def test_a_repeated_raise_of_the_counter_leaves_a_gap(
+def test_a_repeated_increment_of_the_counter_leaves_a_gap(
     store: FakeWakingStore, client: RecordingClient
 ) -> None:
     first = set_timer(store).id
@@ -203,7 +203,7 @@ def test_a_repeated_delete_finds_the_timer_gone(
         store.get(TENANT, timer.id)
 
 
-def test_a_store_is_named_once_however_many_processes_ask(
+def test_a_store_gets_one_identity_however_many_processes_ask(
     store: FakeWakingStore, client: RecordingClient, clock: ManualClock
 ) -> None:
     other = new_store(client, clock)
@@ -218,7 +218,7 @@ def test_a_store_is_named_once_however_many_processes_ask(
     assert client.calls == []
 
 
-def test_two_processes_that_name_a_store_at_once_agree(
+def test_two_processes_that_make_the_identity_at_once_agree(
     store: FakeWakingStore, client: RecordingClient, clock: ManualClock
 ) -> None:
     other = new_store(client, clock)
@@ -285,7 +285,7 @@ def broken_store(error: Exception) -> FakeWakingStore:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_store_that_cannot_do_it_now_says_so(
+def test_a_temporary_fault_raises_unavailable(
     error: Exception, call: Callable[[FakeWakingStore], object]
 ) -> None:
     with pytest.raises(Unavailable) as raised:
@@ -294,7 +294,7 @@ def test_a_store_that_cannot_do_it_now_says_so(
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_missing_table_is_reported_with_what_makes_it(
+def test_the_error_for_a_missing_table_names_the_command_that_makes_it(
     dynamodb: DynamoDBClient, call: Callable[[FakeWakingStore], object]
 ) -> None:
     store = FakeWakingStore(DynamoDBTimerStore(dynamodb, "timers-nowhere", ManualClock()))
@@ -303,7 +303,7 @@ def test_a_missing_table_is_reported_with_what_makes_it(
         call(store)
 
 
-def test_a_request_that_is_wrong_is_not_passed_off_as_an_outage() -> None:
+def test_an_invalid_request_is_not_reported_as_unavailable() -> None:
     with pytest.raises(ClientError, match="ValidationException"):
         broken_store(refused("ValidationException")).check()
 
@@ -363,7 +363,7 @@ def test_a_delivered_timer_costs_five_write_units_and_no_read(
     assert [units(*pair) for pair in itertools.pairwise(states)] == [2, 1, 2]
 
 
-def test_ten_attempts_and_their_record_stay_within_one_unit(
+def test_ten_attempts_and_their_log_stay_within_one_write_unit(
     store: FakeWakingStore, client: RecordingClient
 ) -> None:
     timer = set_timer(store, url=URL_OF_500)
@@ -407,7 +407,7 @@ def test_a_replay_costs_three_write_units(store: FakeWakingStore, client: Record
     assert units(before, row_of(client, timer)) == 3
 
 
-def test_a_row_with_a_url_of_500_characters_is_one_unit_in_every_state(
+def test_a_row_with_a_url_of_500_characters_costs_one_write_unit_in_every_state(
     store: FakeWakingStore, client: RecordingClient
 ) -> None:
     assert len(URL_OF_500) == 500
@@ -472,7 +472,9 @@ def test_a_settled_timer_keeps_nothing_of_the_due_index(
 
 
 @pytest.mark.parametrize("armed", [True, False])
-def test_a_retry_is_armed_or_not_anew(store: FakeWakingStore, *, armed: bool) -> None:
+def test_a_retry_is_armed_independently_of_the_attempt_before(
+    store: FakeWakingStore, *, armed: bool
+) -> None:
     store.armed = not armed
     timer = claimed(store, set_timer(store))
 
@@ -483,7 +485,9 @@ def test_a_retry_is_armed_or_not_anew(store: FakeWakingStore, *, armed: bool) ->
 
 
 @pytest.mark.parametrize("armed", [True, False])
-def test_a_rescheduled_timer_is_armed_or_not_anew(store: FakeWakingStore, *, armed: bool) -> None:
+def test_a_rescheduled_timer_is_armed_independently_of_its_earlier_state(
+    store: FakeWakingStore, *, armed: bool
+) -> None:
     store.armed = not armed
     timer = set_timer(store)
 
@@ -494,7 +498,7 @@ def test_a_rescheduled_timer_is_armed_or_not_anew(store: FakeWakingStore, *, arm
     assert store.get(TENANT, timer.id) == moved
 
 
-def test_a_reschedule_whose_answer_was_lost_finds_its_own_first_try(
+def test_a_reschedule_repeated_after_a_lost_response_succeeds_once(
     store: FakeWakingStore,
 ) -> None:
     timer = set_timer(store)
@@ -528,7 +532,7 @@ def test_a_settled_timer_expires_after_its_retention(
     assert row_of(client, timer)["expires_at"] == rows.number(DUE // 1000 + 2 * DAY_S)
 
 
-def test_a_timer_that_is_set_going_again_does_not_expire(
+def test_a_timer_made_outstanding_again_does_not_expire(
     store: FakeWakingStore, client: RecordingClient
 ) -> None:
     timer = settled(store, set_timer(store), Status.FAILED)
@@ -610,9 +614,9 @@ def test_a_row_of_a_newer_format_is_read_as_far_as_it_is_known(
 
 
 def test_the_table_drops_expired_rows_by_itself(client: RecordingClient) -> None:
-    answer = client.client.describe_time_to_live(TableName=TABLE)
+    response = client.client.describe_time_to_live(TableName=TABLE)
 
-    description = answer["TimeToLiveDescription"]
+    description = response["TimeToLiveDescription"]
     assert description["AttributeName"] == "expires_at"
     assert description["TimeToLiveStatus"] == "ENABLED"
 
@@ -620,7 +624,7 @@ def test_the_table_drops_expired_rows_by_itself(client: RecordingClient) -> None
 # Walking over what is stored
 
 
-def test_timers_are_read_as_they_are_now(store: FakeWakingStore, client: RecordingClient) -> None:
+def test_reads_of_timers_are_consistent(store: FakeWakingStore, client: RecordingClient) -> None:
     reads: list[bool] = []
 
     def note(real: Callable[..., Any], request: Any) -> Any:
@@ -638,11 +642,11 @@ def test_timers_are_read_as_they_are_now(store: FakeWakingStore, client: Recordi
 
 
 def small_pages(real: Callable[..., Any], request: Any) -> Any:
-    """Answer a query with one row a page, as DynamoDB does when rows fill a megabyte."""
+    """Return pages of one row, as DynamoDB does when rows fill a megabyte."""
     return real(**{**request, "Limit": 1})
 
 
-def test_what_fills_more_than_one_page_is_found_whole(
+def test_results_of_several_pages_are_complete(
     store: FakeWakingStore, client: RecordingClient
 ) -> None:
     shard = rows.due_shard(TENANT, 1, armed=True)
@@ -679,7 +683,7 @@ def test_a_page_of_a_list_ends_after_so_many_empty_partitions(
     assert client.calls.count("query") == partitions.PARTITIONS_PER_STEP + 1
 
 
-def test_a_purge_sends_what_was_left_undone_again_and_pauses_longer_each_time(
+def test_a_purge_repeats_unprocessed_deletes_with_growing_pauses(
     store: FakeWakingStore, client: RecordingClient, sleeps: list[float]
 ) -> None:
     for _ in range(60):
@@ -732,7 +736,7 @@ def purge_steps(store: FakeWakingStore, most: int) -> int | None:
     return before
 
 
-def test_a_purge_that_is_cut_off_goes_on_where_it_ended(
+def test_an_interrupted_purge_continues_where_it_stopped(
     large_store: FakeWakingStore, client: RecordingClient
 ) -> None:
     steps = 30
@@ -750,7 +754,7 @@ def test_a_purge_that_is_cut_off_goes_on_where_it_ended(
     assert client.client.scan(TableName=TABLE, Select="COUNT")["Count"] == 1
 
 
-def test_each_purge_that_is_cut_off_comes_further(large_store: FakeWakingStore) -> None:
+def test_each_interrupted_purge_gets_further(large_store: FakeWakingStore) -> None:
     ends = []
     while (end := purge_steps(large_store, 12)) is not None:
         ends.append(end)
@@ -760,7 +764,7 @@ def test_each_purge_that_is_cut_off_comes_further(large_store: FakeWakingStore) 
     assert ends == sorted(set(ends), reverse=True)
 
 
-def test_a_purge_of_long_ago_is_not_gone_on_with(
+def test_a_purge_of_long_ago_is_not_continued(
     large_store: FakeWakingStore, client: RecordingClient, clock: ManualClock
 ) -> None:
     purge_steps(large_store, 30)

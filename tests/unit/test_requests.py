@@ -136,7 +136,7 @@ def test_a_negative_amount_is_refused_even_where_the_total_is_not() -> None:
     ],
 )
 @pytest.mark.parametrize("field", ["hours", "minutes", "seconds"])
-def test_what_is_no_whole_number_is_refused(field: str, amount: str) -> None:
+def test_an_amount_that_is_not_an_integer_is_refused(field: str, amount: str) -> None:
     found = amount_faults(amount, field)
     assert found == {field: "must be a whole number, written without quotes or a fraction"}
 
@@ -147,7 +147,7 @@ def test_a_number_that_json_does_not_know_is_malformed(amount: str) -> None:
         SetTimer.parse(f'{{"seconds": {amount}, "url": "{URL}"}}'.encode())
 
 
-def test_no_way_of_saying_when_is_refused() -> None:
+def test_a_request_without_a_time_is_refused() -> None:
     found = faults(json.dumps({"url": URL}).encode())
     assert list(found) == ["seconds"]
     assert "at least one of hours, minutes, seconds" in found["seconds"]
@@ -202,7 +202,7 @@ def test_an_empty_object_lacks_both_time_and_url() -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"5", b'"text"', b"true", b"[{}]"])
-def test_what_is_no_object_is_refused_as_a_whole(body: bytes) -> None:
+def test_json_that_is_not_an_object_is_refused(body: bytes) -> None:
     assert faults(body) == {"body": "must be a JSON object"}
 
 
@@ -228,7 +228,7 @@ def test_what_is_no_object_is_refused_as_a_whole(body: bytes) -> None:
         '{"seconds": 1, "url": "https://h"}'.encode("utf-16"),
     ],
 )
-def test_what_is_no_json_is_malformed(body: bytes) -> None:
+def test_invalid_json_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBody, match="must be JSON"):
         SetTimer.parse(body)
 
@@ -273,11 +273,11 @@ def test_no_fault_repeats_the_value_that_was_sent() -> None:
         (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
     ],
 )
-def test_moments_are_written_in_rfc_3339_with_milliseconds(moment: int, text: str) -> None:
+def test_times_are_written_in_rfc_3339_with_milliseconds(moment: int, text: str) -> None:
     assert rfc3339(moment) == text
 
 
-def test_no_moment_is_null() -> None:
+def test_a_missing_time_is_written_as_null() -> None:
     assert rfc3339(None) is None
 
 
@@ -286,7 +286,7 @@ def test_a_timers_status_is_its_id_and_the_time_left() -> None:
     assert timer_status(Timer.first(new, 1), DUE - 644_001) == {"id": 1, "time_left": 645}
 
 
-def test_a_timer_in_a_list_tells_what_it_is_about() -> None:
+def test_a_timer_in_a_list_has_all_its_fields() -> None:
     new = NewTimer(tenant="default", url=URL, created_at=DUE - 5_000, due_at=DUE)
     item = timer_item(Timer.first(new, 2), DUE - 5_000)
     assert (

@@ -46,7 +46,7 @@ def assert_unavailable(store: SQLiteApiKeyStore, error: type[Exception] = Unavai
             ask()
 
 
-def test_looking_makes_no_file(store: SQLiteApiKeyStore, folder: Path) -> None:
+def test_reading_makes_no_file(store: SQLiteApiKeyStore, folder: Path) -> None:
     store.find(KEY.digest)
     store.list()
     assert not folder.exists()
@@ -92,13 +92,15 @@ def test_while_another_process_writes_a_look_up_waits_and_then_gives_up(
     assert store.find(KEY.digest) == KEY
 
 
-def test_a_damaged_file_opens_for_nobody(store: SQLiteApiKeyStore, folder: Path) -> None:
+def test_a_damaged_file_makes_every_operation_unavailable(
+    store: SQLiteApiKeyStore, folder: Path
+) -> None:
     folder.mkdir()
     (folder / "keys.db").write_bytes(b"\xff" * 8192)
     assert_unavailable(store)
 
 
-def test_a_file_that_cannot_be_opened_opens_for_nobody(
+def test_a_file_that_cannot_be_opened_makes_every_operation_unavailable(
     store: SQLiteApiKeyStore, folder: Path
 ) -> None:
     (folder / "keys.db").mkdir(parents=True)  # root may read anything that is a file

@@ -26,7 +26,7 @@ def lease_end(timer: Timer) -> int:
     return timer.lease.until
 
 
-def test_a_timer_is_due_its_delay_after_the_moment_it_was_accepted(
+def test_a_timer_is_due_its_delay_after_it_was_accepted(
     timers: Timers,
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
@@ -43,7 +43,7 @@ def test_a_fraction_of_a_millisecond_makes_a_timer_late_and_never_early(
     assert timer.time_left(clock.now) == 30
 
 
-def test_the_moment_of_acceptance_is_before_the_write_however_long_that_takes(
+def test_a_timer_counts_from_before_its_write_however_long_that_takes(
     timers: Timers, rows: RecordingStore
 ) -> None:
     rows.write_takes_ms = 700
@@ -60,7 +60,7 @@ def test_cancelling_removes_the_timer_and_its_wakeup(
     assert wakeups.forgotten == [timer.wakeup()]
 
 
-def test_a_timer_whose_webhook_is_on_the_wire_is_not_cancelled(
+def test_a_timer_in_flight_is_not_cancelled(
     timers: Timers, rows: RecordingStore, wakeups: RecordingWakeups, clock: ManualClock
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=1_000))
@@ -119,7 +119,7 @@ def test_a_disabled_purge_removes_nothing_and_names_the_setting(
     assert timers.get(TENANT, timer.id) == timer
 
 
-def test_a_purge_that_runs_out_of_time_says_so_and_goes_on_when_called_again(
+def test_a_purge_that_runs_out_of_time_raises_and_continues_when_called_again(
     store: WakingTimerStore, rows: RecordingStore, clock: ManualClock
 ) -> None:
     timers = Timers(store, clock, budget_ms=0)
@@ -137,7 +137,7 @@ def test_a_purge_that_runs_out_of_time_says_so_and_goes_on_when_called_again(
 # Moving
 
 
-def test_a_moved_timer_is_due_its_delay_after_this_moment(
+def test_a_moved_timer_is_due_its_delay_after_the_move(
     timers: Timers, wakeups: RecordingWakeups, clock: ManualClock
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
@@ -152,7 +152,7 @@ def test_a_moved_timer_is_due_its_delay_after_this_moment(
     assert wakeups.forgotten == [timer.wakeup()]
 
 
-def test_a_timer_whose_time_has_come_is_not_moved(
+def test_an_expired_timer_is_not_moved(
     timers: Timers, rows: RecordingStore, clock: ManualClock
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
@@ -166,7 +166,7 @@ def test_a_timer_whose_time_has_come_is_not_moved(
         timers.move(TENANT, timer.id, 60_000)
 
 
-def test_a_timer_that_never_was_is_not_moved(timers: Timers) -> None:
+def test_an_unknown_timer_is_not_moved(timers: Timers) -> None:
     with pytest.raises(TimerNotFound):
         timers.move(TENANT, 1, 60_000)
 

@@ -53,7 +53,7 @@ def test_a_wakeup_that_cannot_be_registered_leaves_the_timer_stored_and_unarmed(
 
 
 @pytest.mark.parametrize("delay_ms", [0, PUT_FIRST_MS])
-def test_a_wakeup_that_could_overtake_the_move_is_registered_after_it(
+def test_a_wakeup_that_could_overtake_its_move_is_registered_after_it(
     timers: Timers, rows: RecordingStore, delay_ms: int
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
