@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -29,16 +29,7 @@ from tests.contract.senders import (
 from tests.contract.socket_receiver import Receiver, Response
 from tests.contract.stores import Store
 from tests.support.clock import ManualClock
-from tests.support.dynamodb import dynamodb_on_moto, empty_table
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
-
-@pytest.fixture(scope="module")
-def dynamodb() -> Iterator[DynamoDBClient]:
-    with dynamodb_on_moto() as client:
-        yield client
+from tests.support.dynamodb import empty_table
 
 
 @pytest.fixture

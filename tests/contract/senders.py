@@ -66,7 +66,7 @@ class BlockingAiohttpSender:
 
 
 class FakeThreads:
-    """Makes threads, the first of which the system refuses to start."""
+    """Makes threads. The first one fails to start, as if the system had none left."""
 
     def __init__(self) -> None:
         self._refused = False

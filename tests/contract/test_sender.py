@@ -104,6 +104,7 @@ def test_the_environments_proxy_is_not_used(
     start: Start, listen: Listen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, receiver = listen(), listen()
+    # The variables that HTTP libraries read by default.
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
     for name in ("NO_PROXY", "no_proxy"):

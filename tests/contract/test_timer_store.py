@@ -500,8 +500,8 @@ def test_an_unclaimed_timer_is_not_settled(store: Store) -> None:
 
 
 def test_due_timers_are_returned_longest_overdue_first(store: Store) -> None:
-    moments = [DUE + 300, DUE + 100, DUE + 200, DUE + 400]
-    timers = [set_timer(store, due_at=at) for at in moments]
+    times = [DUE + 300, DUE + 100, DUE + 200, DUE + 400]
+    timers = [set_timer(store, due_at=at) for at in times]
 
     assert list(store.due(DUE + 300, 10)) == [timers[i].wakeup() for i in (1, 2, 0)]
     assert due_ids(store, DUE + 300, limit=2) == [2, 3]

@@ -1,4 +1,4 @@
-"""Nothing is lost by ``kill -9``: of everything, of one process, at any moment."""
+"""Nothing is lost by ``kill -9`` of the server or of one process, at any time."""
 
 from __future__ import annotations
 

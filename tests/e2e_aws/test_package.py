@@ -120,6 +120,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def deployment(emulator: Emulator) -> Iterator[Deployment]:
     """Return what deploys the stage, and names its keys and secrets, on the emulator."""
     with pytest.MonkeyPatch.context() as patch:
+        # boto3 reads credentials and the address of the emulator from the environment.
         for name, value in CLIENT_DEFAULTS.items():
             patch.setenv(name, value)
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE"):
@@ -192,17 +193,17 @@ def test_without_a_good_key_the_gateway_lets_nothing_through(
     So the status is the gateway's own: that 403 is a 401 of ours is checked in the template.
     """
     before = api.request("GET", "/timers").json()
-    stranger = api.with_key(key)
+    other = api.with_key(key)
     for method, path, body in (
         ("POST", "/timers", {"seconds": 3600, "url": "https://h"}),
         ("GET", "/timers", None),
         ("GET", "/timers/1", None),
         ("DELETE", "/timers", None),
     ):
-        assert stranger.request(method, path, body).status == status
-    assert stranger.request("GET", "/health").status == 200
+        assert other.request(method, path, body).status == status
+    assert other.request("GET", "/health").status == 200
     assert api.request("GET", "/timers").json() == before
-    stranger.close()
+    other.close()
 
 
 def test_a_tenant_sees_its_own_timers_only(api: Api, deployment: Deployment) -> None:
@@ -308,9 +309,9 @@ def test_an_operator_delivers_a_timer_or_gets_the_reason_why_not(
     assert eventually(lambda: api.status(timer_id) == "fired")
 
     assert stage.invoke("webhook", {"id": timer_id}) == ({}, None)
-    told, error = stage.invoke("webhook", {"id": 4_711})
+    failure, error = stage.invoke("webhook", {"id": 4_711})
     assert error
-    assert "no timer 4711" in told["errorMessage"]
+    assert "no timer 4711" in failure["errorMessage"]
     assert len(receiver.arrivals()) == 1
 
 

@@ -22,19 +22,22 @@ from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.functions import Functions, create_functions
 from chalicelib.service.api_keys import ApiKeys, Issued
 from infra import keys as keys_on_aws
+from infra.account import Account
 from infra.errors import DeployError
 from infra.package import ROOT
 from local import keys as keys_here
 from tests.support.clock import ManualClock
+from tests.support.moto import REGION
 from tests.support.moto_stage import NAMES, MotoStage
 from tests.support.service import service_on
 
+ADDRESS = "https://abc.execute-api.eu-central-1.amazonaws.com/dev"
 API = "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/dev"
 
 
 @pytest.fixture
-def callers(tmp_path: Path) -> ApiKeys:
-    """Return the keys in a store of the test's."""
+def api_keys(tmp_path: Path) -> ApiKeys:
+    """Return the use cases on an empty store, with random bytes 00 00 …, 01 01 …."""
     drawn = iter(range(256))
     return ApiKeys(
         SQLiteApiKeyStore(DataFolder(tmp_path)),
@@ -44,10 +47,10 @@ def callers(tmp_path: Path) -> ApiKeys:
 
 
 @pytest.fixture
-def here(callers: ApiKeys) -> Service:
+def here(api_keys: ApiKeys) -> Service:
     """Return a service of this machine with these keys."""
     service = service_on(SQLiteTimerStore.in_memory(), ManualClock())
-    service.api_keys = callers
+    service.api_keys = api_keys
     return service
 
 
@@ -65,8 +68,8 @@ def functions(tmp_path: Path) -> Functions:
 
 
 @pytest.fixture
-def acme(callers: ApiKeys) -> Issued:
-    return callers.issue("acme")
+def acme(api_keys: ApiKeys) -> Issued:
+    return api_keys.issue("acme")
 
 
 def authorize(functions: Functions, token: str) -> dict[str, Any]:
@@ -197,26 +200,20 @@ def test_a_built_app_asks_for_a_key_unless_the_configuration_says_otherwise(
     assert built(project, "prod", command)[0] != []
 
 
-# The commands
+# The commands for keys
 
 
 def run_here(service: Service, *arguments: str) -> int:
     return keys_here.main(arguments, service)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, main: Any, *arguments: str) -> int:
-    monkeypatch.setattr("sys.argv", ["keys", *arguments])
-    code: int = main()
-    return code
-
-
 def test_a_key_is_shown_once_with_a_curl_line(
-    here: Service, callers: ApiKeys, capsys: pytest.CaptureFixture[str]
+    here: Service, api_keys: ApiKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_here(here, "issue", "acme") == 0
     shown = capsys.readouterr().out
     text = shown.splitlines()[0]
-    assert callers.tenant_of(f"Bearer {text}") == "acme"
+    assert api_keys.tenant_of(f"Bearer {text}") == "acme"
     assert f"-H 'Authorization: Bearer {text}'" in shown
     assert "curl -X POST http://127.0.0.1:8000/timers" in shown
     assert "TIMERS_AUTH=keys" in shown
@@ -227,7 +224,7 @@ def test_a_key_is_shown_once_with_a_curl_line(
 
     assert run_here(here, "revoke", "aeaqcaib") == 0
     assert "within 60 s" in capsys.readouterr().out
-    assert list(callers.list()) == []
+    assert list(api_keys.list()) == []
 
 
 @pytest.mark.parametrize(
@@ -236,7 +233,7 @@ def test_a_key_is_shown_once_with_a_curl_line(
 )
 def test_a_failed_command_prints_one_line(
     here: Service,
-    callers: ApiKeys,
+    api_keys: ApiKeys,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     reason: str,
@@ -248,64 +245,60 @@ def test_a_failed_command_prints_one_line(
     assert len(shown.err.splitlines()) == 1
 
 
-class FakeAccount:
-    """An account with moto's DynamoDB, where everything is as the tests' stage has it."""
+class FakeSession:
+    """A session whose only client is that of the stage's DynamoDB."""
 
     def __init__(self, stage: MotoStage) -> None:
-        self._cloud = stage
+        self._stage = stage
 
-    def client(self, _name: str) -> Any:
-        return self._cloud.dynamodb
+    def client(self, name: str, **_options: Any) -> Any:
+        assert name == "dynamodb"
+        return self._stage.dynamodb
 
 
 @pytest.fixture
-def account(stage: MotoStage, monkeypatch: pytest.MonkeyPatch) -> FakeAccount:
-    account = FakeAccount(stage)
-    monkeypatch.setattr("infra.account.Account.current", lambda: account)
-    monkeypatch.setattr(keys_on_aws, "Deployment", lambda *_: FakeDeployment())
-    return account
+def account(stage: MotoStage) -> Account:
+    session: Any = FakeSession(stage)
+    return Account(session, id="123456789012", region=REGION)
 
 
-class FakeDeployment:
-    def address(self) -> str:
-        return "https://abc.execute-api.eu-central-1.amazonaws.com/dev"
+def run_on(account: Account, *arguments: str) -> int:
+    return keys_on_aws.main(arguments, lambda: account, lambda _account, _stage: ADDRESS)
 
 
 def test_the_keys_of_a_stage_are_in_its_table(
-    account: FakeAccount,
-    monkeypatch: pytest.MonkeyPatch,
+    account: Account,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(monkeypatch, keys_on_aws.main, NAMES.stage, "issue", "acme") == 0
+    assert run_on(account, NAMES.stage, "issue", "acme") == 0
     shown = capsys.readouterr().out
-    assert "https://abc.execute-api.eu-central-1.amazonaws.com/dev/timers" in shown
-    callers = keys_on_aws.api_keys_of(account, NAMES.stage)  # type: ignore[arg-type]
-    assert callers.tenant_of(f"Bearer {shown.splitlines()[0]}") == "acme"
-    (issued,) = callers.list()
-    assert run(monkeypatch, keys_on_aws.main, NAMES.stage, "list") == 0
+    assert f"{ADDRESS}/timers" in shown
+    api_keys = keys_on_aws.api_keys_of(account, NAMES.stage)
+    assert api_keys.tenant_of(f"Bearer {shown.splitlines()[0]}") == "acme"
+    (issued,) = api_keys.list()
+    assert run_on(account, NAMES.stage, "list") == 0
     assert capsys.readouterr().out.startswith(issued.id)
-    assert run(monkeypatch, keys_on_aws.main, NAMES.stage, "revoke", issued.id) == 0
-    assert list(callers.list()) == []
+    assert run_on(account, NAMES.stage, "revoke", issued.id) == 0
+    assert list(api_keys.list()) == []
 
 
-def test_a_stage_gets_its_first_key_once(account: FakeAccount) -> None:
-    first = keys_on_aws.first_key(account, NAMES.stage)  # type: ignore[arg-type]
+def test_a_stage_gets_its_first_key_once(account: Account) -> None:
+    first = keys_on_aws.first_key(account, NAMES.stage)
     assert first
     assert first.key.tenant == "default"
-    assert keys_on_aws.first_key(account, NAMES.stage) is None  # type: ignore[arg-type]
+    assert keys_on_aws.first_key(account, NAMES.stage) is None
 
 
 @pytest.mark.parametrize("name", ["nowhere", NAMES.stage])
 def test_a_stage_whose_keys_cannot_be_reached_prints_one_line(
-    account: FakeAccount,
+    account: Account,
     stage: MotoStage,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     name: str,
 ) -> None:
     if name == NAMES.stage:
         stage.fail()
-    assert run(monkeypatch, keys_on_aws.main, name, "issue", "acme") == 1
+    assert run_on(account, name, "issue", "acme") == 1
     shown = capsys.readouterr()
     assert shown.out == ""
     assert len(shown.err.splitlines()) == 1
@@ -313,13 +306,12 @@ def test_a_stage_whose_keys_cannot_be_reached_prints_one_line(
 
 
 def test_without_credentials_one_line_says_what_to_set(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def nobody() -> None:
+    def connect() -> Account:
         raise DeployError("No AWS credentials: set AWS_PROFILE")
 
-    monkeypatch.setattr("infra.account.Account.current", nobody)
-    assert run(monkeypatch, keys_on_aws.main, "dev", "list") == 1
+    assert keys_on_aws.main(["dev", "list"], connect) == 1
     assert capsys.readouterr().err == "webhook-timers: No AWS credentials: set AWS_PROFILE\n"
 
 

@@ -1,4 +1,4 @@
-"""What each function may do on AWS, against what it does: every call is held up to its policy."""
+"""The policy of each function grants every call that the function makes, and nothing else."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ BY_LAMBDA = {
 
 
 def resource(call: AwsCall) -> str:
-    """Return the ARN of what a call is about."""
+    """Return the ARN of the resource that a call names."""
     parameters = call.parameters
     place = "eu-central-1:123456789012"
     if ACTIONS[call.operation].startswith("dynamodb:"):
@@ -71,7 +71,7 @@ def resource(call: AwsCall) -> str:
 
 
 def allowed(call: AwsCall, statements: list[dict[str, Any]]) -> bool:
-    """Tell what IAM would say: some statement allows it, and none denies it."""
+    """Return whether IAM would allow a call: a statement allows it and none denies it."""
     effects = {
         statement["Effect"]
         for statement in statements
@@ -92,7 +92,7 @@ def _condition_holds(call: AwsCall, condition: dict[str, Any] | None) -> bool:
 
 
 def leading_keys(call: AwsCall) -> list[str]:
-    """Return the partitions that a call to DynamoDB is about: ``dynamodb:LeadingKeys``."""
+    """Return the partition keys of a call to DynamoDB: ``dynamodb:LeadingKeys``."""
     parameters = call.parameters
     if call.operation == "Query":
         name = parameters["KeyConditionExpression"].partition(" AND ")[0].partition(" = ")[2]
@@ -111,7 +111,7 @@ def refused(stage: MotoStage, function: str) -> list[AwsCall]:
 
 
 def unused(stage: MotoStage, function: str) -> set[str]:
-    """Return the actions that a policy grants and nothing asked for."""
+    """Return the actions that a policy grants and no call needed."""
     granted = {
         action
         for statement in policy("dev", function)
@@ -126,7 +126,7 @@ def unused(stage: MotoStage, function: str) -> set[str]:
 
 @pytest.fixture
 def fresh(stage: MotoStage) -> Callable[[], None]:
-    """Forget the calls so far, and what the waker has found: a new process begins."""
+    """Forget the calls so far and begin a new process, which has looked up nothing."""
 
     def begin() -> None:
         stage.calls.clear()
@@ -157,10 +157,10 @@ def test_the_api_is_granted_its_own_calls_and_nothing_else(
 
 
 def test_the_authorizer_may_look_up_keys_and_do_nothing_else(stage: MotoStage) -> None:
-    callers = ApiKeys(DynamoDBApiKeyStore(stage.dynamodb, NAMES.table), stage.clock, os.urandom)
-    issued = callers.issue(TENANT)
+    api_keys = ApiKeys(DynamoDBApiKeyStore(stage.dynamodb, NAMES.table), stage.clock, os.urandom)
+    issued = api_keys.issue(TENANT)
     stage.calls.clear()
-    assert callers.tenant_of(f"Bearer {issued.text}") == TENANT
+    assert api_keys.tenant_of(f"Bearer {issued.text}") == TENANT
 
     assert refused(stage, "authorizer") == []
     assert unused(stage, "authorizer") == set()
@@ -168,11 +168,11 @@ def test_the_authorizer_may_look_up_keys_and_do_nothing_else(stage: MotoStage) -
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_no_function_may_make_list_or_revoke_keys(stage: MotoStage, function: str) -> None:
-    callers = ApiKeys(DynamoDBApiKeyStore(stage.dynamodb, NAMES.table), stage.clock, os.urandom)
+    api_keys = ApiKeys(DynamoDBApiKeyStore(stage.dynamodb, NAMES.table), stage.clock, os.urandom)
     stage.calls.clear()
-    issued = callers.issue(TENANT)
-    callers.list()
-    callers.revoke(issued.key.id)
+    issued = api_keys.issue(TENANT)
+    api_keys.list()
+    api_keys.revoke(issued.key.id)
 
     assert len(stage.calls) >= 4
     assert refused(stage, function) == stage.calls

@@ -1,10 +1,9 @@
-"""`make secret`: a signing secret is made, rotated and dropped, and shown to nobody else."""
+"""`make secret` makes, rotates and drops signing secrets, and shows them only once."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -27,12 +26,11 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Return what runs the command; it gives the exit status and both outputs."""
 
     def running(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["infra", "secret", *arguments])
-        status = command.main()
+        status = command.main(["secret", *arguments])
         return status, *capsys.readouterr()
 
     return running

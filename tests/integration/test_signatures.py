@@ -1,4 +1,4 @@
-"""What receivers verify, with their own library, of what each engine sends."""
+"""Receivers verify the webhooks of each engine with the library of Standard Webhooks."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from tests.support.loop import until
 from tests.support.moto_stage import MotoStage
 from tests.support.sender import FakeSender
 from tests.support.stores import FakeArmableStore, FakeWakingStore
+from tests.support.wakeups import RecordingWakeups
 
 OLD, NEW = write_secret(b"o" * 24), write_secret(b"n" * 64)
 OPEN = Guard(allow_private=True)
@@ -45,7 +46,7 @@ Headers = dict[str, str]
 
 
 class ReceiversClock(datetime):
-    """The receivers' clock: the tests' own."""
+    """The clock of the receivers, ``ahead`` of the time at which tests begin."""
 
     __test__ = False
     ahead = timedelta(0)
@@ -57,7 +58,7 @@ class ReceiversClock(datetime):
 
 @pytest.fixture(autouse=True)
 def receivers_clock(monkeypatch: pytest.MonkeyPatch) -> type[ReceiversClock]:
-    """Let the library live in the tests' time."""
+    """Give the library the tests' time: it has no parameter for a clock."""
     monkeypatch.setattr(webhooks, "datetime", ReceiversClock)
     monkeypatch.setattr(ReceiversClock, "ahead", timedelta(0))
     return ReceiversClock
@@ -71,21 +72,22 @@ def receiver() -> Iterator[Receiver]:
 
 
 def sent_by_aws(receiver: Receiver, keys: Sequence[bytes]) -> Request:
-    """Return what the aws engine's delivery and sender put on the wire."""
+    """Return the request that the delivery and the sender of the AWS engine make."""
     rows, sender = FakeArmableStore(), RequestsSender(AMPLE_S, OPEN)
     timer = set_timer(
         FakeWakingStore(rows), url=f"http://127.0.0.1:{receiver.port}/a", due_at=START
     )
-    made = delivery_of(rows, NoWakeups(), sender, ManualClock(), signing_keys=lambda: keys)
+    wakeups = RecordingWakeups()
+    made = delivery_of(rows, wakeups, sender, ManualClock(), signing_keys=lambda: keys)
     made.deliver(timer.wakeup())
+    assert (wakeups.registered, wakeups.forgotten) == ([], [])
     sender.close()
     rows.close()
     return receiver.requests[-1]
 
 
 def sent_by_embedded(receiver: Receiver, keys: Sequence[bytes]) -> Request:
-    """Return what the embedded engine's dispatcher and sender put on the wire."""
-
+    """Return the request that the dispatcher and the sender of the embedded engine make."""
     before = len(receiver.requests)
 
     async def run() -> None:
@@ -113,16 +115,6 @@ def sent_by_embedded(receiver: Receiver, keys: Sequence[bytes]) -> Request:
     return receiver.requests[-1]
 
 
-class NoWakeups:
-    """Wake-ups of which none is registered."""
-
-    def wake_at(self, wakeup: Any) -> None:
-        raise AssertionError(wakeup)
-
-    def forget(self, wakeup: Any) -> None:
-        raise AssertionError(wakeup)
-
-
 ENGINES = {"aws": sent_by_aws, "embedded": sent_by_embedded}
 
 Send = Callable[..., Request]
@@ -130,7 +122,7 @@ Send = Callable[..., Request]
 
 @pytest.fixture(params=ENGINES)
 def send(request: pytest.FixtureRequest, receiver: Receiver) -> Send:
-    """Return what sends one webhook with these secrets, and returns it as it came."""
+    """Return a function that sends one webhook with these secrets and returns its request."""
 
     def sending(*secrets: str) -> Request:
         return ENGINES[request.param](receiver, read_secrets(" ".join(secrets)))
@@ -191,8 +183,8 @@ def test_without_a_secret_nothing_is_signed(send: Send) -> None:
 
 @pytest.fixture
 def is_genuine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Headers, bytes], bool]:
-    """Return the function that the guide gives to receivers, with the old secret."""
-    monkeypatch.setenv("WEBHOOK_SECRET", OLD)
+    """Return the verifying function from the guide, with the old secret."""
+    monkeypatch.setenv("WEBHOOK_SECRET", OLD)  # the code of the guide reads it
     guide = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     section = guide.partition("\n## Signatures\n")[2]
     found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
@@ -236,7 +228,7 @@ def test_the_receiver_of_the_guide_refuses_everything_else(
 
 
 def seen(*things: object) -> str:
-    """Return everything that a log or a debugger would show of these."""
+    """Return every text in which a log or a debugger would show these."""
     return " ".join(f"{thing!s} {thing!r}" for thing in things)
 
 
@@ -245,7 +237,7 @@ def shown_of(error: BaseException) -> str:
 
 
 def assert_hidden(text: str, *secrets: str) -> None:
-    """Insist that no form of a secret is in ``text``."""
+    """Check that ``text`` has no form of a secret."""
     for secret in secrets:
         encoded = secret.removeprefix("whsec_")
         key = base64.b64decode(encoded)

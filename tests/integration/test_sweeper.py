@@ -236,12 +236,12 @@ class SlowIndex:
     def shards(self) -> Sequence[int]:
         return [0]
 
-    def find(self, shard: int, moments: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
+    def find(self, shard: int, cutoffs: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
         for wakeup in self._left:
             self._clock.advance(1_000)
             yield [] if wakeup in self.marked else [wakeup]
 
-    def mark(self, wakeup: Wakeup, moments: SweepCutoffs, now: int) -> bool:
+    def mark(self, wakeup: Wakeup, cutoffs: SweepCutoffs, now: int) -> bool:
         self.marked.append(wakeup)
         return True
 
@@ -311,7 +311,7 @@ def test_a_timer_whose_sender_died_is_called_after_its_lease(
     stage: MotoStage, clock: ManualClock
 ) -> None:
     timer = set_timer(stage.store)
-    claimed(stage.store, timer, "the dead one's")
+    claimed(stage.store, timer, "of a dead sender")
     clock.now = DUE + LEASE_MS
     sender = FakeSender(clock)
 

@@ -1,4 +1,4 @@
-"""What the API's function leaves behind on AWS: metrics and log lines of each request."""
+"""The metrics and log lines of each request to the API's function on AWS."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 def in_lambda(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Environment:
     """Return the environment of a Lambda.
 
-    Its stage is the test's own: a process logs to where its first telemetry did.
+    Each test has its own stage, because a process keeps the output of its first telemetry.
     """
     stage = request.node.name.replace("_", "")[-12:]
     environment = {
@@ -36,6 +36,7 @@ def in_lambda(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
         "TIMERS_STAGE": stage,
         "TIMERS_AUTH": "none",
     }
+    # The telemetry of a Lambda configures the log of its process; the patch restores it.
     log = logging.getLogger("chalicelib")
     for name in ("handlers", "level", "propagate"):
         monkeypatch.setattr(log, name, getattr(log, name))
@@ -44,7 +45,7 @@ def in_lambda(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
 
 @pytest.fixture
 def lines(capsys: pytest.CaptureFixture[str]) -> Lines:
-    """Return what returns the lines that went to the log since the last time."""
+    """Return a function that returns the log lines since its last call."""
     return lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -56,7 +57,7 @@ def api_on(stage: MotoStage, environment: Environment) -> Client:
 
 
 def set_timer(api: Client, **headers: str) -> HTTPResponse:
-    """Ask for a timer as a caller does."""
+    """Set a timer by a request."""
     sent = {"Content-Type": "application/json"} | headers
     return api.http.post("/timers", headers=sent, body=SOON)
 
@@ -92,7 +93,7 @@ def test_a_timer_whose_wakeup_cannot_be_registered_counts_as_created_and_unarmed
 
 
 class BrokenStore:
-    """A store with a fault of ours."""
+    """A store that raises an unexpected error."""
 
     def list(self, *_arguments: object, **_options: object) -> Page:
         raise RuntimeError("a fault of ours")

@@ -1,4 +1,4 @@
-"""What `chalice package` makes of the app: the real package, for both stages."""
+"""The real packages that `chalice package` makes of the app, for both stages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ LOGICAL = {
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the packages of both stages, made once, by a shell that is no guide."""
+    """Return a folder with the packages of both stages, made once for the session.
+
+    The shell that makes them has other settings, which must not matter.
+    """
     folder = tmp_path_factory.mktemp("packages")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TIMERS_AUTH", "none")

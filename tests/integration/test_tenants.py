@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from chalice.app import Chalice
@@ -30,14 +30,11 @@ from chalicelib.service.api_keys import AUTHORIZER_CACHE_TTL_S, ApiKeys
 from chalicelib.service.ports import ApiKeyStore
 from local.gateway import Gateway
 from tests.support.clock import ManualClock
-from tests.support.dynamodb import dynamodb_on_moto, empty_table
+from tests.support.dynamodb import empty_table
 from tests.support.factories import DUE, Store, claimed, set_timer, settled
 from tests.support.service import service_on
 from tests.support.stores import FakeWakingStore
 from tests.support.wsgi import GatewayResponse, send_request, with_body
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 PUBLIC = {("GET", "/"), ("GET", "/health")}
 """The routes without a key."""
@@ -120,12 +117,6 @@ class Service:
             if page.before is None:
                 return timers
             before = page.before
-
-
-@pytest.fixture(scope="module")
-def dynamodb() -> Iterator[DynamoDBClient]:
-    with dynamodb_on_moto() as client:
-        yield client
 
 
 @pytest.fixture(params=["embedded", "aws"])
@@ -263,15 +254,15 @@ def test_a_revoked_key_opens_nothing_a_minute_later(service: Service) -> None:
         assert_unauthorized(service.request(method, of_timer(path, 1), token))
 
 
-# Who has a key, of another tenant
+# Requests with a key of another tenant
 
 
 def test_no_request_of_another_tenant_finds_a_timer(service: Service, acme: list[Timer]) -> None:
     for method, path in service.closed():
-        stranger = service.token(f"stranger-{len(service.tokens)}")
+        other = service.token(f"other-{len(service.tokens)}")
         for given in INPUTS:
             for timer in acme:
-                response = service.request(method, of_timer(path, timer.id), stranger, given)
+                response = service.request(method, of_timer(path, timer.id), other, given)
                 assert_nothing_of_acme(response)
                 if "{" in path:
                     assert response.code in (400, 404, 422), (method, path, given, response)
@@ -282,11 +273,11 @@ def test_no_request_for_an_own_timer_touches_a_timer_with_the_same_id_of_another
     service: Service, acme: list[Timer]
 ) -> None:
     for method, path in service.closed():
-        stranger = f"stranger-{len(service.tokens)}"
+        other = f"other-{len(service.tokens)}"
         for given in INPUTS:
-            for timer_id in [service.set(stranger) for _ in range(2)]:
+            for timer_id in [service.set(other) for _ in range(2)]:
                 response = service.request(
-                    method, of_timer(path, timer_id), service.token(stranger), given
+                    method, of_timer(path, timer_id), service.token(other), given
                 )
                 assert_nothing_of_acme(response)
             assert service.everything("acme") == acme, (method, path, given)
@@ -295,18 +286,18 @@ def test_no_request_for_an_own_timer_touches_a_timer_with_the_same_id_of_another
 def test_the_id_of_another_tenants_timer_responds_like_an_unknown_id(
     service: Service, acme: list[Timer]
 ) -> None:
-    stranger = service.token("stranger")
+    other = service.token("other")
     for method, path in service.closed():
         if "{" not in path:
             continue
         codes = set()
         for given in INPUTS:
-            there = service.request(method, of_timer(path, 4), stranger, given)
-            nowhere = service.request(method, of_timer(path, 9), stranger, given)
+            there = service.request(method, of_timer(path, 4), other, given)
+            nowhere = service.request(method, of_timer(path, 9), other, given)
             assert (there.status, there.headers) == (nowhere.status, nowhere.headers)
             assert there.body.replace(b"4", b"9") == nowhere.body.replace(b"4", b"9")
             codes.add(there.code)
-        assert 404 in codes, f"no given gets as far as looking for a timer: {method} {path}"
+        assert 404 in codes, f"no input gets as far as looking for a timer: {method} {path}"
 
 
 def test_every_route_works_for_the_owner_of_the_timers(service: Service) -> None:
@@ -323,26 +314,26 @@ def test_every_route_works_for_the_owner_of_the_timers(service: Service) -> None
             for timer_id in (pending, failed)
         ]
         assert any(response.code < 300 for response in responses), (
-            f"no given succeeds: add to INPUTS what {method} {path} wants"
+            f"no input succeeds: add one to INPUTS for {method} {path}"
         )
 
 
 def test_ids_count_per_tenant_and_a_path_names_the_timer_of_the_caller(service: Service) -> None:
     assert [service.set("acme", SECRET) for _ in range(3)] == [1, 2, 3]
-    assert service.set("stranger") == 1
-    stranger = service.token("stranger")
+    assert service.set("other") == 1
+    other = service.token("other")
     before = service.everything("acme")
 
-    assert [item["url"] for item in service.request("GET", "/timers", stranger).document] == [
+    assert [item["url"] for item in service.request("GET", "/timers", other).document] == [
         "https://other.example/hook"
     ]
-    assert service.request("GET", "/timers/1", stranger).document["id"] == 1
-    assert service.request("GET", "/timers/2", stranger).code == 404
-    assert service.request("DELETE", "/timers/1", stranger).code == 204
-    assert service.request("DELETE", "/timers/1", stranger).code == 404
-    assert service.set("stranger") == 2
-    assert service.request("DELETE", "/timers", stranger).code == 200
-    assert service.everything("stranger") == []
+    assert service.request("GET", "/timers/1", other).document["id"] == 1
+    assert service.request("GET", "/timers/2", other).code == 404
+    assert service.request("DELETE", "/timers/1", other).code == 204
+    assert service.request("DELETE", "/timers/1", other).code == 404
+    assert service.set("other") == 2
+    assert service.request("DELETE", "/timers", other).code == 200
+    assert service.everything("other") == []
     assert service.everything("acme") == before
 
 
@@ -350,9 +341,9 @@ def test_ids_count_per_tenant_and_a_path_names_the_timer_of_the_caller(service: 
 def test_a_cursor_of_another_tenants_list_shows_own_timers_only(
     service: Service, acme: list[Timer], cursor: str
 ) -> None:
-    service.set("stranger")
+    service.set("other")
     query = Input(query=f"cursor={cursor}&limit=1")
-    response = service.request("GET", "/timers", service.token("stranger"), query)
+    response = service.request("GET", "/timers", service.token("other"), query)
     assert response.code == 200
     assert [item["id"] for item in response.document] == [1]
     assert_nothing_of_acme(response)
@@ -370,9 +361,9 @@ def test_the_webhooks_of_two_tenants_have_different_ids(service: Service) -> Non
         prepare(service.store.get(tenant, service.set(tenant)), service.store.identity(), DUE)
         .headers["webhook-id"]
         .removeprefix(service.store.identity())
-        for tenant in ("acme", "stranger")
+        for tenant in ("acme", "other")
     }
-    assert webhook_ids == {".acme.1", ".stranger.1"}
+    assert webhook_ids == {".acme.1", ".other.1"}
 
 
 def test_keys_are_never_listed_as_timers(service: Service, acme: list[Timer]) -> None:

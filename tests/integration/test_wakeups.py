@@ -24,8 +24,8 @@ def wakeup(
     return Wakeup(tenant=tenant, id=timer_id, version=version, at=int(START + delay_s * 1000))
 
 
-def moment_of(schedule: dict[str, str]) -> float:
-    """Return when a schedule comes, in epoch milliseconds."""
+def time_of(schedule: dict[str, str]) -> float:
+    """Return the time of a schedule, in epoch milliseconds."""
     at = re.fullmatch(r"at\((.*)\)", schedule["ScheduleExpression"])
     assert at
     return datetime.fromisoformat(at[1]).replace(tzinfo=timezone.utc).timestamp() * 1000
@@ -53,9 +53,9 @@ def test_a_far_wakeup_is_a_schedule_3_to_13_minutes_early(stage: MotoStage, dela
 
     assert stage.sent() == []
     (schedule,) = stage.schedules()
-    lead_ms = far.at - moment_of(schedule)
+    lead_ms = far.at - time_of(schedule)
     assert 3 * MINUTE_MS <= lead_ms <= 13 * MINUTE_MS + 2_000
-    assert moment_of(schedule) > START + MINUTE_MS
+    assert time_of(schedule) > START + MINUTE_MS
 
 
 def test_a_schedule_fires_once_in_utc_and_then_removes_itself(stage: MotoStage) -> None:
@@ -82,9 +82,9 @@ def test_schedules_for_the_same_time_are_spread_over_minutes(stage: MotoStage) -
     for timer_id in range(1, 201):
         stage.wakeups.wake_at(wakeup(3600, timer_id=timer_id))
 
-    moments = sorted(moment_of(call.parameters) for call in stage.calls)
-    assert moments[-1] - moments[0] > 9 * MINUTE_MS
-    assert max(later - sooner for sooner, later in pairwise(moments)) < MINUTE_MS
+    times = sorted(time_of(call.parameters) for call in stage.calls)
+    assert times[-1] - times[0] > 9 * MINUTE_MS
+    assert max(later - sooner for sooner, later in pairwise(times)) < MINUTE_MS
 
 
 @pytest.mark.parametrize("tenant", ["default", "a" * 255, "café/#\n"])
@@ -214,7 +214,7 @@ def test_a_lowered_near_limit_sends_later_wakeups_to_scheduler(clock: ManualCloc
 
         assert [delay for _, delay in stage.sent()] == [5]
         (schedule,) = stage.schedules()
-        assert START + 3_000 <= moment_of(schedule) <= START + 7_000
+        assert START + 3_000 <= time_of(schedule) <= START + 7_000
 
 
 def test_the_backlog_counts_messages_ready_to_be_received(stage: MotoStage) -> None:

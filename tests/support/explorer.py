@@ -28,7 +28,7 @@ SEED = 1
 IDS = 8
 SECONDS_IN = {"hours": 3600, "minutes": 60, "seconds": 1}
 HOSTS = ["h.invalid", "a-1.b_2.h.invalid", "b\u00fccher.invalid", "xn--bcher-kva.invalid."]
-"""Names that nobody has (RFC 6761), so that a timer that does fire calls nobody."""
+"""Names that never exist (RFC 6761): a timer that fires calls no real server."""
 
 CURSORS = ["MQ", "MTAx", "NQ=="]
 

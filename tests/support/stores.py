@@ -40,7 +40,7 @@ class FakeArmableStore(SQLiteTimerStore):
 
 
 class FakeWakingStore(WakingTimerStore):
-    """Stands in for ``WakingTimerStore``: registers no wake-up and asks nobody for the time.
+    """Stands in for ``WakingTimerStore``: registers no wake-up and needs no clock.
 
     A test says with ``armed`` whether the timers that it writes next are armed.
     """

@@ -129,10 +129,10 @@ def test_a_timer_that_fails_for_good_sends_one_failure_notice() -> None:
         "f00.default.7.failed.1",
     ]
     assert settlement.status is Status.FAILED
-    webhook, told = settlement.log
+    webhook, notice = settlement.log
     assert (webhook.notice, webhook.status) == (False, 500)
-    assert (told.notice, told.error) == (True, "connection refused")
-    assert told.at == webhook.at + TOOK_MS
+    assert (notice.notice, notice.error) == (True, "connection refused")
+    assert notice.at == webhook.at + TOOK_MS
 
 
 @pytest.mark.parametrize("outcome", [OK, REFUSED])

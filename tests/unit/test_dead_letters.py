@@ -101,8 +101,8 @@ def test_all_failed_timers_are_called_one_after_the_other(
     outcome = dead_letters.replay_all(TENANT, FailedTimers(), per_s=4)
 
     assert outcome == Replayed(matching=5, replayed=5)
-    moments = sorted(store.get(TENANT, timer.id).wakeup().at for timer in failed)
-    assert [at - START - 90_000 for at in moments] == [0, 250, 500, 750, 1_000]
+    times = sorted(store.get(TENANT, timer.id).wakeup().at for timer in failed)
+    assert [at - START - 90_000 for at in times] == [0, 250, 500, 750, 1_000]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -11,24 +10,12 @@ from chalicelib.aws.dynamodb.api_keys import NUMBER_BYTES, DynamoDBApiKeyStore
 from chalicelib.domain.api_key import ApiKey
 from chalicelib.domain.errors import Unavailable
 from tests.support.clock import START
-from tests.support.dynamodb import TABLE, RecordingClient, dynamodb_on_moto, empty_table
+from tests.support.dynamodb import TABLE, RecordingClient
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 KEY = ApiKey(id="a", tenant="acme", created_at=START, digest=bytes(range(32)))
-
-
-@pytest.fixture(scope="module")
-def dynamodb() -> Iterator[DynamoDBClient]:
-    with dynamodb_on_moto() as client:
-        yield client
-
-
-@pytest.fixture
-def client(dynamodb: DynamoDBClient) -> Iterator[RecordingClient]:
-    with empty_table(dynamodb):
-        yield RecordingClient(dynamodb)
 
 
 @pytest.fixture
@@ -79,11 +66,11 @@ def test_a_repeated_delete_revokes_the_key_it_found(
 
 def test_without_the_table_every_operation_is_unavailable(dynamodb: DynamoDBClient) -> None:
     store = DynamoDBApiKeyStore(dynamodb, "timers-nowhere")
-    for ask in (
+    for operation in (
         lambda: store.find(KEY.digest),
         lambda: store.add(KEY),
         store.list,
         lambda: store.revoke(KEY.id),
     ):
         with pytest.raises(Unavailable, match="no table timers-nowhere here: `make infra`"):
-            ask()
+            operation()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,7 +27,7 @@ from chalicelib.domain.timer import Lease, Status, Timer
 from chalicelib.service.ports import SweepCutoffs
 from infra.resources import table_definition
 from tests.support.clock import START, ManualClock
-from tests.support.dynamodb import STAGE, TABLE, RecordingClient, dynamodb_on_moto, empty_table
+from tests.support.dynamodb import STAGE, TABLE, RecordingClient
 from tests.support.factories import (
     DUE,
     LEASE_MS,
@@ -50,18 +50,6 @@ if TYPE_CHECKING:
 UNIT = 1_024
 DAY_S = 86_400
 URL_OF_500 = "https://receiver.example/" + "x" * 475
-
-
-@pytest.fixture(scope="module")
-def dynamodb() -> Iterator[DynamoDBClient]:
-    with dynamodb_on_moto() as client:
-        yield client
-
-
-@pytest.fixture
-def client(dynamodb: DynamoDBClient) -> Iterator[RecordingClient]:
-    with empty_table(dynamodb):
-        yield RecordingClient(dynamodb)
 
 
 @pytest.fixture

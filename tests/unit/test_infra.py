@@ -158,7 +158,7 @@ def test_every_time_limit_leaves_room_for_the_one_inside_it() -> None:
         keys_s = secrets.connect_timeout + secrets.read_timeout
         busy_s = MAX_WAIT_MS / 1000 + keys_s + 2 * LAMBDA_SEND_TIMEOUT_S
         assert busy_s + WRITES_S <= timeout < settings.lease_ms / 1000
-        assert timeout == 28, "settings.py says so to whoever wants longer calls"
+        assert timeout == 28, "settings.py names this limit"
         assert resources("dev")["Queue"]["Properties"]["VisibilityTimeout"] == 6 * timeout
     assert functions["api_handler"]["lambda_timeout"] <= 29
     assert functions["sweeper"]["lambda_timeout"] <= 60

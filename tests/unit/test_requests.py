@@ -264,7 +264,7 @@ def test_no_fault_repeats_the_value_that_was_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("moment", "text"),
+    ("at", "text"),
     [
         (0, "1970-01-01T00:00:00.000Z"),
         (1_800_000_000_000, "2027-01-15T08:00:00.000Z"),
@@ -273,8 +273,8 @@ def test_no_fault_repeats_the_value_that_was_sent() -> None:
         (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
     ],
 )
-def test_times_are_written_in_rfc_3339_with_milliseconds(moment: int, text: str) -> None:
-    assert rfc3339(moment) == text
+def test_times_are_written_in_rfc_3339_with_milliseconds(at: int, text: str) -> None:
+    assert rfc3339(at) == text
 
 
 def test_a_missing_time_is_written_as_null() -> None:

@@ -1,4 +1,4 @@
-"""What a route is unless it says otherwise: closed, for one tenant, with errors as problems."""
+"""The defaults of a route: it needs a key, acts for one tenant, and returns errors as problems."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ KEYS = FakeService(TIMERS_AUTH="keys")
 api = Router[FakeService]()
 
 
-def told(value: object) -> Response:
+def json_response(value: object) -> Response:
     return Response(json.dumps(value), {"Content-Type": "application/json"})
 
 
 @api.get("/public", public=True, returns=HEALTHY)
 def public(_service: FakeService, request: ApiRequest) -> Response:
-    return told(request.caller)
+    return json_response(request.caller)
 
 
 @api.get("/public/tenant", public=True, returns=HEALTHY)
-def curious(_service: FakeService, request: ApiRequest) -> Response:
-    return told(request.tenant)
+def public_tenant(_service: FakeService, request: ApiRequest) -> Response:
+    return json_response(request.tenant)
 
 
 @api.get("/closed", returns=HEALTHY, query=ListTimers)
 def closed(_service: FakeService, request: ApiRequest[ListTimers]) -> Response:
-    return told([request.tenant, request.input.limit])
+    return json_response([request.tenant, request.input.limit])
 
 
 @api.patch("/closed/{timer_id}", returns=HEALTHY, body=MoveTimer)
 def change(_service: FakeService, request: ApiRequest[MoveTimer]) -> Response:
-    return told([request.tenant, request.timer_id, request.input.delay_ms])
+    return json_response([request.tenant, request.timer_id, request.input.delay_ms])
 
 
 @api.delete("/closed", returns=HEALTHY, raises=(errors.PurgeDisabled,))

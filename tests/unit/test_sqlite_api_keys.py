@@ -36,14 +36,14 @@ def mode(path: Path) -> int:
 
 
 def assert_unavailable(store: SQLiteApiKeyStore, error: type[Exception] = Unavailable) -> None:
-    for ask in (
+    for operation in (
         lambda: store.find(KEY.digest),
         lambda: store.add(KEY),
         store.list,
         lambda: store.revoke(KEY.id),
     ):
         with pytest.raises(error, match=r"keys\.db|store cannot"):
-            ask()
+            operation()
 
 
 def test_reading_makes_no_file(store: SQLiteApiKeyStore, folder: Path) -> None:
@@ -82,10 +82,10 @@ def test_the_same_key_is_not_added_twice(store: SQLiteApiKeyStore) -> None:
 
 
 def test_while_another_process_writes_a_look_up_waits_and_then_gives_up(
-    store: SQLiteApiKeyStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
 ) -> None:
+    store = SQLiteApiKeyStore(DataFolder(folder), busy_timeout_s=0.01)
     store.add(KEY)
-    monkeypatch.setattr("chalicelib.embedded.api_keys.BUSY_TIMEOUT_S", 0.01)
     with closing(sqlite3.connect(folder / "keys.db", isolation_level=None)) as writer:
         writer.execute("BEGIN EXCLUSIVE")
         assert_unavailable(store)
@@ -126,10 +126,17 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_removed_meanwhile_is_not_made_by_a_look_up(
-    store: SQLiteApiKeyStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
 ) -> None:
-    folder.mkdir()
-    monkeypatch.setattr(SQLiteApiKeyStore, "_check_file", lambda *_, **__: None)
+    class RacingStore(SQLiteApiKeyStore):
+        """Another process removes the file after the check."""
+
+        def _check_file(self, *, make: bool) -> None:
+            super()._check_file(make=make)
+            (folder / "keys.db").unlink()
+
+    SQLiteApiKeyStore(DataFolder(folder)).add(KEY)
+    store = RacingStore(DataFolder(folder))
     with pytest.raises(Unavailable):
         store.find(KEY.digest)
     assert list(folder.iterdir()) == []

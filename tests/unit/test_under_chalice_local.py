@@ -1,4 +1,4 @@
-"""What ``chalice local`` is allowed to do."""
+"""When ``chalice local`` may serve."""
 
 from __future__ import annotations
 
