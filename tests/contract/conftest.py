@@ -1,4 +1,4 @@
-"""Every store and sender the service can run on: a contract test is run once on each."""
+"""Every store and every sender: each contract test runs once on each of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def rate() -> Rate | None:
-    """Return what tenants are held to: nothing, unless a module says otherwise."""
+    """Return the rate of creates per tenant: no limit, unless a module says otherwise."""
     return None
 
 
@@ -72,14 +72,14 @@ def key_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ApiKey
 
 @pytest.fixture(params=SENDERS)
 def start(request: pytest.FixtureRequest) -> Iterator[Start]:
-    """Return what makes a sender with a deadline."""
+    """Return a function that makes a sender with a deadline."""
     with _starting(SENDERS[request.param]) as started:
         yield started
 
 
 @pytest.fixture(params=AS_SERVED)
 def start_as_served(request: pytest.FixtureRequest) -> Iterator[Start]:
-    """Return what makes a sender with a deadline, on every event loop that it is served on."""
+    """Return a function like ``start``, for every event loop that the service uses."""
     with _starting(AS_SERVED[request.param]) as started:
         yield started
 
@@ -104,7 +104,7 @@ def sender(start: Start) -> ClosableSender:
 
 @pytest.fixture
 def listen() -> Iterator[Listen]:
-    """Return what makes a receiver that gives these responses."""
+    """Return a function that makes a receiver with these responses."""
     receivers: list[Receiver] = []
 
     def listening(*responses: Response, **options: Any) -> Receiver:

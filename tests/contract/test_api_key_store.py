@@ -1,4 +1,4 @@
-"""What every key store does."""
+"""The contract of every store of API keys."""
 
 from __future__ import annotations
 

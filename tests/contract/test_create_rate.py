@@ -1,4 +1,4 @@
-"""How every store holds tenants to a rate."""
+"""The rate of creates per tenant, on every store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every sender sends and how it reads responses, whichever library it uses."""
+"""The requests that every sender makes, and how it reads responses, whichever library it uses."""
 
 from __future__ import annotations
 

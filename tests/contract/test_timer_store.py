@@ -1,4 +1,4 @@
-"""What every timer store does."""
+"""The contract of every timer store."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Receiver:
         self._loop.call_soon_threadsafe(self._released.set)
 
     def arrivals(self, prefix: str = "/") -> list[Arrival]:
-        """Return what has come in on paths that begin with ``prefix``, in order."""
+        """Return the requests to paths that begin with ``prefix``, in order."""
         return [arrival for arrival in list(self._arrivals) if arrival.path.startswith(prefix)]
 
     def counts(self, prefix: str = "/") -> Counter[str]:

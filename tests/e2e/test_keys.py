@@ -1,4 +1,4 @@
-"""A server that asks for keys, and the command that makes and revokes them while it runs."""
+"""A server that needs API keys, and the commands that change them while it runs."""
 
 from __future__ import annotations
 

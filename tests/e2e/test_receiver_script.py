@@ -1,4 +1,4 @@
-"""``python -m local.receiver`` prints what arrives."""
+"""``python -m local.receiver`` prints every webhook that it receives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stop that was asked for: what is in flight is finished, what is pending is kept."""
+"""Stopping the server finishes calls in flight and keeps pending timers."""
 
 from __future__ import annotations
 

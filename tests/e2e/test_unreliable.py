@@ -1,4 +1,4 @@
-"""A receiver that fails half the time, and a server that is killed: what is left, and recorded."""
+"""A receiver that fails half the time, and a server that is killed: no timer is lost."""
 
 from __future__ import annotations
 

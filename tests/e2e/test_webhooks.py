@@ -1,4 +1,4 @@
-"""A timer's whole life over HTTP, as a user of the offline server sees it."""
+"""The whole life of a timer over HTTP, on the offline server."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.conftest import MakeServer
 from tests.e2e.receiver import Receiver
+from tests.e2e.scenarios import set_and_fire
 from tests.e2e.server import Server
 from tests.support.waiting import eventually
 
@@ -35,18 +36,7 @@ def test_a_timer_is_set_counts_down_and_fires(server: Server, receiver: Receiver
 
 
 def test_no_webhook_is_early_nor_sent_twice(server: Server, receiver: Receiver) -> None:
-    earliest = {}
-    for number in range(60):
-        before = time.time()
-        seconds = number % 3
-        timer_id = server.set_timer(receiver.url("ok"), seconds)
-        earliest[f"/ok/{timer_id}"] = before + seconds
-
-    arrivals = receiver.wait_for(60)
-    early = {a.path: earliest[a.path] - a.at for a in arrivals if a.at < earliest[a.path]}
-    assert not early
-    assert eventually(lambda: len(server.timers("fired")) == 60)
-    assert set(receiver.counts().values()) == {1}
+    arrivals = set_and_fire(server, receiver, count=60, delays_s=3)
     assert len({arrival.header("webhook-id") for arrival in arrivals}) == 60
 
 

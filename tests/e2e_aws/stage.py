@@ -1,4 +1,4 @@
-"""One stage on an emulator, as its operator sees it."""
+"""One stage on an emulator: its queues, schedules and functions."""
 
 from __future__ import annotations
 

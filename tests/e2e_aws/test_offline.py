@@ -13,6 +13,7 @@ import pytest
 
 from local.emulator.ministack import Emulator
 from tests.e2e.receiver import Receiver
+from tests.e2e.scenarios import assert_only_a_new_timer_fires, cancel, set_and_fire
 from tests.e2e.server import Server
 from tests.e2e_aws.conftest import MakeAwsServer
 from tests.e2e_aws.stage import Stage
@@ -33,19 +34,7 @@ CHALICE_LOCAL = (
 
 
 def test_near_timers_fire_once_and_never_early(server: Server, receiver: Receiver) -> None:
-    earliest = {}
-    for number in range(30):
-        before = time.time()
-        seconds = number % 4
-        timer_id = server.set_timer(receiver.url("ok"), seconds)
-        earliest[f"/ok/{timer_id}"] = before + seconds
-
-    arrivals = receiver.wait_for(30)
-
-    early = {a.path: earliest[a.path] - a.at for a in arrivals if a.at < earliest[a.path]}
-    assert not early
-    assert eventually(lambda: len(server.timers("fired")) == 30)
-    assert set(receiver.counts().values()) == {1}
+    set_and_fire(server, receiver, count=30, delays_s=4)
     assert server.time_left(min(server.timers())) == 0
 
 
@@ -80,13 +69,9 @@ def test_cancelled_timers_do_not_fire_and_leave_no_schedule(
     near = server.set_timer(receiver.url("ok/near"), 1)
     far = server.set_timer(receiver.url("ok/far"), 3600)
 
-    for timer_id in (near, far):
-        assert server.request("DELETE", f"/timers/{timer_id}").status == 204
-        assert server.request("GET", f"/timers/{timer_id}").status == 404
+    cancel(server, near, far)
     assert stage.schedules() == 0
-    server.set_timer(receiver.url("ok/kept"), 2)
-    receiver.wait_for(1, "/ok/kept")
-    assert len(receiver.arrivals()) == 1
+    assert_only_a_new_timer_fires(server, receiver)
 
 
 def test_timers_are_listed_and_purged(server: Server, receiver: Receiver) -> None:

@@ -1,4 +1,4 @@
-"""What goes to AWS, on an emulator: the package, its stacks, its API, queue, schedules and Lambdas.
+"""The package on an emulator of AWS: its stacks, API, queue, schedules and Lambda functions.
 
 The emulator runs the Lambdas with this machine's Python, so the package is made for Linux on this
 processor.
@@ -25,6 +25,7 @@ from infra.package import TEMPLATE_FILE, ZIP_FILE, package
 from local.emulator.environment import CLIENT_DEFAULTS
 from local.emulator.ministack import Emulator
 from tests.e2e.receiver import Receiver
+from tests.e2e.scenarios import assert_only_a_new_timer_fires, cancel
 from tests.e2e.server import Client, Response, free_port
 from tests.e2e_aws.conftest import skip_offline
 from tests.e2e_aws.stage import Stage
@@ -118,7 +119,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def deployment(emulator: Emulator) -> Iterator[Deployment]:
-    """Return what deploys the stage, and names its keys and secrets, on the emulator."""
+    """Return the deployment of the stage on the emulator, with its keys and secrets."""
     with pytest.MonkeyPatch.context() as patch:
         # boto3 reads credentials and the address of the emulator from the environment.
         for name, value in CLIENT_DEFAULTS.items():
@@ -282,13 +283,9 @@ def test_cancelled_timers_do_not_fire(api: Api, receiver: Receiver, stage: Stage
     far = api.set_timer(receiver.url("ok/far"), 3600)
     assert stage.schedules() == 1
 
-    for timer_id in (near, far):
-        assert api.request("DELETE", f"/timers/{timer_id}").status == 204
-        assert api.request("GET", f"/timers/{timer_id}").status == 404
+    cancel(api, near, far)
     assert stage.schedules() == 0
-    api.set_timer(receiver.url("ok/kept"), 2)
-    receiver.wait_for(1, "/ok/kept")
-    assert len(receiver.arrivals()) == 1
+    assert_only_a_new_timer_fires(api, receiver)
 
 
 def test_a_failed_webhook_is_tried_again(api: Api, receiver: Receiver) -> None:

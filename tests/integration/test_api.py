@@ -1,3 +1,5 @@
+"""Every route of the API, with everything behind it in memory."""
+
 from __future__ import annotations
 
 import json
@@ -96,7 +98,7 @@ class Service:
         return result.timer
 
     def settle(self, timer_id: int, status: Status, next_attempt_at: int | None = None) -> None:
-        """Let a timer's webhook come to an end."""
+        """Settle a claimed timer."""
         timer = self.claim(timer_id)
         now = int(self.clock.now)
         settlement = settlement_of(timer, "t", now=now, status=status, retry_at=next_attempt_at)
@@ -113,7 +115,7 @@ def shown(value: object) -> str:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Return what starts a service on a store of its own."""
+    """Return a function that starts a service on a store of its own."""
     stores: list[SQLiteTimerStore] = []
 
     def started(kind: type[SQLiteTimerStore] = SQLiteTimerStore, **environment: Any) -> Service:

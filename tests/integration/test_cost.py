@@ -1,4 +1,4 @@
-"""What a timer costs on AWS: every call is counted. Write units are counted with the store."""
+"""The calls to AWS that a timer costs. Write units are counted in the tests of the store."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""The file of the embedded engine and its folder: versions, damage, locks and permissions."""
+
 from __future__ import annotations
 
 import os

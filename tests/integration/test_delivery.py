@@ -1,4 +1,4 @@
-"""The use case behind every wake-up, on every store."""
+"""``Delivery``, the use case behind every wake-up, on every store."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ GONE = Outcome(status=410)
 DOWN = Unavailable("It is down.")
 
 
-class Failing:
-    """Rows some of whose methods fail, after or before they have done their work."""
+class BrokenStore:
+    """A store whose methods in ``before`` and ``after`` fail before or after they do their work."""
 
     def __init__(self, rows: ArmableStore) -> None:
         self._rows = rows
@@ -94,12 +94,12 @@ def stored(store: FakeWakingStore, timer: Timer) -> Timer:
 
 def failing(
     store: FakeWakingStore, wakeups: RecordingWakeups, sender: FakeSender, clock: ManualClock
-) -> tuple[Delivery, Failing]:
-    broken: Any = Failing(store.rows)
+) -> tuple[Delivery, BrokenStore]:
+    broken: Any = BrokenStore(store.rows)
     return delivery_of(broken, wakeups, sender, clock), broken
 
 
-def came_to(attempt: AttemptRecord | None) -> Outcome | None:
+def outcome_of(attempt: AttemptRecord | None) -> Outcome | None:
     """Return the outcome that an attempt records."""
     if attempt is None:
         return None
@@ -116,7 +116,7 @@ def test_a_timer_that_is_due_is_called_once_and_settled(
     timer = set_timer(store)
     clock.now = DUE
 
-    assert came_to(delivery.deliver(timer.wakeup())) == OK
+    assert outcome_of(delivery.deliver(timer.wakeup())) == OK
     assert delivery.deliver(timer.wakeup()) is None
 
     (sent,) = sender.sent
@@ -228,7 +228,7 @@ def test_a_timer_claimed_by_another_sender_is_woken_when_the_lease_ends(
     assert (again.id, again.version, again.at) == (timer.id, 1, DUE + LEASE_MS)
     assert sender.sent == []
     clock.now = again.at
-    assert came_to(delivery.deliver(again)) == OK
+    assert outcome_of(delivery.deliver(again)) == OK
 
 
 def test_a_timer_is_held_against_a_sender_whose_clock_is_5_s_ahead(
@@ -258,7 +258,7 @@ def test_a_failed_call_is_tried_again_under_a_new_version(
     clock.now = DUE
     delivery = delivery_of(store.rows, wakeups, FakeSender(clock, outcome, OK), clock)
 
-    assert came_to(delivery.deliver(timer.wakeup())) == outcome
+    assert outcome_of(delivery.deliver(timer.wakeup())) == outcome
 
     retry_at = DUE + int(RETRY_DELAYS_S[0] * 1000)
     (following,) = wakeups.registered
@@ -269,7 +269,7 @@ def test_a_failed_call_is_tried_again_under_a_new_version(
     assert waiting.next_attempt_at == retry_at
     clock.now = retry_at
     assert delivery.deliver(timer.wakeup()) is None
-    assert came_to(delivery.deliver(following)) == OK
+    assert outcome_of(delivery.deliver(following)) == OK
     assert stored(store, timer).attempts == 2
 
 
@@ -330,7 +330,7 @@ def test_a_retry_that_cannot_be_registered_is_left_unarmed_to_the_sweeper(
     clock.now = DUE
     stage.fail("SendMessage")
 
-    assert came_to(stage.delivery(FakeSender(clock, REFUSED)).deliver(timer.wakeup())) == REFUSED
+    assert outcome_of(stage.delivery(FakeSender(clock, REFUSED)).deliver(timer.wakeup())) == REFUSED
 
     waiting = stored(stage.store, timer)
     assert waiting.version == 2
@@ -343,12 +343,12 @@ def test_a_retry_whose_delay_its_write_outlasts_is_woken_again(
     timer = set_timer(store)
     clock.now = DUE
 
-    class Slow(Failing):
+    class SlowStore(BrokenStore):
         def settle(self, settlement: Any, *, armed: bool) -> bool:
             clock.advance(RETRY_DELAYS_S[0] * 1000)
             return self._rows.settle(settlement, armed=armed)
 
-    slow: Any = Slow(store.rows)
+    slow: Any = SlowStore(store.rows)
     delivery_of(slow, wakeups, FakeSender(clock, REFUSED), clock).deliver(timer.wakeup())
 
     assert wakeups.registered == [stored(store, timer).wakeup()] * 2
@@ -406,13 +406,13 @@ def test_a_sender_whose_lease_has_ended_settles_nothing(
     slow.takes_ms = LEASE_MS
     taken_over: list[Timer] = []
 
-    class Meddling(FakeSender):
+    class OvertakenSender(FakeSender):
         def send(self, call: Any) -> Outcome:
             outcome = slow.send(call)
             taken_over.append(claimed(store, timer, "another's", now=DUE + LEASE_MS))
             return outcome
 
-    delivery_of(store.rows, wakeups, Meddling(clock), clock).deliver(timer.wakeup())
+    delivery_of(store.rows, wakeups, OvertakenSender(clock), clock).deliver(timer.wakeup())
 
     assert stored(store, timer) == taken_over[0]
 
@@ -423,14 +423,14 @@ def test_a_sender_that_comes_to_a_halt_after_its_claim_does_not_send(
     timer = set_timer(store)
     clock.now = DUE
 
-    class Halting(Failing):
+    class HaltingStore(BrokenStore):
         def claim(self, claim: Any) -> ClaimResult:
             claimed = self._rows.claim(claim)
             clock.advance(LEASE_MS)
             store.cancel(TENANT, timer.id, int(clock.now))
             return claimed
 
-    halting: Any = Halting(store.rows)
+    halting: Any = HaltingStore(store.rows)
     with pytest.raises(Unavailable):
         delivery_of(halting, wakeups, sender, clock).deliver(timer.wakeup())
 
@@ -497,18 +497,18 @@ def test_a_batch_fails_only_if_a_wakeup_could_not_be_put_back(
 def test_a_call_that_could_not_begin_is_no_attempt_and_is_made_after_the_lease(
     stage: MotoStage, wakeups: RecordingWakeups, sender: FakeSender, clock: ManualClock
 ) -> None:
-    class Exhausted(FakeSender):
+    class BrokenSender(FakeSender):
         def send(self, call: Any) -> Outcome:
             raise DOWN
 
     timer = set_timer(stage.store)
     clock.now = DUE
-    delivery_of(stage.rows, wakeups, Exhausted(clock), clock).deliver_all([timer.wakeup()])
+    delivery_of(stage.rows, wakeups, BrokenSender(clock), clock).deliver_all([timer.wakeup()])
 
     assert wakeups.registered == [replace(timer.wakeup(), at=DUE + PUT_BACK_MS)]
     assert stored(stage.store, timer).log == ()
     clock.now = DUE + LEASE_MS
-    assert came_to(delivery_of(stage.rows, wakeups, sender, clock).deliver(timer.wakeup())) == OK
+    assert outcome_of(delivery_of(stage.rows, wakeups, sender, clock).deliver(timer.wakeup())) == OK
 
 
 # An operator's request
@@ -520,7 +520,7 @@ def test_an_operator_delivers_a_due_timer(
     timer = set_timer(store)
     clock.now = DUE
 
-    assert came_to(delivery.wake_or_deliver(TENANT, timer.id)) == OK
+    assert outcome_of(delivery.wake_or_deliver(TENANT, timer.id)) == OK
     assert delivery.wake_or_deliver(TENANT, timer.id) is None
     assert len(sender.sent) == 1
 
@@ -567,4 +567,4 @@ def test_whether_a_timer_is_armed_makes_no_difference_to_its_delivery(
     timer = set_timer(store)
     clock.now = DUE
 
-    assert came_to(delivery.deliver(timer.wakeup())) == OK
+    assert outcome_of(delivery.deliver(timer.wakeup())) == OK

@@ -1,3 +1,5 @@
+"""The dispatcher of the embedded engine, on SQLite in memory and a clock moved by hand."""
+
 from __future__ import annotations
 
 import asyncio

@@ -58,13 +58,13 @@ class FakeUseCases:
 
 
 class RecordingTelemetry(NoTelemetry):
-    """Telemetry whose metrics a test reads."""
+    """Telemetry that counts with the meter of the test."""
 
     def __init__(self, meter: RecordingMeter) -> None:
-        self._meters = meter
+        self._meter = meter
 
     def meter(self, metric: Metric, value: float) -> None:
-        self._meters(metric, value)
+        self._meter(metric, value)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What stands in for Lambda's event source and EventBridge's rule on an emulator."""
+"""The pump, which stands in for Lambda's event source and EventBridge's rule on an emulator."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return what runs the command; it gives the exit status and both outputs."""
+    """Return a function that runs the command and returns its exit status and both outputs."""
 
     def running(*arguments: str) -> tuple[int, str, str]:
         status = command.main(["secret", *arguments])
@@ -48,7 +48,7 @@ def held() -> str:
 
 
 def fail_puts(parameter: SigningParameter, failure: Exception, *, after: bool) -> None:
-    """Let every PutParameter fail, once it has done its work or before."""
+    """Make every PutParameter fail, before or after it has stored the value."""
     event = "after-call" if after else "before-call"
 
     def refuse(**_: Any) -> None:

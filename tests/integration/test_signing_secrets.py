@@ -1,4 +1,4 @@
-"""Where the secrets come from that sign webhooks on AWS, and what happens while they cannot."""
+"""The signing secrets of a stage: how they are read and cached, and what faults do."""
 
 from __future__ import annotations
 

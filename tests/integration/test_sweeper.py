@@ -1,4 +1,4 @@
-"""The use case that finds what was missed, on DynamoDB and SQS."""
+"""The sweeper, which finds missed timers, on DynamoDB and SQS."""
 
 from __future__ import annotations
 

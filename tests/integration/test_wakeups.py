@@ -1,3 +1,5 @@
+"""Wake-ups on AWS: messages for near timers, schedules for far ones."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""The writer of the embedded engine: group commits, full disks and the write-ahead log."""
+
 from __future__ import annotations
 
 import asyncio
@@ -76,7 +78,7 @@ def commits(writer: Writer) -> list[str]:
 
 
 def fill_disk(writer: Writer, *, room: int = 0) -> Callable[[], None]:
-    """Let the file grow by ``room`` pages and no further; return what makes room again."""
+    """Limit the file to ``room`` more pages; return a function that lifts the limit."""
     connection = writer.store._connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count={pages + room}")

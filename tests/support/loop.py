@@ -23,7 +23,7 @@ def on_a_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the loop run until ``condition`` holds."""
+    """Wait on the event loop until ``condition`` holds."""
     deadline = asyncio.get_running_loop().time() + PATIENCE_S
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, "the condition never held"

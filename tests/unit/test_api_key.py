@@ -1,3 +1,5 @@
+"""API keys as text: format, hash and tenant names."""
+
 from __future__ import annotations
 
 import hashlib

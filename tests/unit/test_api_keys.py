@@ -1,3 +1,5 @@
+"""The use cases of API keys: issue, look up, list and revoke."""
+
 from __future__ import annotations
 
 import itertools
@@ -33,11 +35,6 @@ class RecordingKeyStore(SQLiteApiKeyStore):
 @pytest.fixture
 def store(tmp_path: Path) -> RecordingKeyStore:
     return RecordingKeyStore(DataFolder(tmp_path))
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
 
 
 @pytest.fixture

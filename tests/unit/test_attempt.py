@@ -1,3 +1,5 @@
+"""One attempt: its calls, its record, and the settlement that follows."""
+
 from __future__ import annotations
 
 import asyncio

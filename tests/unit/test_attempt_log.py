@@ -1,3 +1,5 @@
+"""The attempt log: its encoding and its limits."""
+
 from __future__ import annotations
 
 import pytest

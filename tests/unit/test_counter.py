@@ -1,4 +1,4 @@
-"""What the id counter on DynamoDB does beside the contract: many processes, faults, costs."""
+"""The id counter on DynamoDB, beyond the contract: many processes, faults and costs."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Failed timers: replaying one or many."""
+
 from __future__ import annotations
 
 import pytest
@@ -26,7 +28,7 @@ def set_timer(timers: Timers, url: str = URL) -> Timer:
 
 
 def end(store: WakingTimerStore, timer: Timer, status: Status, at: int = START + 30_100) -> Timer:
-    """Let a timer's webhook come to an end."""
+    """Claim and settle a timer."""
     claimed(store, timer)
     assert store.settle(settlement_of(timer, now=at, status=status))
     return store.get(TENANT, timer.id)

@@ -1,4 +1,4 @@
-"""The generated documents are what the code says, and a check tells of those that are not."""
+"""Generated documents are up to date, and a check finds those that are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the store of keys on DynamoDB does beyond what every store does."""
+"""The store of API keys on DynamoDB, beyond the contract: its calls, repeats and faults."""
 
 from __future__ import annotations
 

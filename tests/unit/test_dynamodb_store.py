@@ -1,4 +1,4 @@
-"""What the store on DynamoDB does beyond what every store does."""
+"""The timer store on DynamoDB, beyond the contract: its calls, costs, repeats and faults."""
 
 from __future__ import annotations
 
@@ -50,11 +50,6 @@ if TYPE_CHECKING:
 UNIT = 1_024
 DAY_S = 86_400
 URL_OF_500 = "https://receiver.example/" + "x" * 475
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
 
 
 @pytest.fixture

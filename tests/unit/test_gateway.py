@@ -1,3 +1,5 @@
+"""The offline gateway: routes, bodies, headers and queries."""
+
 from __future__ import annotations
 
 import io

@@ -1,3 +1,5 @@
+"""The ids that a process reserves on the counter."""
+
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
@@ -25,11 +27,6 @@ class Counter:
 @pytest.fixture
 def counter() -> Counter:
     return Counter()
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+"""The resources, alarms and policies of a stage fit the code."""
+
 from __future__ import annotations
 
 import re

@@ -1,4 +1,4 @@
-"""The bodies that are sent are those that the models, and so the OpenAPI document, describe."""
+"""Response bodies fit their models, from which the OpenAPI document is made."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""The limiter in memory."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""The bodies of requests: fields, limits and faults."""
+
 from __future__ import annotations
 
 import json
@@ -20,7 +22,7 @@ def parse(**fields: Any) -> SetTimer:
 
 
 def faults(body: bytes) -> dict[str, str]:
-    """Return what was found wrong with ``body``, by field; every field at most once."""
+    """Return the faults of ``body`` by field, and check that no field has two."""
     with pytest.raises(InvalidRequest) as refusal:
         SetTimer.parse(body)
     found = {fault.field: fault.message for fault in refusal.value.faults}
@@ -29,7 +31,7 @@ def faults(body: bytes) -> dict[str, str]:
 
 
 def amount_faults(amount: str, field: str = "seconds") -> dict[str, str]:
-    """Return what was found wrong with ``amount``, written as it stands into the JSON."""
+    """Return the faults of a body whose JSON has the text ``amount``."""
     return faults(f'{{"{field}": {amount}, "url": "{URL}"}}'.encode())
 
 

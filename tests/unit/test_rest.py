@@ -1,3 +1,5 @@
+"""Reading requests and writing responses: ids, queries, pages, problems and access."""
+
 from __future__ import annotations
 
 import json

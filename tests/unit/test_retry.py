@@ -1,3 +1,5 @@
+"""The decision after an attempt: success, retry or failure."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Settings from the environment: defaults, limits and refusals."""
+
 from __future__ import annotations
 
 import dataclasses

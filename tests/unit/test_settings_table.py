@@ -1,4 +1,4 @@
-"""Every row of the table of settings, checked against what ``load`` does with it."""
+"""Every row of the table of settings is what ``load`` does."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Signatures of webhooks, and the text of signing secrets."""
+
 from __future__ import annotations
 
 import base64

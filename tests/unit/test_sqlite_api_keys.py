@@ -1,4 +1,4 @@
-"""What the store of keys in a file does beyond what every store does."""
+"""The store of API keys in a file, beyond the contract: files, locks and processes."""
 
 from __future__ import annotations
 
@@ -163,7 +163,10 @@ def test_looking_up_a_key_leaves_other_connections_their_locks(
 
 
 def another_process_writes(path: Path) -> str:
-    """Return what keeps another process from writing; locks do not count within one process."""
+    """Return the error of another process that writes, empty if it can.
+
+    Locks do not count within one process.
+    """
     code = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     return done.stderr

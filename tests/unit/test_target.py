@@ -1,3 +1,5 @@
+"""The URL that is called for a timer, and its headers."""
+
 from __future__ import annotations
 
 import base64

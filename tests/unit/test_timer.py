@@ -1,3 +1,5 @@
+"""A timer: its time left, its wake-up and its lease."""
+
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,3 +1,5 @@
+"""The use cases of the API: set, cancel, purge and move."""
+
 from __future__ import annotations
 
 import pytest
