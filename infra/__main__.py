@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -20,14 +21,14 @@ from infra.signing_secrets import new_secret
 ACTIONS = ("infra", "deploy", "package", "release", "destroy")
 
 
-def main() -> int:
-    """Run the action in the arguments; print one line and return 1 if it fails."""
+def main(words: Sequence[str] | None = None, deployment_type: type[Deployment] = Deployment) -> int:
+    """Run an action, by default this process's; return 1, after one line, if it fails."""
     parser = argparse.ArgumentParser(prog="python -m infra", description=__doc__)
     parser.add_argument("action", choices=[*ACTIONS, "secret"])
     parser.add_argument("stage", nargs="?", help="a stage of .chalice/config.json: dev, prod")
     parser.add_argument("--alarm-topic", help="ARN of the SNS topic that receives the alarms")
     parser.add_argument("--finish", action="store_true", help="secret: drop the old one")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     stage: str | None = arguments.stage
     if stage is None and (arguments.action != "secret" or arguments.finish):
         parser.error("name a stage (STAGE=dev)")
@@ -37,7 +38,7 @@ def main() -> int:
         elif arguments.action == "secret":
             _rotate_secret(stage, finish=arguments.finish)
         else:
-            _run(arguments.action, stage, arguments.alarm_topic)
+            _run(arguments.action, stage, arguments.alarm_topic, deployment_type)
     except DeployError as error:
         return _failed(str(error))
     except TimersError as error:
@@ -77,7 +78,9 @@ def _rotate_secret(stage: str, *, finish: bool) -> None:
     )
 
 
-def _run(action: str, stage: str, alarm_topic: str | None) -> None:
+def _run(
+    action: str, stage: str, alarm_topic: str | None, deployment_type: type[Deployment]
+) -> None:
     folder = ROOT / "dist" / stage
     if action == "package":
         package(stage, folder)
@@ -87,7 +90,7 @@ def _run(action: str, stage: str, alarm_topic: str | None) -> None:
         return
     account = Account.current()
     _say(f"AWS account {account.id}, {account.region}, stage {stage}")
-    deployment = Deployment(account, stage, _say)
+    deployment = deployment_type(account, stage, _say)
     if action == "infra":
         deployment.make_resources(alarm_topic)
     elif action == "deploy":

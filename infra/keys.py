@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
+from collections.abc import Callable, Sequence
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -20,17 +21,26 @@ from infra.errors import DeployError
 from infra.key_commands import add_commands, run_command
 
 
-def main() -> int:
-    """Run the command in the arguments; print one line and return 1 if it fails."""
+def address_of(account: Account, stage: str) -> str | None:
+    """Return the URL of a stage's API, None if it is not deployed."""
+    return Deployment(account, stage, print).address()
+
+
+def main(
+    words: Sequence[str] | None = None,
+    connect: Callable[[], Account] = Account.current,
+    find_address: Callable[[Account, str], str | None] = address_of,
+) -> int:
+    """Run a command, by default this process's; return 1, after one line, if it fails."""
     parser = argparse.ArgumentParser(prog="python -m infra.keys", description=__doc__)
     parser.add_argument("stage", help="a stage of .chalice/config.json: dev, prod")
     add_commands(parser)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     try:
-        account = Account.current()
-        # Before a key is issued: if this failed afterwards, there would be a key that nobody has
-        # seen.
-        address = Deployment(account, arguments.stage, print).address()
+        account = connect()
+        # Looked up before a key is issued. If this failed afterwards, the key would exist and
+        # nobody would have seen it.
+        address = find_address(account, arguments.stage)
         run_command(
             arguments, api_keys_of(account, arguments.stage), address or "<not deployed yet>"
         )

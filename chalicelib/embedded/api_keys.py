@@ -38,8 +38,10 @@ _SCHEMA = f"""
 class SQLiteApiKeyStore:
     """API keys in a file that only its owner may read. Many threads and processes may use it."""
 
-    def __init__(self, folder: DataFolder) -> None:
+    def __init__(self, folder: DataFolder, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        """``busy_timeout_s`` is how long a call waits for another process that writes."""
         self._folder = folder
+        self._busy_timeout_s = busy_timeout_s
         self._path = folder.path / "keys.db"
 
     def find(self, digest: bytes) -> ApiKey | None:
@@ -107,7 +109,7 @@ class SQLiteApiKeyStore:
         return sqlite3.connect(
             f"{self._path.as_uri()}?mode=rw",  # does not make the file if it is gone by now
             uri=True,
-            timeout=BUSY_TIMEOUT_S,
+            timeout=self._busy_timeout_s,
             isolation_level=None,  # autocommit: each statement is a transaction of its own
         )
 

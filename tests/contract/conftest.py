@@ -1,11 +1,11 @@
-"""Every store and sender the service can run on: a contract test is run once on each."""
+"""Every store and every sender: each contract test runs once on each of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -28,33 +28,24 @@ from tests.contract.senders import (
 )
 from tests.contract.socket_receiver import Receiver, Response
 from tests.contract.stores import Store
-from tests.support.clock import HandClock
-from tests.support.dynamodb import dynamodb_on_moto, empty_table
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
-
-@pytest.fixture(scope="module")
-def dynamodb() -> Iterator[DynamoDBClient]:
-    with dynamodb_on_moto() as client:
-        yield client
+from tests.support.clock import ManualClock
+from tests.support.dynamodb import empty_table
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
 def rate() -> Rate | None:
-    """Return what tenants are held to: nothing, unless a module says otherwise."""
+    """Return the rate of creates per tenant: no limit, unless a module says otherwise."""
     return None
 
 
 @pytest.fixture(params=["sqlite", "dynamodb", "remote"])
 def store(
-    request: pytest.FixtureRequest, clock: HandClock, rate: Rate | None, tmp_path: Path
+    request: pytest.FixtureRequest, clock: ManualClock, rate: Rate | None, tmp_path: Path
 ) -> Iterator[Store]:
     """Return an empty store."""
     with ExitStack() as opened:
@@ -81,14 +72,14 @@ def key_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ApiKey
 
 @pytest.fixture(params=SENDERS)
 def start(request: pytest.FixtureRequest) -> Iterator[Start]:
-    """Return what makes a sender with a deadline."""
+    """Return a function that makes a sender with a deadline."""
     with _starting(SENDERS[request.param]) as started:
         yield started
 
 
 @pytest.fixture(params=AS_SERVED)
 def start_as_served(request: pytest.FixtureRequest) -> Iterator[Start]:
-    """Return what makes a sender with a deadline, on every event loop that it is served on."""
+    """Return a function like ``start``, for every event loop that the service uses."""
     with _starting(AS_SERVED[request.param]) as started:
         yield started
 
@@ -113,7 +104,7 @@ def sender(start: Start) -> ClosableSender:
 
 @pytest.fixture
 def listen() -> Iterator[Listen]:
-    """Return what makes a receiver that gives these responses."""
+    """Return a function that makes a receiver with these responses."""
     receivers: list[Receiver] = []
 
     def listening(*responses: Response, **options: Any) -> Receiver:

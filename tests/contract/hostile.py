@@ -1,4 +1,4 @@
-"""URLs that lead to a forbidden address, by every trick we know."""
+"""URLs that lead to a forbidden address, by every trick that we know."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The network of the SSRF tests: a test decides what names resolve to, and every connection that
-leaves loopback is refused.
+"""A network for the tests of SSRF protection.
+
+A test decides the addresses of names, and every connection that leaves loopback is refused.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ PUBLIC = ("93.184.216.34", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "87.0.0.1")
 SYSTEM_GETADDRINFO = socket.getaddrinfo
 
 
-class Names:
-    """Stands in for the system's resolver. No query leaves the machine.
+class FakeResolver:
+    """Stands in for the resolver of the system. No query leaves the machine.
 
     Each name has a list of results, one for each look-up. The last is for all further look-ups.
     """
@@ -55,7 +56,7 @@ class Names:
         ]
 
 
-class Recorder:
+class ConnectionRecorder:
     """Records every address that a socket of this process connects to.
 
     CPython reports it to audit hooks (PEP 578) before the system call, for every library and every
@@ -65,7 +66,7 @@ class Recorder:
     def __init__(self) -> None:
         self.addresses: list[str] = []
 
-    def note(self, address: Any) -> None:
+    def record(self, address: Any) -> None:
         if not isinstance(address, tuple):
             return  # the path of a Unix socket
         host = str(address[0])
@@ -74,34 +75,37 @@ class Recorder:
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"no test calls {host}")
 
 
-_recorders: list[Recorder] = []
+_recorders: list[ConnectionRecorder] = []
 
 
 @functools.lru_cache(maxsize=1)
-def _listen() -> None:
-    """Install the hook, once: an audit hook cannot be removed."""
+def _install_hook() -> None:
+    """Install the audit hook once: it cannot be removed."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "socket.connect" and _recorders:
-            _recorders[-1].note(arguments[1])
+            _recorders[-1].record(arguments[1])
 
     sys.addaudithook(hook)
 
 
 @contextmanager
-def recorded() -> Iterator[Recorder]:
+def recorded() -> Iterator[ConnectionRecorder]:
     """Record connections, and refuse those that leave this machine, until the end of the block."""
-    _listen()
-    _recorders.append(Recorder())
+    _install_hook()
+    _recorders.append(ConnectionRecorder())
     try:
         yield _recorders[-1]
     finally:
         _recorders.pop()
 
 
-def resolve(monkeypatch: pytest.MonkeyPatch, table: Mapping[str, Sequence[Sequence[str]]]) -> Names:
+def resolve(
+    monkeypatch: pytest.MonkeyPatch, table: Mapping[str, Sequence[Sequence[str]]]
+) -> FakeResolver:
     """Make names resolve as ``table`` says. All other names do not exist."""
-    names = Names(table)
+    names = FakeResolver(table)
+    # Both HTTP libraries call the function of the interpreter.
     monkeypatch.setattr(socket, "getaddrinfo", names.getaddrinfo)
     return names
 

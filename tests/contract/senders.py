@@ -65,8 +65,8 @@ class BlockingHttpSender:
         return HttpSender(deadline_s, guard, **options)
 
 
-class NoThreadAtFirst:
-    """Makes threads, the first of which the system refuses to start."""
+class FakeThreads:
+    """Makes threads. The first one fails to start, as if the system had none left."""
 
     def __init__(self) -> None:
         self._refused = False

@@ -1,4 +1,4 @@
-"""A receiver on plain sockets. It records every byte and responds, or misbehaves, as told."""
+"""A receiver on plain sockets that records every byte. A test decides its responses and faults."""
 
 from __future__ import annotations
 

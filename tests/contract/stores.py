@@ -1,4 +1,4 @@
-"""Every store of timers, both sides of it, as the contract suite sees it."""
+"""The stores that the contract suite runs on, each with its due index."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from chalicelib.embedded.ipc.server import WriteServer
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
 from chalicelib.service.ports import ClaimStore, SweepCutoffs, TimerStore
-from tests.support.clock import HandClock
-from tests.support.recording import RecordingWakeups
+from tests.support.clock import ManualClock
+from tests.support.wakeups import RecordingWakeups
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -35,7 +35,7 @@ Due = Callable[[int, int], Sequence[Wakeup]]
 
 
 class Store:
-    """The API's side and the delivery's side of one store, and a look at its due index."""
+    """One store with the methods for the API, those for deliveries, and its due index."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Store:
         self._wakeups = wakeups
 
     def break_wakeups(self) -> None:
-        """Let no wake-up be registered from now on, where the engine registers any."""
+        """Make wake-ups fail from now on, if the engine registers any."""
         if self._wakeups is not None:
             self._wakeups.broken = True
 
@@ -73,7 +73,7 @@ def sqlite_in_memory(rate: Rate | None) -> Iterator[Store]:
 
 @contextmanager
 def dynamodb(
-    client: DynamoDBClient, table: str, clock: HandClock, rate: Rate | None
+    client: DynamoDBClient, table: str, clock: ManualClock, rate: Rate | None
 ) -> Iterator[Store]:
     """Yield the store that the AWS engine uses."""
     wakeups = RecordingWakeups()
@@ -138,7 +138,7 @@ class _OnLoop:
         return done.result()
 
 
-async def _some_turns_of_the_loop() -> None:
+async def _let_loop_run() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -157,10 +157,10 @@ def _dispatcher_process(folder: DataFolder, rate: Rate | None) -> Iterator[_OnLo
         started.set_result(_OnLoop(loop, writer.store))
         await stop.wait()
         # A connection may have been accepted and have no session yet; then all must close.
-        await _some_turns_of_the_loop()
+        await _let_loop_run()
         server.stop()
         await writer.close()
-        await _some_turns_of_the_loop()
+        await _let_loop_run()
 
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))

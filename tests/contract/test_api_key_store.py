@@ -1,4 +1,4 @@
-"""What every key store does."""
+"""The contract of every store of API keys."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_revoked_key_is_gone_and_the_others_stay(key_store: ApiKeyStore) -> No
 
 
 @pytest.mark.parametrize("name", ["b", "", "A", "a' OR '1'='1", "%", "x" * 10_000, "\x00"])
-def test_what_names_no_key_revokes_nothing(key_store: ApiKeyStore, name: str) -> None:
+def test_an_unknown_name_revokes_nothing(key_store: ApiKeyStore, name: str) -> None:
     key_store.add(key("a"))
     with pytest.raises(KeyNotFound) as refusal:
         key_store.revoke(name)

@@ -1,4 +1,4 @@
-"""How every store holds tenants to a rate."""
+"""The rate of creates per tenant, on every store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from chalicelib.domain.errors import RateLimited
 from chalicelib.domain.rate import Rate
 from chalicelib.domain.timer import Timer
 from tests.contract.stores import Store
-from tests.support.clock import HandClock
+from tests.support.clock import ManualClock
 from tests.support.factories import new_timer
 
 PER_S = 10
@@ -20,12 +20,12 @@ def rate() -> Rate:
     return Rate(PER_S)
 
 
-def set_now(store: Store, clock: HandClock, tenant: str = "acme") -> Timer:
+def set_now(store: Store, clock: ManualClock, tenant: str = "acme") -> Timer:
     now = int(clock.now)
     return store.create(new_timer(tenant=tenant, created_at=now, due_at=now + 60_000))
 
 
-def set_as_many_as_may_be(store: Store, clock: HandClock) -> int:
+def set_as_many_as_may_be(store: Store, clock: ManualClock) -> int:
     for count in range(10 * PER_S):
         try:
             set_now(store, clock)
@@ -34,12 +34,14 @@ def set_as_many_as_may_be(store: Store, clock: HandClock) -> int:
     raise AssertionError("nothing limits this store")
 
 
-def test_a_seconds_worth_may_be_set_at_once_and_no_more(store: Store, clock: HandClock) -> None:
+def test_a_burst_may_set_the_timers_of_one_second_and_no_more(
+    store: Store, clock: ManualClock
+) -> None:
     assert set_as_many_as_may_be(store, clock) == PER_S
 
 
 def test_a_refusal_says_when_to_try_again_and_uses_up_nothing(
-    store: Store, clock: HandClock
+    store: Store, clock: ManualClock
 ) -> None:
     set_as_many_as_may_be(store, clock)
     with pytest.raises(RateLimited, match="10 timers a second") as refusal:
@@ -51,25 +53,27 @@ def test_a_refusal_says_when_to_try_again_and_uses_up_nothing(
     assert set_now(store, clock).id == PER_S + 1
 
 
-def test_what_is_waited_for_comes_at_an_even_pace(store: Store, clock: HandClock) -> None:
+def test_after_a_burst_timers_are_accepted_at_a_steady_rate(
+    store: Store, clock: ManualClock
+) -> None:
     set_as_many_as_may_be(store, clock)
     for _ in range(3):
         clock.advance(EACH_MS)
         assert set_as_many_as_may_be(store, clock) == 1
 
 
-def test_a_quiet_hour_saves_up_no_more_than_a_second(store: Store, clock: HandClock) -> None:
+def test_a_quiet_hour_allows_no_larger_burst(store: Store, clock: ManualClock) -> None:
     set_now(store, clock)
     clock.advance(3_600_000)
     assert set_as_many_as_may_be(store, clock) == PER_S
 
 
-def test_one_tenant_does_not_slow_down_another(store: Store, clock: HandClock) -> None:
+def test_one_tenant_does_not_slow_down_another(store: Store, clock: ManualClock) -> None:
     set_as_many_as_may_be(store, clock)
     assert set_now(store, clock, "globex").id == 1
 
 
-def test_a_clock_that_goes_back_locks_nobody_out(store: Store, clock: HandClock) -> None:
+def test_a_clock_that_goes_back_locks_nobody_out(store: Store, clock: ManualClock) -> None:
     set_as_many_as_may_be(store, clock)
     clock.advance(-3_600_000)
     assert set_as_many_as_may_be(store, clock) == PER_S

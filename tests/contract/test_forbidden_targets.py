@@ -18,7 +18,7 @@ from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.service.ports import Sender
 from tests.contract.certificate import Authority
 from tests.contract.hostile import HOSTILE, LANDS_HERE, NAMES
-from tests.contract.network import PUBLIC, Names, Recorder, recorded, resolve
+from tests.contract.network import PUBLIC, ConnectionRecorder, FakeResolver, recorded, resolve
 from tests.contract.senders import OPEN, Listen, Start, call
 from tests.contract.socket_receiver import Receiver, respond, respond_and_close
 
@@ -29,13 +29,13 @@ ONLY_LOOPBACK = Guard(allowed=(ip_network("127.0.0.1/32"),))
 
 
 @pytest.fixture
-def connections() -> Iterator[Recorder]:
+def connections() -> Iterator[ConnectionRecorder]:
     with recorded() as recorder:
         yield recorder
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+def names(monkeypatch: pytest.MonkeyPatch) -> FakeResolver:
     """The names of the hostile URLs, and no others."""
     return resolve(monkeypatch, NAMES)
 
@@ -74,7 +74,7 @@ def at(receiver: Receiver, name: str) -> str:
 @pytest.mark.parametrize("send_by", [send, send_unchecked])
 @pytest.mark.parametrize("url", HOSTILE)
 def test_a_hostile_url_leads_to_no_forbidden_address(
-    url: str, send_by: Send, start: Start, listen: Listen, connections: Recorder
+    url: str, send_by: Send, start: Start, listen: Listen, connections: ConnectionRecorder
 ) -> None:
     canary = listen()
     outcome = send_by(start(guard=GUARDED), url.replace("{port}", str(canary.port)))
@@ -90,7 +90,7 @@ def test_without_a_guard_the_same_urls_are_seen_to_connect(
     url: str,
     start: Start,
     listen: Listen,
-    connections: Recorder,
+    connections: ConnectionRecorder,
 ) -> None:
     canary = listen()
     assert send(start(guard=OPEN), url.replace("{port}", str(canary.port))).status == 200
@@ -99,7 +99,7 @@ def test_without_a_guard_the_same_urls_are_seen_to_connect(
 
 
 @pytest.mark.usefixtures("names")
-def test_a_public_address_is_connected_to(start: Start, connections: Recorder) -> None:
+def test_a_public_address_is_connected_to(start: Start, connections: ConnectionRecorder) -> None:
     outcome = send(start(guard=GUARDED), "http://good.example/hook")
     assert "refused" in (outcome.error or "")
     assert connections.addresses == [PUBLIC[0]]
@@ -118,7 +118,7 @@ def test_a_public_address_is_connected_to(start: Start, connections: Recorder) -
     ],
 )
 def test_a_redirect_to_a_forbidden_address_is_not_followed(
-    status: int, location: str, start: Start, listen: Listen, connections: Recorder
+    status: int, location: str, start: Start, listen: Listen, connections: ConnectionRecorder
 ) -> None:
     canary = listen()
     receiver = listen(respond(status, "Location: " + location.replace("{port}", str(canary.port))))
@@ -127,12 +127,12 @@ def test_a_redirect_to_a_forbidden_address_is_not_followed(
     assert canary.connections == 0
 
 
-# Names that resolve to another address the second time (DNS rebinding)
+# FakeResolver that resolve to another address the second time (DNS rebinding)
 
 
 @pytest.mark.parametrize("late", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1"])
 def test_a_name_that_turns_forbidden_after_the_look_up_is_looked_up_once(
-    late: str, start: Start, connections: Recorder, monkeypatch: pytest.MonkeyPatch
+    late: str, start: Start, connections: ConnectionRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = resolve(monkeypatch, {"rebinding.example": [[PUBLIC[0]], [late]]})
     send(start(guard=GUARDED), "http://rebinding.example/hook")
@@ -141,7 +141,7 @@ def test_a_name_that_turns_forbidden_after_the_look_up_is_looked_up_once(
 
 
 def test_a_name_that_turns_public_after_the_look_up_is_refused(
-    start: Start, connections: Recorder, monkeypatch: pytest.MonkeyPatch
+    start: Start, connections: ConnectionRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = resolve(monkeypatch, {"rebinding.example": [["127.0.0.1"], [PUBLIC[0]]]})
     outcome = send(start(guard=GUARDED), "http://rebinding.example/hook")
@@ -151,7 +151,7 @@ def test_a_name_that_turns_public_after_the_look_up_is_refused(
 
 
 def test_a_name_that_turns_forbidden_between_two_calls_is_not_followed(
-    start: Start, connections: Recorder, monkeypatch: pytest.MonkeyPatch
+    start: Start, connections: ConnectionRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve(monkeypatch, {"rebinding.example": [[PUBLIC[0]], ["127.0.0.1"], [PUBLIC[1]], ["::1"]]})
     sender = start(guard=GUARDED)
@@ -161,7 +161,7 @@ def test_a_name_that_turns_forbidden_between_two_calls_is_not_followed(
 
 
 def test_the_sender_connects_to_the_address_that_was_checked(
-    start: Start, listen: Listen, connections: Recorder, monkeypatch: pytest.MonkeyPatch
+    start: Start, listen: Listen, connections: ConnectionRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = resolve(monkeypatch, {"hook.example": [[HERE], ["10.0.0.1"]]})
     receiver = listen()
@@ -172,7 +172,7 @@ def test_the_sender_connects_to_the_address_that_was_checked(
 
 
 def test_only_the_first_addresses_of_a_name_are_tried(
-    start: Start, connections: Recorder, monkeypatch: pytest.MonkeyPatch
+    start: Start, connections: ConnectionRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = [f"93.184.{part}.34" for part in range(1, 200)]
     resolve(monkeypatch, {"many.example": [many]})
@@ -191,6 +191,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture
 def trusted(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Authority:
     """Make every sender trust the authority of the tests, and no other."""
+    # OpenSSL's own setting, for the sender that uses the system's trust. requests has none.
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
     monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(authority.file))
     return authority
@@ -206,7 +207,7 @@ def asked_for(context: ssl.SSLContext) -> list[str | None]:
 def test_tls_is_negotiated_with_the_checked_address_for_the_name(
     start: Start,
     listen: Listen,
-    connections: Recorder,
+    connections: ConnectionRecorder,
     monkeypatch: pytest.MonkeyPatch,
     trusted: Authority,
 ) -> None:
@@ -225,7 +226,7 @@ def test_tls_is_negotiated_with_the_checked_address_for_the_name(
 def test_the_certificate_of_another_name_is_not_accepted(
     start: Start,
     listen: Listen,
-    connections: Recorder,
+    connections: ConnectionRecorder,
     monkeypatch: pytest.MonkeyPatch,
     trusted: Authority,
 ) -> None:
@@ -241,7 +242,7 @@ def test_the_certificate_of_another_name_is_not_accepted(
 
 
 def test_a_kept_connection_outlives_its_name_but_leads_nowhere_else(
-    start: Start, listen: Listen, connections: Recorder, monkeypatch: pytest.MonkeyPatch
+    start: Start, listen: Listen, connections: ConnectionRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve(monkeypatch, {"hook.example": [[HERE], ["10.0.0.1"]]})
     receiver = listen()
@@ -253,7 +254,7 @@ def test_a_kept_connection_outlives_its_name_but_leads_nowhere_else(
 
 
 def test_a_kept_connection_that_closed_is_replaced_by_a_checked_one_only(
-    start: Start, listen: Listen, connections: Recorder, monkeypatch: pytest.MonkeyPatch
+    start: Start, listen: Listen, connections: ConnectionRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve(monkeypatch, {"hook.example": [[HERE], ["10.0.0.1"]]})
     receiver = listen(respond_and_close)
@@ -264,7 +265,7 @@ def test_a_kept_connection_that_closed_is_replaced_by_a_checked_one_only(
 
 
 def test_a_kept_connection_serves_no_other_name(
-    start: Start, listen: Listen, connections: Recorder, monkeypatch: pytest.MonkeyPatch
+    start: Start, listen: Listen, connections: ConnectionRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve(monkeypatch, {"hook.example": [[HERE]], "other.example": [["10.0.0.1"]]})
     receiver = listen()
@@ -280,7 +281,7 @@ def test_a_kept_connection_serves_no_other_name(
 
 
 def test_an_allowed_network_may_be_called_and_no_other(
-    start: Start, listen: Listen, connections: Recorder, monkeypatch: pytest.MonkeyPatch
+    start: Start, listen: Listen, connections: ConnectionRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve(
         monkeypatch,
@@ -297,7 +298,7 @@ def test_an_allowed_network_may_be_called_and_no_other(
 
 @pytest.mark.usefixtures("names")
 def test_a_metadata_service_is_not_called_even_where_private_addresses_are(
-    start: Start, connections: Recorder
+    start: Start, connections: ConnectionRecorder
 ) -> None:
     sender = start(guard=OPEN)
     for host in ("169.254.169.254", "metadata", "[::ffff:169.254.169.254]", "[fd00:ec2::254]"):

@@ -1,4 +1,4 @@
-"""Names that no name server answers for: timers for them delay no other timer."""
+"""Look-ups of host names that hang: they delay no timer of another host."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.contract.senders import (
     OPEN,
     SOON_S,
     BlockingHttpSender,
+    FakeThreads,
     Listen,
-    NoThreadAtFirst,
     Start,
     timed,
 )
@@ -31,8 +31,8 @@ MANY = 300
 MAX_LOOKUPS = 8
 
 
-class SilentNames:
-    """Stands in for the system's resolver: look-ups under ``silent.example`` hang until ``speak``.
+class FakeHangingResolver:
+    """Stands in for the resolver of the system. ``*.silent.example`` hangs until ``release``.
 
     All other names resolve to this machine.
     """
@@ -57,16 +57,17 @@ class SilentNames:
         for number in range(count):
             assert self._came.acquire(timeout=AMPLE_S), f"only {number} look-ups are under way"
 
-    def speak(self) -> None:
+    def release(self) -> None:
         self._over.set()
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentNames]:
-    silent = SilentNames()
-    monkeypatch.setattr(socket, "getaddrinfo", silent.getaddrinfo)
-    yield silent
-    silent.speak()
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHangingResolver]:
+    resolver = FakeHangingResolver()
+    # Both HTTP libraries call the function of the interpreter.
+    monkeypatch.setattr(socket, "getaddrinfo", resolver.getaddrinfo)
+    yield resolver
+    resolver.release()
 
 
 @contextmanager
@@ -76,37 +77,37 @@ def calling(sender: Any, urls: list[str]) -> Iterator[list[Future[Outcome]]]:
         yield [threads.submit(sender.send, Call(url=url, headers={})) for url in urls]
 
 
-def test_names_that_hang_hold_up_no_other_name(
-    start: Start, listen: Listen, names: SilentNames
+def test_hanging_names_delay_no_other_name(
+    start: Start, listen: Listen, names: FakeHangingResolver
 ) -> None:
     receiver, sender = listen(), start(10 * AMPLE_S)
-    silent = [f"http://{number}.silent.example:{receiver.port}/7" for number in range(MANY)]
-    with calling(sender, silent) as calls:
+    hanging = [f"http://{number}.silent.example:{receiver.port}/7" for number in range(MANY)]
+    with calling(sender, hanging) as calls:
         try:
             names.wait_for(MANY)
-            innocent = Call(url=f"http://good.example:{receiver.port}/7", headers={})
-            outcome, took_s = timed(sender, innocent)
+            other_call = Call(url=f"http://good.example:{receiver.port}/7", headers={})
+            outcome, took_s = timed(sender, other_call)
         finally:
-            names.speak()
+            names.release()
     assert outcome == Outcome(status=200)
     assert took_s < SOON_S
     assert {call.result() for call in calls} == {Outcome(status=200)}
 
 
-def test_many_calls_of_one_name_look_it_up_once(listen: Listen, names: SilentNames) -> None:
+def test_many_calls_of_one_name_look_it_up_once(listen: Listen, names: FakeHangingResolver) -> None:
     receiver, sender = listen(), BlockingHttpSender(AMPLE_S, OPEN)
     with calling(sender, [f"http://silent.example:{receiver.port}/7"] * 20) as calls:
         names.wait_for(1)
-        names.speak()
+        names.release()
     sender.close()
     assert {call.result() for call in calls} == {Outcome(status=200)}
     assert names.asked == ["silent.example"]
 
 
 def test_a_look_up_without_a_free_slot_is_dropped_once_every_call_has_timed_out(
-    names: SilentNames,
+    names: FakeHangingResolver,
 ) -> None:
-    async def crowd() -> None:
+    async def many_urls() -> None:
         resolving = GuardedResolver(OPEN, 0.05, max_lookups=MAX_LOOKUPS)
         under_way = [
             asyncio.create_task(resolving.resolve(f"{number}.silent.example", 80))
@@ -115,13 +116,13 @@ def test_a_look_up_without_a_free_slot_is_dropped_once_every_call_has_timed_out(
         queued = (resolving.resolve(f"late-{number}.silent.example", 80) for number in range(50))
         for dropped in await asyncio.gather(*queued, return_exceptions=True):
             assert isinstance(dropped, Unavailable)
-        names.speak()
+        names.release()
         await asyncio.gather(*under_way)
         found = await resolving.resolve("good.example", 80)
         assert [address[0] for *_, address in found] == ["127.0.0.1"]
         await resolving.close()
 
-    asyncio.run(crowd())
+    asyncio.run(many_urls())
     assert sorted(names.asked) == [
         *(f"{number}.silent.example" for number in range(MAX_LOOKUPS)),
         "good.example",
@@ -129,13 +130,13 @@ def test_a_look_up_without_a_free_slot_is_dropped_once_every_call_has_timed_out(
 
 
 def test_a_look_up_that_hangs_outlives_its_call_and_the_loop_in_silence(
-    names: SilentNames, caplog: pytest.LogCaptureFixture
+    names: FakeHangingResolver, caplog: pytest.LogCaptureFixture
 ) -> None:
     sender = BlockingHttpSender(0.05, OPEN)
     outcome = sender.send(Call(url="http://silent.example/7", headers={}))
     assert outcome == Outcome(error="timed out after 0.05 s")
     sender.close()
-    names.speak()
+    names.release()
     for thread in threading.enumerate():
         if thread.name == "resolve":
             thread.join(AMPLE_S)
@@ -143,7 +144,7 @@ def test_a_look_up_that_hangs_outlives_its_call_and_the_loop_in_silence(
     assert not caplog.records
 
 
-def test_look_ups_one_after_another_share_a_thread(names: SilentNames) -> None:
+def test_look_ups_one_after_another_share_a_thread(names: FakeHangingResolver) -> None:
     async def look_up() -> None:
         resolving = GuardedResolver(OPEN, AMPLE_S)
         before = set(threading.enumerate())
@@ -158,10 +159,10 @@ def test_look_ups_one_after_another_share_a_thread(names: SilentNames) -> None:
 
 
 def test_a_look_up_for_which_there_is_no_thread_leaves_its_slot_to_others(
-    names: SilentNames,
+    names: FakeHangingResolver,
 ) -> None:
     async def look_up_twice() -> None:
-        resolving = GuardedResolver(OPEN, AMPLE_S, max_lookups=1, new_thread=NoThreadAtFirst())
+        resolving = GuardedResolver(OPEN, AMPLE_S, max_lookups=1, new_thread=FakeThreads())
         with pytest.raises(Unavailable):
             await resolving.resolve("good.example", 80)
         assert await resolving.resolve("good.example", 80)

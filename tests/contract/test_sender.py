@@ -1,4 +1,4 @@
-"""What every sender sends and how it reads responses, whichever library it uses."""
+"""The requests that every sender makes, and how it reads responses, whichever library it uses."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.contract.senders import (
     SHORT_S,
     SOON_S,
     ClosableSender,
+    FakeThreads,
     Listen,
-    NoThreadAtFirst,
     Start,
     call,
     timed,
@@ -104,6 +104,7 @@ def test_the_environments_proxy_is_not_used(
     start: Start, listen: Listen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, receiver = listen(), listen()
+    # The variables that HTTP libraries read by default.
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
     for name in ("NO_PROXY", "no_proxy"):
@@ -423,7 +424,7 @@ def sending_threads() -> list[threading.Thread]:
 
 def test_a_call_for_which_there_is_no_thread_is_no_failed_attempt(listen: Listen) -> None:
     receiver = listen()
-    sender = RequestsSender(AMPLE_S, OPEN, new_thread=NoThreadAtFirst())
+    sender = RequestsSender(AMPLE_S, OPEN, new_thread=FakeThreads())
     with pytest.raises(Unavailable, match="no more threads"):
         sender.send(call(receiver))
     assert sender.send(call(receiver)) == Outcome(status=200)

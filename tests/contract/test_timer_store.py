@@ -1,4 +1,4 @@
-"""What every timer store does."""
+"""The contract of every timer store."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_tenants_do_not_see_each_other(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("one", "another"), [("a", "a#0"), ("a#0", "a"), ("a", "A"), ("", "#")])
-def test_no_two_tenants_are_taken_for_one(store: Store, one: str, another: str) -> None:
+def test_two_tenants_with_similar_names_stay_apart(store: Store, one: str, another: str) -> None:
     timer = set_timer(store, tenant=one)
 
     assert store.get(one, timer.id).tenant == one
@@ -139,7 +139,7 @@ def test_a_list_shows_timers_as_they_are_stored(store: Store) -> None:
         assert list(page.timers) == [timer]
 
 
-def test_a_list_goes_on_over_gaps_and_several_hundred_ids(store: Store) -> None:
+def test_a_list_continues_over_gaps_and_several_hundred_ids(store: Store) -> None:
     ids = [set_timer(store).id for _ in range(300)]
     for timer_id in ids[30:290]:
         store.cancel(TENANT, timer_id, START)
@@ -150,7 +150,7 @@ def test_a_list_goes_on_over_gaps_and_several_hundred_ids(store: Store) -> None:
     assert listed(store, status=Status.PENDING, limit=7) == expected
 
 
-def test_a_list_that_goes_on_shows_no_timer_set_since(store: Store) -> None:
+def test_a_continued_list_shows_no_timer_set_since_its_first_page(store: Store) -> None:
     for _ in range(3):
         set_timer(store)
     first = store.list(TENANT, before=None, status=None, limit=2)
@@ -269,7 +269,7 @@ def test_a_purge_removes_at_most_as_many_as_it_may(store: Store) -> None:
     assert before == 4
 
 
-def test_a_purge_called_again_removes_what_was_set_meanwhile_too(store: Store) -> None:
+def test_a_second_purge_also_removes_timers_set_since_the_first(store: Store) -> None:
     for _ in range(5):
         set_timer(store)
     store.purge(TENANT, before=None, limit=2)
@@ -348,7 +348,7 @@ def test_a_settled_timer_is_not_claimed(store: Store, status: Status) -> None:
     assert store.claim(claim_of(timer.wakeup(), "another", now=NEVER)) == SUPERSEDED
 
 
-def test_a_claim_on_a_timer_that_never_was_is_void_and_makes_none(store: Store) -> None:
+def test_a_claim_on_an_unknown_timer_is_void_and_creates_nothing(store: Store) -> None:
     wakeup = replace(set_timer(store).wakeup(), id=7)
 
     assert store.claim(claim_of(wakeup)) == SUPERSEDED
@@ -377,7 +377,7 @@ def test_a_timer_keeps_its_own_policy_in_every_state(store: Store) -> None:
         )
 
 
-def test_every_settle_replaces_the_record_of_attempts(store: Store) -> None:
+def test_every_settle_replaces_the_attempt_log(store: Store) -> None:
     timer = claimed(store, set_timer(store))
     first = settlement_of(timer, retry_at=DUE + 5_000)
     store.settle(first)
@@ -406,7 +406,7 @@ def test_a_settle_of_a_stale_sender_records_nothing(store: Store) -> None:
 
 
 @pytest.mark.parametrize("status", [Status.FIRED, Status.FAILED])
-def test_a_settled_timer_keeps_what_came_of_it(store: Store, status: Status) -> None:
+def test_a_settled_timer_keeps_its_attempt_log(store: Store, status: Status) -> None:
     timer = claimed(store, set_timer(store))
 
     settlement = settlement_of(timer, now=DUE + 100, status=status)
@@ -479,14 +479,14 @@ def test_an_attempt_is_recorded_once_however_often_it_is_settled(
     assert store.get(TENANT, timer.id) == recorded
 
 
-def test_a_lease_that_is_over_still_settles_while_nobody_took_the_timer(store: Store) -> None:
+def test_an_expired_lease_still_settles_if_no_other_sender_claimed(store: Store) -> None:
     timer = claimed(store, set_timer(store))
 
     assert store.settle(settlement_of(timer, now=DUE + LEASE_MS + 1))
     assert store.get(TENANT, timer.id).status is Status.FIRED
 
 
-def test_a_timer_that_nobody_claimed_is_not_settled(store: Store) -> None:
+def test_an_unclaimed_timer_is_not_settled(store: Store) -> None:
     timer = set_timer(store)
 
     assert not store.settle(settlement_of(timer))
@@ -499,9 +499,9 @@ def test_a_timer_that_nobody_claimed_is_not_settled(store: Store) -> None:
 # Due
 
 
-def test_timers_are_due_when_their_time_has_come_longest_first(store: Store) -> None:
-    moments = [DUE + 300, DUE + 100, DUE + 200, DUE + 400]
-    timers = [set_timer(store, due_at=at) for at in moments]
+def test_due_timers_are_returned_longest_overdue_first(store: Store) -> None:
+    times = [DUE + 300, DUE + 100, DUE + 200, DUE + 400]
+    timers = [set_timer(store, due_at=at) for at in times]
 
     assert list(store.due(DUE + 300, 10)) == [timers[i].wakeup() for i in (1, 2, 0)]
     assert due_ids(store, DUE + 300, limit=2) == [2, 3]
@@ -529,7 +529,7 @@ def test_a_timer_whose_sender_died_is_due_again(store: Store) -> None:
     assert due_ids(store, DUE + LEASE_MS) == [timer.id]
 
 
-def test_a_retry_is_due_at_its_own_moment_only(store: Store) -> None:
+def test_a_retry_is_due_at_its_own_time_only(store: Store) -> None:
     timer = claimed(store, set_timer(store))
     store.settle(settlement_of(timer, retry_at=DUE + 5_000))
 
@@ -554,7 +554,7 @@ def test_an_outstanding_timer_moves_under_a_new_version(store: Store) -> None:
 
 
 @pytest.mark.parametrize("status", [Status.FIRED, Status.FAILED])
-def test_a_settled_timer_is_set_going_again(store: Store, status: Status) -> None:
+def test_a_settled_timer_can_be_made_outstanding_again(store: Store, status: Status) -> None:
     timer = settled(store, set_timer(store), status)
 
     again = store.reschedule(change_of(timer, at=DUE + 60_000, now=DUE + 200))
@@ -584,7 +584,7 @@ def test_a_timer_that_was_called_but_not_settled_is_not_rescheduled(store: Store
     assert store.get(TENANT, timer.id) == timer
 
 
-def test_a_timer_that_is_not_as_it_was_seen_is_not_rescheduled(store: Store) -> None:
+def test_a_timer_that_changed_since_it_was_read_is_not_rescheduled(store: Store) -> None:
     timer = set_timer(store)
     fired = settled(store, timer)
     moved = set_timer(store)
@@ -596,7 +596,7 @@ def test_a_timer_that_is_not_as_it_was_seen_is_not_rescheduled(store: Store) -> 
     assert store.get(TENANT, timer.id) == fired
 
 
-def test_a_timer_that_never_was_is_not_rescheduled(store: Store) -> None:
+def test_an_unknown_timer_is_not_rescheduled(store: Store) -> None:
     with pytest.raises(TimerNotFound):
         store.reschedule(change_of(Timer.first(new_timer(), 7)))
     with pytest.raises(TimerNotFound):
@@ -606,7 +606,7 @@ def test_a_timer_that_never_was_is_not_rescheduled(store: Store) -> None:
 # The store itself
 
 
-def test_a_store_keeps_its_name(store: Store) -> None:
+def test_a_store_keeps_its_identity(store: Store) -> None:
     name = store.identity()
 
     set_timer(store)

@@ -1,4 +1,4 @@
-"""Receivers and servers for the tests; whatever a test does, its server is gone afterwards."""
+"""Receivers and servers. Every server is killed after its test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP by the byte: what a well-behaved client library would never send."""
+"""HTTP requests as text, for requests that no client library would send."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ HOST = "Host: localhost\r\n"
 TIMER = json.dumps({"seconds": 3600, "url": "http://127.0.0.1:1/"})
 
 
-class RawAnswer(NamedTuple):
-    """One answer off the wire."""
+class RawResponse(NamedTuple):
+    """One response as it was received."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -27,7 +27,7 @@ class RawAnswer(NamedTuple):
 
 
 class Conversation:
-    """One connection: send bytes, read answers one by one."""
+    """One connection: send bytes, read responses one by one."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -37,11 +37,11 @@ class Conversation:
         self._connection.sendall(text.encode("latin-1"))
 
     def finish_sending(self) -> None:
-        """Tell the server that nothing more will come."""
+        """Close the sending side."""
         self._connection.shutdown(socket.SHUT_WR)
 
-    def read(self) -> RawAnswer | None:
-        """Return the next answer; None when the server has hung up instead."""
+    def read(self) -> RawResponse | None:
+        """Return the next response, None if the server closed the connection."""
         try:
             status_line = self._incoming.readline()
         except ConnectionResetError:
@@ -50,13 +50,13 @@ class Conversation:
             return None
         headers = http.client.parse_headers(self._incoming)
         body = self._incoming.read(int(headers.get("Content-Length", "0")))
-        return RawAnswer(int(status_line.split()[1]), headers, body)
+        return RawResponse(int(status_line.split()[1]), headers, body)
 
-    def answer(self) -> RawAnswer:
-        """Return the next answer, which must come."""
-        answer = self.read()
-        assert answer, "the server hung up"
-        return answer
+    def response(self) -> RawResponse:
+        """Return the next response; fail if there is none."""
+        response = self.read()
+        assert response, "the server hung up"
+        return response
 
     def close(self) -> None:
         self._incoming.close()
@@ -66,11 +66,11 @@ class Conversation:
 @contextmanager
 def conversation(port: int) -> Iterator[Conversation]:
     """Open a connection for one test."""
-    talk = Conversation(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S))
+    opened = Conversation(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S))
     try:
-        yield talk
+        yield opened
     finally:
-        talk.close()
+        opened.close()
 
 
 def post(headers: str, body: str) -> str:

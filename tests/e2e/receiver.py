@@ -1,8 +1,8 @@
-"""A receiver of webhooks: records every request and answers as the path it was called on says.
+"""A receiver of webhooks. It records every request, and the path decides the response.
 
-``/ok/…`` answers 200, ``/answers/500,200/…`` gives one status per attempt (the last one again and
-again), ``/half/…`` fails every second time on average, ``/held/…`` answers 200 once ``release`` is
-called, ``/hang/…`` never answers.
+``/ok/…`` responds 200, ``/statuses/500,200/…`` gives one status per attempt (the last one for all
+further attempts), ``/half/…`` fails every second time on average, ``/held/…`` responds 200 once
+``release`` is called, ``/hang/…`` never responds.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/{path}"
 
     def release(self) -> None:
-        """Answer what is held, and whatever is still to come on such a path."""
+        """Respond to the held requests, and at once to all further ones."""
         self._loop.call_soon_threadsafe(self._released.set)
 
     def arrivals(self, prefix: str = "/") -> list[Arrival]:
-        """Return what has come in on paths that begin with ``prefix``, in order."""
+        """Return the requests to paths that begin with ``prefix``, in order."""
         return [arrival for arrival in list(self._arrivals) if arrival.path.startswith(prefix)]
 
     def counts(self, prefix: str = "/") -> Counter[str]:
@@ -125,7 +125,7 @@ class Receiver:
             await self._released.wait()
         if kind == "half":
             return 500 if random.Random(f"{path} {self.counts()[path]}").random() < 0.5 else 200
-        if kind == "answers":
+        if kind == "statuses":
             statuses = rest.partition("/")[0].split(",")
             return int(statuses[min(self.counts()[path], len(statuses)) - 1])
         return 200

@@ -31,8 +31,8 @@ def free_port() -> int:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the API answered."""
+class Response:
+    """A response of the API."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -65,7 +65,7 @@ class Client:
         path: str,
         body: object = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send one request. Raises ``OSError`` and ``http.client.HTTPException``."""
         connection = self._connections.setdefault(
             threading.get_ident(),
@@ -76,12 +76,12 @@ class Client:
         try:
             connection.request(method, path, payload, given)
             response = connection.getresponse()
-            return Answer(response.status, response.headers, response.read())
+            return Response(response.status, response.headers, response.read())
         except (OSError, http.client.HTTPException):
             connection.close()
             raise
 
-    def try_request(self, method: str, path: str, body: object = None) -> Answer | None:
+    def try_request(self, method: str, path: str, body: object = None) -> Response | None:
         """Send one request; None when the connection was refused or lost."""
         try:
             return self.request(method, path, body)
@@ -90,12 +90,12 @@ class Client:
 
     def set_timer(self, url: str, seconds: int) -> int:
         """Set a timer and return its id."""
-        answer = self.request("POST", "/timers", {"seconds": seconds, "url": url})
-        assert answer.status == 201, answer
-        body = answer.json()
+        response = self.request("POST", "/timers", {"seconds": seconds, "url": url})
+        assert response.status == 201, response
+        body = response.json()
         assert body.keys() == {"id"}
         timer_id: int = body["id"]
-        assert answer.headers["Location"] == f"/timers/{timer_id}"
+        assert response.headers["Location"] == f"/timers/{timer_id}"
         return timer_id
 
     def set_timers(self, count: int, url: str, seconds: int) -> list[int]:
@@ -104,9 +104,9 @@ class Client:
             return list(threads.map(lambda _: self.set_timer(url, seconds), range(count)))
 
     def time_left(self, timer_id: int) -> int:
-        answer = self.request("GET", f"/timers/{timer_id}")
-        assert answer.status == 200, answer
-        body = answer.json()
+        response = self.request("GET", f"/timers/{timer_id}")
+        assert response.status == 200, response
+        body = response.json()
         assert body.keys() == {"id", "time_left"}
         assert body["id"] == timer_id
         time_left: int = body["time_left"]
@@ -117,10 +117,10 @@ class Client:
         path: str | None = "/timers?limit=1000" + (f"&status={status}" if status else "")
         found = []
         while path:
-            answer = self.request("GET", path)
-            assert answer.status == 200, answer
-            found += answer.json()
-            path = answer.headers.get("Link", "").partition(">")[0].removeprefix("<") or None
+            response = self.request("GET", path)
+            assert response.status == 200, response
+            found += response.json()
+            path = response.headers.get("Link", "").partition(">")[0].removeprefix("<") or None
         timers = {timer["id"]: timer for timer in found}
         assert len(timers) == len(found)
         return timers
@@ -192,8 +192,8 @@ class Server(Client):
         assert eventually(self.healthy), f"the server does not serve:\n{self.output}"
 
     def healthy(self) -> bool:
-        answer = self.try_request("GET", "/health")
-        return answer is not None and answer.status == 200
+        response = self.try_request("GET", "/health")
+        return response is not None and response.status == 200
 
     def signal(self, number: int, *, group: bool = False) -> None:
         """Send a signal to the supervisor, or like a terminal to its whole group."""
@@ -234,7 +234,7 @@ class Server(Client):
         return children[0] if children else None
 
     def api_workers(self) -> list[Process]:
-        """Return the processes that answer requests."""
+        """Return the processes that serve requests."""
         api = self.child("local.server")
         return [
             process

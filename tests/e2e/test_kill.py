@@ -1,4 +1,4 @@
-"""Nothing is lost by ``kill -9``: of everything, of one process, at any moment."""
+"""Nothing is lost by ``kill -9`` of the server or of one process, at any time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_thousand_pending_timers_survive_and_fire_once_each(
     assert set(receiver.counts().values()) == {1}
 
 
-def test_what_was_acknowledged_is_there_after_every_kill(server: Server) -> None:
+def test_acknowledged_timers_are_there_after_every_kill(server: Server) -> None:
     acknowledged: list[int] = []
     for _ in range(4):
         known = len(acknowledged)
@@ -59,9 +59,9 @@ def test_what_was_acknowledged_is_there_after_every_kill(server: Server) -> None
 
 def _set_until_it_fails(server: Server, acknowledged: list[int]) -> None:
     timer = {"seconds": 3600, "url": "http://127.0.0.1:1/"}
-    while (answer := server.try_request("POST", "/timers", timer)) is not None:
-        if answer.status == 201:
-            acknowledged.append(answer.json()["id"])
+    while (response := server.try_request("POST", "/timers", timer)) is not None:
+        if response.status == 201:
+            acknowledged.append(response.json()["id"])
 
 
 def test_webhooks_in_flight_are_sent_once_more(server: Server, receiver: Receiver) -> None:
@@ -101,7 +101,7 @@ def test_a_restart_at_once_waits_for_the_killed_server_s_children(server: Server
     server.exit_code()
     server.launch()
 
-    # Not "is healthy": for a moment it is a child of the killed server that answers.
+    # Not "is healthy": for a short time a child of the killed server still responds.
     assert eventually(lambda: server.output.count("listens on") == 2), server.output
     assert server.time_left(timer_id) > 3500
 
@@ -116,11 +116,11 @@ def test_a_killed_dispatcher_is_started_again_and_nothing_is_lost(
 
     os.kill(killed.pid, signal.SIGKILL)
     timer = {"seconds": 0, "url": receiver.url("ok/after")}
-    answers = [server.request("POST", "/timers", timer) for _ in range(10)]
-    refused = [answer for answer in answers if answer.status == 503]
-    assert all(answer.headers["Retry-After"] for answer in refused)
-    set_after = [answer.json()["id"] for answer in answers if answer.status == 201]
-    assert answers[-1].status == 201
+    responses = [server.request("POST", "/timers", timer) for _ in range(10)]
+    refused = [response for response in responses if response.status == 503]
+    assert all(response.headers["Retry-After"] for response in refused)
+    set_after = [response.json()["id"] for response in responses if response.status == 201]
+    assert responses[-1].status == 201
     assert len(refused) + len(set_after) == 10
 
     started = server.child("local.dispatcher")

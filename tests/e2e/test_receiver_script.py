@@ -1,4 +1,4 @@
-"""``python -m local.receiver`` prints what arrives."""
+"""``python -m local.receiver`` prints every webhook that it receives."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_webhook_is_a_line(server: Server, start: Start, output: Path) -> 
     assert eventually(lambda: len(server.timers("fired")) == 3)
 
 
-def test_a_port_in_use_is_one_clear_line(start: Start, output: Path) -> None:
+def test_a_port_in_use_prints_one_clear_line(start: Start, output: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as occupied:
         port = occupied.getsockname()[1]
         assert start(port).wait(PATIENCE_S) != 0

@@ -109,7 +109,7 @@ def test_a_wrong_setting_is_named(make_server: MakeServer, name: str, value: str
     assert f"{name}={value}" in refusal(server)
 
 
-def test_without_keys_it_serves_nobody_but_this_machine(make_server: MakeServer) -> None:
+def test_without_keys_it_serves_this_machine_only(make_server: MakeServer) -> None:
     line = refusal(make_server(HOST="0.0.0.0"))
     assert "0.0.0.0" in line
     assert "TIMERS_AUTH=keys" in line

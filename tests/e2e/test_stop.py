@@ -1,4 +1,4 @@
-"""A stop that was asked for: what is in flight is finished, what is pending is kept."""
+"""Stopping the server finishes calls in flight and keeps pending timers."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def test_a_webhook_in_flight_is_finished_and_not_sent_again(
     assert set(receiver.counts().values()) == {1}
 
 
-def test_a_receiver_that_never_answers_does_not_hold_up_the_stop(
-    server: Server, receiver: Receiver
-) -> None:
+def test_a_hanging_receiver_does_not_delay_the_stop(server: Server, receiver: Receiver) -> None:
     timer_id = server.set_timer(receiver.url("hang"), 0)
     receiver.wait_for(1)
 
@@ -61,7 +59,7 @@ def test_a_receiver_that_never_answers_does_not_hold_up_the_stop(
 def test_a_server_that_has_nothing_in_flight_ends_by_itself(
     make_server: MakeServer, number: int, *, group: bool
 ) -> None:
-    # One worker: once it answers, no other is still starting, which could not hear the signal.
+    # One worker: once it responds, no other is still starting, which could not hear the signal.
     server = make_server(TIMERS_WORKERS="1")
     server.start()
     server.set_timer("http://127.0.0.1:1/", 3600)

@@ -1,4 +1,4 @@
-"""A receiver that fails half the time, and a server that is killed: what is left, and recorded."""
+"""A receiver that fails half the time, and a server that is killed: no timer is lost."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PATIENCE_S = 60.0
 def attempts_of(server: Server, ids: list[int]) -> dict[int, list[dict[str, Any]]]:
     """Return the recorded attempts of each timer."""
     with ThreadPoolExecutor(4) as threads:
-        answers = threads.map(lambda id_: server.request("GET", f"/timers/{id_}/attempts"), ids)
-        return {id_: answer.json() for id_, answer in zip(ids, answers, strict=True)}
+        responses = threads.map(lambda id_: server.request("GET", f"/timers/{id_}/attempts"), ids)
+        return {id_: response.json() for id_, response in zip(ids, responses, strict=True)}
 
 
 def test_every_timer_is_received_or_failed_by_policy_with_its_attempts_recorded(

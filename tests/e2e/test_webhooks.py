@@ -1,4 +1,4 @@
-"""A timer's whole life over HTTP, as a user of the offline server sees it."""
+"""The whole life of a timer over HTTP, on the offline server."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.conftest import MakeServer
 from tests.e2e.receiver import Receiver
+from tests.e2e.scenarios import set_and_fire
 from tests.e2e.server import Server
 from tests.support.waiting import eventually
 
@@ -35,18 +36,7 @@ def test_a_timer_is_set_counts_down_and_fires(server: Server, receiver: Receiver
 
 
 def test_no_webhook_is_early_nor_sent_twice(server: Server, receiver: Receiver) -> None:
-    earliest = {}
-    for number in range(60):
-        before = time.time()
-        seconds = number % 3
-        timer_id = server.set_timer(receiver.url("ok"), seconds)
-        earliest[f"/ok/{timer_id}"] = before + seconds
-
-    arrivals = receiver.wait_for(60)
-    early = {a.path: earliest[a.path] - a.at for a in arrivals if a.at < earliest[a.path]}
-    assert not early
-    assert eventually(lambda: len(server.timers("fired")) == 60)
-    assert set(receiver.counts().values()) == {1}
+    arrivals = set_and_fire(server, receiver, count=60, delays_s=3)
     assert len({arrival.header("webhook-id") for arrival in arrivals}) == 60
 
 
@@ -60,7 +50,7 @@ def test_a_cancelled_timer_does_not_fire(server: Server, receiver: Receiver) -> 
     assert not receiver.arrivals("/ok/cancelled")
 
 
-def test_a_timer_whose_webhook_is_on_the_wire_cannot_be_cancelled(
+def test_a_timer_whose_webhook_is_in_flight_cannot_be_cancelled(
     server: Server, receiver: Receiver
 ) -> None:
     timer_id = server.set_timer(receiver.url("held"), 0)
@@ -76,8 +66,8 @@ def test_ids_are_not_used_again_after_a_purge_and_a_restart(
 ) -> None:
     first = server.set_timers(10, receiver.url("ok"), 3600)
 
-    answer = server.request("DELETE", "/timers")
-    assert (answer.status, answer.json()) == (200, {})
+    response = server.request("DELETE", "/timers")
+    assert (response.status, response.json()) == (200, {})
     assert server.timers() == {}
     server.kill()
     server.start()
@@ -93,7 +83,7 @@ def impatient(make_server: MakeServer) -> Server:
 
 
 @pytest.mark.parametrize(
-    ("answers", "calls", "status"),
+    ("responses", "calls", "status"),
     [
         ("500,200", 2, "fired"),
         ("503,302,204", 3, "fired"),
@@ -101,10 +91,10 @@ def impatient(make_server: MakeServer) -> Server:
         ("500", 3, "failed"),
     ],
 )
-def test_a_webhook_is_tried_again_as_its_receiver_answers(
-    impatient: Server, receiver: Receiver, answers: str, calls: int, status: str
+def test_a_webhook_is_retried_according_to_the_statuses_of_its_receiver(
+    impatient: Server, receiver: Receiver, responses: str, calls: int, status: str
 ) -> None:
-    timer_id = impatient.set_timer(receiver.url(f"answers/{answers}"), 0)
+    timer_id = impatient.set_timer(receiver.url(f"statuses/{responses}"), 0)
 
     assert eventually(lambda: timer_id in impatient.timers(status)), impatient.timers()
     arrivals = receiver.arrivals()
@@ -123,7 +113,7 @@ def test_a_receiver_that_is_not_there_is_a_failed_attempt(impatient: Server) -> 
     assert impatient.timers()[timer_id]["attempts"] == 3
 
 
-def test_receivers_that_never_answer_delay_nobody_else(server: Server, receiver: Receiver) -> None:
+def test_hanging_receivers_delay_no_other_timer(server: Server, receiver: Receiver) -> None:
     server.set_timers(200, receiver.url("hang"), 3)
     timer_id = server.set_timer(receiver.url("ok"), 3)
 

@@ -1,4 +1,4 @@
-"""One stage on an emulator, as its operator sees it."""
+"""One stage on an emulator: its queues, schedules and functions."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Stage:
 
     def invoke(self, function: str, event: object) -> tuple[Any, str | None]:
         """Invoke a function of the stage; return what it returns, and its error if it had one."""
-        answer = self.lambdas.invoke(
+        response = self.lambdas.invoke(
             FunctionName=f"{self.names.stack}-{function}", Payload=json.dumps(event)
         )
-        return json.loads(answer["Payload"].read()), answer.get("FunctionError")
+        return json.loads(response["Payload"].read()), response.get("FunctionError")
 
     @property
     def queue_url(self) -> str:

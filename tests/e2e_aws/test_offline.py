@@ -13,6 +13,7 @@ import pytest
 
 from local.emulator.ministack import Emulator
 from tests.e2e.receiver import Receiver
+from tests.e2e.scenarios import assert_only_a_new_timer_fires, cancel, set_and_fire
 from tests.e2e.server import Server
 from tests.e2e_aws.conftest import MakeAwsServer
 from tests.e2e_aws.stage import Stage
@@ -33,19 +34,7 @@ CHALICE_LOCAL = (
 
 
 def test_near_timers_fire_once_and_never_early(server: Server, receiver: Receiver) -> None:
-    earliest = {}
-    for number in range(30):
-        before = time.time()
-        seconds = number % 4
-        timer_id = server.set_timer(receiver.url("ok"), seconds)
-        earliest[f"/ok/{timer_id}"] = before + seconds
-
-    arrivals = receiver.wait_for(30)
-
-    early = {a.path: earliest[a.path] - a.at for a in arrivals if a.at < earliest[a.path]}
-    assert not early
-    assert eventually(lambda: len(server.timers("fired")) == 30)
-    assert set(receiver.counts().values()) == {1}
+    set_and_fire(server, receiver, count=30, delays_s=4)
     assert server.time_left(min(server.timers())) == 0
 
 
@@ -80,13 +69,9 @@ def test_cancelled_timers_do_not_fire_and_leave_no_schedule(
     near = server.set_timer(receiver.url("ok/near"), 1)
     far = server.set_timer(receiver.url("ok/far"), 3600)
 
-    for timer_id in (near, far):
-        assert server.request("DELETE", f"/timers/{timer_id}").status == 204
-        assert server.request("GET", f"/timers/{timer_id}").status == 404
+    cancel(server, near, far)
     assert stage.schedules() == 0
-    server.set_timer(receiver.url("ok/kept"), 2)
-    receiver.wait_for(1, "/ok/kept")
-    assert len(receiver.arrivals()) == 1
+    assert_only_a_new_timer_fires(server, receiver)
 
 
 def test_timers_are_listed_and_purged(server: Server, receiver: Receiver) -> None:
@@ -94,8 +79,8 @@ def test_timers_are_listed_and_purged(server: Server, receiver: Receiver) -> Non
 
     assert server.timers("pending").keys() == set(ids)
     assert 3598 <= server.time_left(ids[0]) <= 3600
-    answer = server.request("DELETE", "/timers")
-    assert (answer.status, answer.json()) == (200, {})
+    response = server.request("DELETE", "/timers")
+    assert (response.status, response.json()) == (200, {})
     assert server.timers() == {}
     assert server.set_timer(receiver.url("ok"), 3600) > max(ids)
 
@@ -128,7 +113,7 @@ def test_the_pump_is_started_again_when_it_dies(server: Server, receiver: Receiv
     receiver.wait_for(1, patience_s=40)
 
 
-def test_messages_of_others_are_dropped_and_hold_up_nothing(
+def test_foreign_messages_are_dropped_and_delay_no_timer(
     server: Server, receiver: Receiver, stage: Stage
 ) -> None:
     gone = {"wakeup": [1, "default", 4_711, 1, 0]}
@@ -142,7 +127,7 @@ def test_messages_of_others_are_dropped_and_hold_up_nothing(
     assert "Traceback" not in server.output
 
 
-def test_receivers_that_never_answer_delay_nobody_else(server: Server, receiver: Receiver) -> None:
+def test_hanging_receivers_delay_no_other_timer(server: Server, receiver: Receiver) -> None:
     server.set_timers(50, receiver.url("hang"), 2)
     server.set_timer(receiver.url("ok"), 2)
 
@@ -160,9 +145,9 @@ def test_timers_outlive_a_stop_of_the_emulator(
     timer_id = server.set_timer(receiver.url("ok"), 4)
 
     own_emulator.stop()
-    answer = server.request("POST", "/timers", {"seconds": 1, "url": receiver.url("lost")})
-    assert answer.status == 503
-    assert int(answer.headers["Retry-After"]) > 0
+    response = server.request("POST", "/timers", {"seconds": 1, "url": receiver.url("lost")})
+    assert response.status == 503
+    assert int(response.headers["Retry-After"]) > 0
     own_emulator.start()
 
     receiver.wait_for(1, f"/ok/{timer_id}")
@@ -171,7 +156,7 @@ def test_timers_outlive_a_stop_of_the_emulator(
     assert not receiver.arrivals("/lost")
 
 
-def test_what_an_emulator_forgot_is_made_again(
+def test_resources_that_the_emulator_lost_are_made_again(
     own_emulator: Emulator, make_aws_server: MakeAwsServer, receiver: Receiver, tmp_path: Path
 ) -> None:
     server = make_aws_server(Stage(own_emulator.address, "dev"))

@@ -1,4 +1,4 @@
-"""What goes to AWS, on an emulator: the package, its stacks, its API, queue, schedules and Lambdas.
+"""The package on an emulator of AWS: its stacks, API, queue, schedules and Lambda functions.
 
 The emulator runs the Lambdas with this machine's Python, so the package is made for Linux on this
 processor.
@@ -25,7 +25,8 @@ from infra.package import TEMPLATE_FILE, ZIP_FILE, package
 from local.emulator.environment import CLIENT_DEFAULTS
 from local.emulator.ministack import Emulator
 from tests.e2e.receiver import Receiver
-from tests.e2e.server import Answer, Client, free_port
+from tests.e2e.scenarios import assert_only_a_new_timer_fires, cancel
+from tests.e2e.server import Client, Response, free_port
 from tests.e2e_aws.conftest import skip_offline
 from tests.e2e_aws.stage import Stage
 from tests.support.waiting import eventually
@@ -74,15 +75,15 @@ class Api(Client):
         """Return the same API for another caller."""
         return Api(self._url, key)
 
-    def request(self, method: str, path: str, *arguments: Any, **options: Any) -> Answer:
+    def request(self, method: str, path: str, *arguments: Any, **options: Any) -> Response:
         with_key = {"headers": self._headers, **options}
         return super().request(method, self._path + path, *arguments, **with_key)
 
     def set_timer(self, url: str, seconds: int) -> int:
-        answer = self.request("POST", "/timers", {"seconds": seconds, "url": url})
-        assert answer.status == 201, answer
-        timer_id: int = answer.json()["id"]
-        assert answer.headers["Location"] == f"/{STAGE}/timers/{timer_id}"
+        response = self.request("POST", "/timers", {"seconds": seconds, "url": url})
+        assert response.status == 201, response
+        timer_id: int = response.json()["id"]
+        assert response.headers["Location"] == f"/{STAGE}/timers/{timer_id}"
         return timer_id
 
     def status(self, timer_id: int) -> str:
@@ -118,8 +119,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def deployment(emulator: Emulator) -> Iterator[Deployment]:
-    """Return what deploys the stage, and names its keys and secrets, on the emulator."""
+    """Return the deployment of the stage on the emulator, with its keys and secrets."""
     with pytest.MonkeyPatch.context() as patch:
+        # boto3 reads credentials and the address of the emulator from the environment.
         for name, value in CLIENT_DEFAULTS.items():
             patch.setenv(name, value)
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE"):
@@ -169,16 +171,16 @@ def test_a_near_timer_fires_from_lambda(api: Api, receiver: Receiver, secret: st
     assert api.time_left(timer_id) == 0
 
 
-def test_errors_are_ours_behind_api_gateway_too(api: Api) -> None:
+def test_errors_behind_api_gateway_have_the_same_body(api: Api) -> None:
     for method, path, body, status in (
         ("GET", "/timers/4711", None, 404),
         ("GET", "/timers/7abc", None, 404),
         ("POST", "/timers", {"minuets": 1, "url": "https://h"}, 422),
     ):
-        answer = api.request(method, path, body)
-        assert answer.status == status
-        assert answer.headers["Content-Type"] == "application/problem+json"
-        assert answer.json()["status"] == status
+        response = api.request(method, path, body)
+        assert response.status == status
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert response.json()["status"] == status
 
 
 @pytest.mark.parametrize(
@@ -192,17 +194,17 @@ def test_without_a_good_key_the_gateway_lets_nothing_through(
     So the status is the gateway's own: that 403 is a 401 of ours is checked in the template.
     """
     before = api.request("GET", "/timers").json()
-    stranger = api.with_key(key)
+    other = api.with_key(key)
     for method, path, body in (
         ("POST", "/timers", {"seconds": 3600, "url": "https://h"}),
         ("GET", "/timers", None),
         ("GET", "/timers/1", None),
         ("DELETE", "/timers", None),
     ):
-        assert stranger.request(method, path, body).status == status
-    assert stranger.request("GET", "/health").status == 200
+        assert other.request(method, path, body).status == status
+    assert other.request("GET", "/health").status == 200
     assert api.request("GET", "/timers").json() == before
-    stranger.close()
+    other.close()
 
 
 def test_a_tenant_sees_its_own_timers_only(api: Api, deployment: Deployment) -> None:
@@ -281,17 +283,13 @@ def test_cancelled_timers_do_not_fire(api: Api, receiver: Receiver, stage: Stage
     far = api.set_timer(receiver.url("ok/far"), 3600)
     assert stage.schedules() == 1
 
-    for timer_id in (near, far):
-        assert api.request("DELETE", f"/timers/{timer_id}").status == 204
-        assert api.request("GET", f"/timers/{timer_id}").status == 404
+    cancel(api, near, far)
     assert stage.schedules() == 0
-    api.set_timer(receiver.url("ok/kept"), 2)
-    receiver.wait_for(1, "/ok/kept")
-    assert len(receiver.arrivals()) == 1
+    assert_only_a_new_timer_fires(api, receiver)
 
 
 def test_a_failed_webhook_is_tried_again(api: Api, receiver: Receiver) -> None:
-    timer_id = api.set_timer(receiver.url("answers/500,200"), 0)
+    timer_id = api.set_timer(receiver.url("statuses/500,200"), 0)
 
     first, second = receiver.wait_for(2, patience_s=PATIENCE_S)
 
@@ -300,7 +298,7 @@ def test_a_failed_webhook_is_tried_again(api: Api, receiver: Receiver) -> None:
     assert eventually(lambda: api.status(timer_id) == "fired")
 
 
-def test_an_operator_delivers_a_timer_now_or_is_told_why_not(
+def test_an_operator_delivers_a_timer_or_gets_the_reason_why_not(
     api: Api, receiver: Receiver, stage: Stage
 ) -> None:
     timer_id = api.set_timer(receiver.url("ok"), 0)
@@ -308,13 +306,13 @@ def test_an_operator_delivers_a_timer_now_or_is_told_why_not(
     assert eventually(lambda: api.status(timer_id) == "fired")
 
     assert stage.invoke("webhook", {"id": timer_id}) == ({}, None)
-    told, error = stage.invoke("webhook", {"id": 4_711})
+    failure, error = stage.invoke("webhook", {"id": 4_711})
     assert error
-    assert "no timer 4711" in told["errorMessage"]
+    assert "no timer 4711" in failure["errorMessage"]
     assert len(receiver.arrivals()) == 1
 
 
-def test_messages_of_others_are_dropped(api: Api, receiver: Receiver, stage: Stage) -> None:
+def test_foreign_messages_are_dropped(api: Api, receiver: Receiver, stage: Stage) -> None:
     stage.put(" ", "hello", '{"wakeup": [1, "default", 4711, 1, 0]}')
 
     api.set_timer(receiver.url("ok"), 0)
@@ -323,7 +321,7 @@ def test_messages_of_others_are_dropped(api: Api, receiver: Receiver, stage: Sta
     assert eventually(lambda: stage.messages() == 0)
 
 
-def test_timers_outlive_a_stop_of_everything(
+def test_timers_survive_a_stop_of_the_emulator(
     api: Api, receiver: Receiver, emulator: Emulator, stage: Stage
 ) -> None:
     missed = api.set_timer(receiver.url("ok/missed"), 1)
@@ -347,7 +345,7 @@ def test_timers_outlive_a_stop_of_everything(
 def test_all_timers_are_removed_at_once(api: Api, receiver: Receiver) -> None:
     api.set_timer(receiver.url("ok"), 3600)
 
-    answer = api.request("DELETE", "/timers")
+    response = api.request("DELETE", "/timers")
 
-    assert (answer.status, answer.json()) == (200, {})
+    assert (response.status, response.json()) == (200, {})
     assert api.request("GET", "/timers").json() == []

@@ -1,37 +1,32 @@
-"""A clock, and AWS in this process."""
+"""A clock that tests move, and AWS in this process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from moto import mock_aws
 from moto.core.config import default_user_config
 
-from tests.support.clock import HandClock
-from tests.support.cloud import Cloud, cloud_on_moto
-from tests.support.templates import REGION
+from tests.support.clock import ManualClock
+from tests.support.moto import aws_on_moto
+from tests.support.moto_stage import MotoStage, empty_stage
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def cloud(clock: HandClock) -> Iterator[Cloud]:
-    with cloud_on_moto(clock) as cloud:
-        yield cloud
+def stage(clock: ManualClock) -> Iterator[MotoStage]:
+    with empty_stage(clock) as stage:
+        yield stage
 
 
 @pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def aws() -> Iterator[None]:
     """Be the operator of an empty account."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setitem(default_user_config, "lambda", {"use_docker": False})
-    with mock_aws():
+    with aws_on_moto() as patch:
+        # moto's Lambda would start containers otherwise.
+        patch.setitem(default_user_config, "lambda", {"use_docker": False})
         yield

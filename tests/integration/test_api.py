@@ -1,3 +1,5 @@
+"""Every route of the API, with everything behind it in memory."""
+
 from __future__ import annotations
 
 import json
@@ -16,9 +18,9 @@ from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.rest.models import rfc3339
 from chalicelib.rest.reading import MAX_BODY_BYTES
 from chalicelib.rest.responses import MAX_PAGE_BYTES
-from tests.support.clock import START, HandClock
+from tests.support.clock import START, ManualClock
 from tests.support.factories import claim_of, settlement_of
-from tests.support.wired import service_on
+from tests.support.service import service_on
 
 JSON = {"Content-Type": "application/json"}
 URL = "https://someserver.com"
@@ -52,9 +54,9 @@ class Service:
 
     client: Client
     store: SQLiteTimerStore
-    clock: HandClock
+    clock: ManualClock
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
@@ -67,14 +69,14 @@ class Service:
         return response
 
     def get(self, path: str) -> HTTPResponse:
-        return self.ask("GET", path)
+        return self.request("GET", path)
 
     def delete(self, path: str) -> HTTPResponse:
-        return self.ask("DELETE", path)
+        return self.request("DELETE", path)
 
     def post(self, body: Any, headers: dict[str, str] | None = None) -> HTTPResponse:
         sent = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.ask("POST", "/timers", sent, JSON if headers is None else headers)
+        return self.request("POST", "/timers", sent, JSON if headers is None else headers)
 
     def set(self, seconds: int = 30, url: str = URL) -> int:
         response = self.post({"seconds": seconds, "url": url})
@@ -96,7 +98,7 @@ class Service:
         return result.timer
 
     def settle(self, timer_id: int, status: Status, next_attempt_at: int | None = None) -> None:
-        """Let a timer's webhook come to an end."""
+        """Settle a claimed timer."""
         timer = self.claim(timer_id)
         now = int(self.clock.now)
         settlement = settlement_of(timer, "t", now=now, status=status, retry_at=next_attempt_at)
@@ -113,11 +115,11 @@ def shown(value: object) -> str:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Return what starts a service on a store of its own."""
+    """Return a function that starts a service on a store of its own."""
     stores: list[SQLiteTimerStore] = []
 
     def started(kind: type[SQLiteTimerStore] = SQLiteTimerStore, **environment: Any) -> Service:
-        store, clock = kind.in_memory(), HandClock()
+        store, clock = kind.in_memory(), ManualClock()
         stores.append(store)
         app = create_app(service_on(store, clock, **environment))
         return Service(Client(app), store, clock)
@@ -191,7 +193,9 @@ def test_an_id_is_not_used_again_after_its_timer_is_gone(service: Service) -> No
         {"seconds": 1, "url": "https://b\u00fccher.example/"},
     ],
 )
-def test_what_the_contract_allows_is_accepted(service: Service, body: dict[str, Any]) -> None:
+def test_requests_that_the_contract_allows_are_accepted(
+    service: Service, body: dict[str, Any]
+) -> None:
     assert service.post(body).status_code == 201
 
 
@@ -199,7 +203,7 @@ def test_what_the_contract_allows_is_accepted(service: Service, body: dict[str, 
     "headers",
     [{}, {"content-type": "application/json; charset=utf-8"}, {"CONTENT-TYPE": "application/JSON"}],
 )
-def test_json_may_be_sent_under_any_of_its_names_or_none(
+def test_json_may_be_sent_with_any_json_content_type_or_none(
     service: Service, headers: dict[str, str]
 ) -> None:
     assert service.post({"seconds": 1, "url": URL}, headers).status_code == 201
@@ -216,7 +220,7 @@ def test_json_may_be_sent_under_any_of_its_names_or_none(
         "nonsense",
     ],
 )
-def test_another_content_type_is_415_and_told_what_to_send(
+def test_another_content_type_is_415_and_the_detail_says_what_to_send(
     service: Service, content_type: str
 ) -> None:
     response = service.post({"seconds": 1, "url": URL}, {"Content-Type": content_type})
@@ -231,7 +235,7 @@ def test_another_content_type_is_415_and_told_what_to_send(
     [b"", b" ", b"{", b"[", b"seconds=1", b"\xff\xfe", b"\x00", b"[" * 50_000, b'{"seconds": 01}'],
     ids=lambda body: repr(body[:12]),
 )
-def test_what_is_no_json_is_400(service: Service, body: bytes) -> None:
+def test_malformed_json_is_400(service: Service, body: bytes) -> None:
     assert "errors" not in assert_problem(service.post(body), 400)
     assert service.list() == []
 
@@ -271,7 +275,7 @@ def test_what_is_no_json_is_400(service: Service, body: bytes) -> None:
     ],
     ids=shown,
 )
-def test_a_wrong_request_is_422_and_every_fault_is_named(
+def test_an_invalid_request_is_422_and_every_fault_is_named(
     service: Service, body: Any, fields: set[str]
 ) -> None:
     document = assert_problem(service.post(body), 422)
@@ -333,12 +337,12 @@ def test_an_unknown_timer_is_404(service: Service) -> None:
 
 @pytest.mark.parametrize("text", NO_IDS)
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_what_is_no_id_is_404_and_never_another_timer(
+def test_an_invalid_id_is_404_and_never_names_another_timer(
     service: Service, method: str, text: str
 ) -> None:
     for _ in range(10):
         service.set()
-    assert_problem(service.ask(method, f"/timers/{text}"), 404)
+    assert_problem(service.request(method, f"/timers/{text}"), 404)
     assert len(service.list()) == 10
 
 
@@ -352,7 +356,7 @@ def test_a_list_is_an_array_highest_id_first(service: Service) -> None:
     assert service.list() == [3, 2, 1]
 
 
-def test_a_timer_in_a_list_tells_what_it_is_about(service: Service) -> None:
+def test_a_timer_in_a_list_has_all_its_fields(service: Service) -> None:
     service.set(seconds=30, url="https://u:p@h/a?k=v#f")
     (item,) = service.get("/timers").json_body
     assert (
@@ -411,7 +415,7 @@ def test_links_keep_the_status_that_was_asked_for(service: Service) -> None:
     assert service.list((next_page(first) or "").removeprefix("/timers")) == [1]
 
 
-def test_timers_set_while_someone_pages_do_not_shift_the_pages(service: Service) -> None:
+def test_timers_set_between_two_pages_do_not_shift_the_pages(service: Service) -> None:
     for _ in range(4):
         service.set()
     address = next_page(service.get("/timers?limit=2")) or ""
@@ -467,7 +471,7 @@ def test_a_cancelled_timer_is_gone(service: Service) -> None:
     assert service.store.due(START + 10**12, 10) == []
 
 
-def test_a_timer_on_the_wire_is_not_cancelled_but_409(service: Service) -> None:
+def test_cancelling_a_timer_in_flight_is_409(service: Service) -> None:
     service.set(seconds=1)
     service.claim(1)
     assert_problem(service.delete("/timers/1"), 409)
@@ -504,15 +508,15 @@ def test_a_purge_is_refused_where_it_is_switched_off(start: Start) -> None:
     "headers",
     [{}, {"Content-Type": "text/plain"}, {"Content-Type": "multipart/form-data"}, JSON],
 )
-def test_where_no_body_is_read_its_content_type_does_not_matter(
+def test_a_route_without_a_body_ignores_the_content_type(
     service: Service, headers: dict[str, str]
 ) -> None:
     service.set()
     for path in ("/", "/health", "/timers", "/timers/1", "/timers/1/attempts"):
-        assert service.ask("GET", path, b"{}", headers).status_code == 200
-    assert service.ask("POST", "/timers/1/replay", b"{}", headers).status_code == 409
-    assert service.ask("DELETE", "/timers/1", b"{}", headers).status_code == 204
-    assert service.ask("DELETE", "/timers", b"{}", headers).status_code == 200
+        assert service.request("GET", path, b"{}", headers).status_code == 200
+    assert service.request("POST", "/timers/1/replay", b"{}", headers).status_code == 409
+    assert service.request("DELETE", "/timers/1", b"{}", headers).status_code == 204
+    assert service.request("DELETE", "/timers", b"{}", headers).status_code == 200
 
 
 # Everything else
@@ -559,7 +563,7 @@ def test_a_store_that_fails_makes_every_request_503(service: Service) -> None:
         ("GET", "/timers/1"),
         ("DELETE", "/timers/1"),
     ]:
-        response = service.ask(method, path, body if method == "POST" else b"", JSON)
+        response = service.request(method, path, body if method == "POST" else b"", JSON)
         assert_problem(response, 503)
         assert int(response.headers["Retry-After"]) > 0
 
@@ -580,7 +584,7 @@ def test_a_store_that_fails_makes_every_request_503(service: Service) -> None:
 def test_a_wrong_method_is_405_with_the_right_ones(
     service: Service, path: str, allowed: str, method: str
 ) -> None:
-    response = service.ask(method, path, b"{}", JSON)
+    response = service.request(method, path, b"{}", JSON)
     assert_problem(response, 405)
     assert response.headers["Allow"] == allowed
 
@@ -601,21 +605,21 @@ def test_a_foreign_host_or_origin_is_403_and_changes_nothing(
 ) -> None:
     service.set()
     body = json.dumps({"seconds": 1, "url": URL}).encode()
-    assert_problem(service.ask(method, "/timers", body, JSON | headers), 403)
+    assert_problem(service.request(method, "/timers", body, JSON | headers), 403)
     assert service.list() == [1]
 
 
 def test_a_host_that_the_settings_name_is_admitted(start: Start) -> None:
     service = start(TIMERS_ALLOWED_HOSTS="box.local")
     headers = {"Host": "box.local:8000", "Origin": "http://box.local"}
-    assert service.ask("GET", "/timers", headers=headers).status_code == 200
+    assert service.request("GET", "/timers", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
     "accept", ["*/*", "text/html", "image/png", "application/octet-stream", ""]
 )
 def test_an_accept_header_changes_nothing(service: Service, accept: str) -> None:
-    response = service.ask("GET", "/timers", headers={"Accept": accept})
+    response = service.request("GET", "/timers", headers={"Accept": accept})
     assert (response.status_code, response.json_body) == (200, [])
 
 
@@ -633,9 +637,9 @@ def test_a_page_of_long_urls_ends_early_and_links_to_the_rest(service: Service) 
     assert service.list(following.removeprefix("/timers")) == list(range(shown[-1] - 1, 0, -1))
 
 
-def test_what_is_too_long_is_told_its_own_limit(service: Service) -> None:
+def test_a_text_that_is_too_long_gets_an_error_with_its_limit(service: Service) -> None:
     body = json.dumps({"cursor": "M" * 65}).encode()
-    (fault,) = assert_problem(service.ask("POST", "/timers/replay", body, JSON), 422)["errors"]
+    (fault,) = assert_problem(service.request("POST", "/timers/replay", body, JSON), 422)["errors"]
     assert fault == {"field": "cursor", "message": "must have at most 64 characters"}
 
 
@@ -651,7 +655,7 @@ def test_a_timer_may_have_a_policy_of_its_own(service: Service) -> None:
     assert {name: item[name] for name in policy} == policy
 
 
-def test_a_timer_without_one_says_so(service: Service) -> None:
+def test_a_timer_without_its_own_policy_shows_null(service: Service) -> None:
     service.set()
     (item,) = service.get("/timers").json_body
     assert (item["max_attempts"], item["timeout"], item["on_failure_url"]) == (None, None, None)
@@ -707,7 +711,7 @@ def test_a_public_address_is_accepted_and_names_are_not_looked_up(start: Start, 
     assert service.post({"seconds": 1, "url": url, "on_failure_url": url}).status_code == 201
 
 
-def test_offline_this_machine_and_its_network_may_be_called(service: Service) -> None:
+def test_an_offline_server_may_call_this_machine_and_its_network(service: Service) -> None:
     for url in ("http://127.0.0.1:9000/hook", "http://[::1]/", "http://0.0.0.0", "http://10.0.0.1"):
         assert service.post({"seconds": 1, "url": url}).status_code == 201
 
@@ -723,7 +727,7 @@ def test_an_address_of_an_allowed_network_is_accepted(start: Start) -> None:
 
 def test_a_timer_is_moved(service: Service) -> None:
     timer_id = service.set(30)
-    response = service.ask("PATCH", f"/timers/{timer_id}", b'{"minutes": 2}', JSON)
+    response = service.request("PATCH", f"/timers/{timer_id}", b'{"minutes": 2}', JSON)
     assert (response.status_code, response.json_body) == (200, {"id": timer_id, "time_left": 120})
     assert service.get(f"/timers/{timer_id}").json_body["time_left"] == 120
 
@@ -734,21 +738,21 @@ def test_a_timer_is_moved(service: Service) -> None:
 )
 def test_a_wrong_move_changes_nothing(service: Service, body: bytes, status: int) -> None:
     timer_id = service.set(30)
-    assert_problem(service.ask("PATCH", f"/timers/{timer_id}", body, JSON), status)
+    assert_problem(service.request("PATCH", f"/timers/{timer_id}", body, JSON), status)
     assert service.get(f"/timers/{timer_id}").json_body["time_left"] == 30
 
 
 def test_a_timer_that_has_fired_is_not_moved(service: Service) -> None:
     timer_id = service.set(30)
     service.settle(timer_id, Status.FIRED)
-    response = service.ask("PATCH", f"/timers/{timer_id}", b'{"minutes": 2}', JSON)
+    response = service.request("PATCH", f"/timers/{timer_id}", b'{"minutes": 2}', JSON)
     assert assert_problem(response, 409)["type"].endswith("timer-expired")
 
 
 # Attempts and dead letters
 
 
-def test_the_attempts_of_a_timer_are_told_oldest_first(service: Service) -> None:
+def test_the_attempts_of_a_timer_are_listed_oldest_first(service: Service) -> None:
     timer_id = service.set(30)
     assert service.get(f"/timers/{timer_id}/attempts").json_body == []
     service.settle(timer_id, Status.PENDING, next_attempt_at=START + 40_000)
@@ -777,12 +781,12 @@ def test_a_failed_timer_is_replayed(service: Service) -> None:
     timer_id = service.set(30)
     service.settle(timer_id, Status.FAILED)
 
-    response = service.ask("POST", f"/timers/{timer_id}/replay")
+    response = service.request("POST", f"/timers/{timer_id}/replay")
 
     assert (response.status_code, response.json_body) == (202, {"id": timer_id})
     assert service.list("?status=pending") == [timer_id]
     assert service.get(f"/timers/{timer_id}").json_body["time_left"] == 0
-    again = service.ask("POST", f"/timers/{timer_id}/replay")
+    again = service.request("POST", f"/timers/{timer_id}/replay")
     assert assert_problem(again, 409)["type"].endswith("timer-not-failed")
 
 
@@ -791,7 +795,7 @@ def test_failed_timers_are_counted_before_they_are_replayed(service: Service) ->
         service.settle(service.set(30, url), Status.FAILED)
 
     def replay(**body: object) -> Any:
-        response = service.ask("POST", "/timers/replay", json.dumps(body).encode(), JSON)
+        response = service.request("POST", "/timers/replay", json.dumps(body).encode(), JSON)
         assert response.status_code == 200
         return response.json_body
 
@@ -830,14 +834,14 @@ def test_a_wrong_replay_replays_nothing(
     service: Service, body: dict[str, object], field: str
 ) -> None:
     service.settle(service.set(30), Status.FAILED)
-    response = service.ask("POST", "/timers/replay", json.dumps(body).encode(), JSON)
+    response = service.request("POST", "/timers/replay", json.dumps(body).encode(), JSON)
     assert [fault["field"] for fault in assert_problem(response, 422)["errors"]] == [field]
     assert service.list("?status=failed") == [1]
 
 
 @pytest.mark.parametrize("timer_id", NO_IDS)
 @pytest.mark.parametrize(("method", "rest"), [("GET", "/attempts"), ("POST", "/replay")])
-def test_what_is_no_id_has_neither_attempts_nor_a_replay(
+def test_an_invalid_id_has_neither_attempts_nor_a_replay(
     service: Service, timer_id: str, method: str, rest: str
 ) -> None:
-    assert_problem(service.ask(method, f"/timers/{timer_id}{rest}"), 404)
+    assert_problem(service.request(method, f"/timers/{timer_id}{rest}"), 404)

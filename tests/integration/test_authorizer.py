@@ -22,32 +22,35 @@ from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.functions import Functions, create_functions
 from chalicelib.service.api_keys import ApiKeys, Issued
 from infra import keys as keys_on_aws
+from infra.account import Account
 from infra.errors import DeployError
 from infra.package import ROOT
 from local import keys as keys_here
-from tests.support.clock import HandClock
-from tests.support.cloud import NAMES, Cloud
-from tests.support.wired import service_on
+from tests.support.clock import ManualClock
+from tests.support.moto import REGION
+from tests.support.moto_stage import NAMES, MotoStage
+from tests.support.service import service_on
 
+ADDRESS = "https://abc.execute-api.eu-central-1.amazonaws.com/dev"
 API = "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/dev"
 
 
 @pytest.fixture
-def callers(tmp_path: Path) -> ApiKeys:
-    """Return the keys in a store of the test's."""
+def api_keys(tmp_path: Path) -> ApiKeys:
+    """Return the use cases on an empty store, with random bytes 00 00 …, 01 01 …."""
     drawn = iter(range(256))
     return ApiKeys(
         SQLiteApiKeyStore(DataFolder(tmp_path)),
-        HandClock(),
+        ManualClock(),
         lambda length: bytes([next(drawn)]) * length,
     )
 
 
 @pytest.fixture
-def here(callers: ApiKeys) -> Service:
+def here(api_keys: ApiKeys) -> Service:
     """Return a service of this machine with these keys."""
-    service = service_on(SQLiteTimerStore.in_memory(), HandClock())
-    service.api_keys = callers
+    service = service_on(SQLiteTimerStore.in_memory(), ManualClock())
+    service.api_keys = api_keys
     return service
 
 
@@ -55,7 +58,7 @@ def functions_on(tmp_path: Path, *, refuse_in_api: bool = False) -> Functions:
     """Return the functions of a service whose keys are in ``tmp_path``."""
     keys = SQLiteApiKeyStore(DataFolder(tmp_path))
     store = SQLiteTimerStore.in_memory()
-    service = service_on(store, HandClock(), api_keys=keys)
+    service = service_on(store, ManualClock(), api_keys=keys)
     return create_functions(service, NAMES, refuse_in_api=refuse_in_api)
 
 
@@ -65,8 +68,8 @@ def functions(tmp_path: Path) -> Functions:
 
 
 @pytest.fixture
-def acme(callers: ApiKeys) -> Issued:
-    return callers.issue("acme")
+def acme(api_keys: ApiKeys) -> Issued:
+    return api_keys.issue("acme")
 
 
 def authorize(functions: Functions, token: str) -> dict[str, Any]:
@@ -109,7 +112,7 @@ def test_any_other_key_is_denied_everything_without_a_failed_invocation(
     assert caplog.records == []
 
 
-def test_a_store_that_is_away_denies_nobody(
+def test_an_unavailable_store_denies_no_key(
     functions: Functions, acme: Issued, tmp_path: Path
 ) -> None:
     (tmp_path / "keys.db").write_bytes(b"\xff" * 8192)
@@ -117,7 +120,9 @@ def test_a_store_that_is_away_denies_nobody(
         authorize(functions, f"Bearer {acme.text}")
 
 
-def test_under_chalice_local_the_api_is_left_to_refuse(acme: Issued, tmp_path: Path) -> None:
+def test_under_chalice_local_the_api_refuses_instead_of_the_authorizer(
+    acme: Issued, tmp_path: Path
+) -> None:
     functions = functions_on(tmp_path, refuse_in_api=True)
     assert authorize(functions, f"Bearer {acme.text}")["context"] == {"tenant": "acme"}
     assert authorize(functions, "Bearer x")["context"] == {"refused": "unauthorized"}
@@ -125,7 +130,7 @@ def test_under_chalice_local_the_api_is_left_to_refuse(acme: Issued, tmp_path: P
     assert authorize(functions, f"Bearer {acme.text}")["context"] == {"refused": "unavailable"}
 
 
-def test_chalice_makes_a_function_of_it_whose_answers_are_kept_for_a_minute(
+def test_chalice_builds_the_authorizer_with_a_cache_of_one_minute(
     functions: Functions,
 ) -> None:
     app = Chalice("timers", configure_logs=False)
@@ -179,7 +184,7 @@ def built(project: Path, stage: str, *command: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("command", ["deploy", "package"])
-def test_what_is_built_asks_for_a_key_unless_the_configuration_says_otherwise(
+def test_a_built_app_asks_for_a_key_unless_the_configuration_says_otherwise(
     project: Path, command: str
 ) -> None:
     for stage in ("dev", "prod"):
@@ -195,26 +200,20 @@ def test_what_is_built_asks_for_a_key_unless_the_configuration_says_otherwise(
     assert built(project, "prod", command)[0] != []
 
 
-# The commands
+# The commands for keys
 
 
 def run_here(service: Service, *arguments: str) -> int:
     return keys_here.main(arguments, service)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, main: Any, *arguments: str) -> int:
-    monkeypatch.setattr("sys.argv", ["keys", *arguments])
-    code: int = main()
-    return code
-
-
 def test_a_key_is_shown_once_with_a_curl_line(
-    here: Service, callers: ApiKeys, capsys: pytest.CaptureFixture[str]
+    here: Service, api_keys: ApiKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_here(here, "issue", "acme") == 0
     shown = capsys.readouterr().out
     text = shown.splitlines()[0]
-    assert callers.tenant_of(f"Bearer {text}") == "acme"
+    assert api_keys.tenant_of(f"Bearer {text}") == "acme"
     assert f"-H 'Authorization: Bearer {text}'" in shown
     assert "curl -X POST http://127.0.0.1:8000/timers" in shown
     assert "TIMERS_AUTH=keys" in shown
@@ -225,16 +224,16 @@ def test_a_key_is_shown_once_with_a_curl_line(
 
     assert run_here(here, "revoke", "aeaqcaib") == 0
     assert "within 60 s" in capsys.readouterr().out
-    assert list(callers.list()) == []
+    assert list(api_keys.list()) == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [(["issue", "Acme"], "'Acme' names no tenant"), (["revoke", "abc"], "no key 'abc'")],
 )
-def test_what_cannot_be_done_is_told_in_one_line(
+def test_a_failed_command_prints_one_line(
     here: Service,
-    callers: ApiKeys,
+    api_keys: ApiKeys,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     reason: str,
@@ -246,64 +245,60 @@ def test_what_cannot_be_done_is_told_in_one_line(
     assert len(shown.err.splitlines()) == 1
 
 
-class StageAccount:
-    """An account with moto's DynamoDB, where everything is as the tests' cloud has it."""
+class FakeSession:
+    """A session whose only client is that of the stage's DynamoDB."""
 
-    def __init__(self, cloud: Cloud) -> None:
-        self._cloud = cloud
+    def __init__(self, stage: MotoStage) -> None:
+        self._stage = stage
 
-    def client(self, _name: str) -> Any:
-        return self._cloud.dynamodb
+    def client(self, name: str, **_options: Any) -> Any:
+        assert name == "dynamodb"
+        return self._stage.dynamodb
 
 
 @pytest.fixture
-def account(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> StageAccount:
-    account = StageAccount(cloud)
-    monkeypatch.setattr("infra.account.Account.current", lambda: account)
-    monkeypatch.setattr(keys_on_aws, "Deployment", lambda *_: Deployed())
-    return account
+def account(stage: MotoStage) -> Account:
+    session: Any = FakeSession(stage)
+    return Account(session, id="123456789012", region=REGION)
 
 
-class Deployed:
-    def address(self) -> str:
-        return "https://abc.execute-api.eu-central-1.amazonaws.com/dev"
+def run_on(account: Account, *arguments: str) -> int:
+    return keys_on_aws.main(arguments, lambda: account, lambda _account, _stage: ADDRESS)
 
 
 def test_the_keys_of_a_stage_are_in_its_table(
-    account: StageAccount,
-    monkeypatch: pytest.MonkeyPatch,
+    account: Account,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(monkeypatch, keys_on_aws.main, NAMES.stage, "issue", "acme") == 0
+    assert run_on(account, NAMES.stage, "issue", "acme") == 0
     shown = capsys.readouterr().out
-    assert "https://abc.execute-api.eu-central-1.amazonaws.com/dev/timers" in shown
-    callers = keys_on_aws.api_keys_of(account, NAMES.stage)  # type: ignore[arg-type]
-    assert callers.tenant_of(f"Bearer {shown.splitlines()[0]}") == "acme"
-    (issued,) = callers.list()
-    assert run(monkeypatch, keys_on_aws.main, NAMES.stage, "list") == 0
+    assert f"{ADDRESS}/timers" in shown
+    api_keys = keys_on_aws.api_keys_of(account, NAMES.stage)
+    assert api_keys.tenant_of(f"Bearer {shown.splitlines()[0]}") == "acme"
+    (issued,) = api_keys.list()
+    assert run_on(account, NAMES.stage, "list") == 0
     assert capsys.readouterr().out.startswith(issued.id)
-    assert run(monkeypatch, keys_on_aws.main, NAMES.stage, "revoke", issued.id) == 0
-    assert list(callers.list()) == []
+    assert run_on(account, NAMES.stage, "revoke", issued.id) == 0
+    assert list(api_keys.list()) == []
 
 
-def test_a_stage_gets_its_first_key_once(account: StageAccount) -> None:
-    first = keys_on_aws.first_key(account, NAMES.stage)  # type: ignore[arg-type]
+def test_a_stage_gets_its_first_key_once(account: Account) -> None:
+    first = keys_on_aws.first_key(account, NAMES.stage)
     assert first
     assert first.key.tenant == "default"
-    assert keys_on_aws.first_key(account, NAMES.stage) is None  # type: ignore[arg-type]
+    assert keys_on_aws.first_key(account, NAMES.stage) is None
 
 
-@pytest.mark.parametrize("stage", ["nowhere", NAMES.stage])
-def test_a_stage_whose_keys_cannot_be_reached_is_told_in_one_line(
-    account: StageAccount,
-    cloud: Cloud,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("name", ["nowhere", NAMES.stage])
+def test_a_stage_whose_keys_cannot_be_reached_prints_one_line(
+    account: Account,
+    stage: MotoStage,
     capsys: pytest.CaptureFixture[str],
-    stage: str,
+    name: str,
 ) -> None:
-    if stage == NAMES.stage:
-        cloud.fail()
-    assert run(monkeypatch, keys_on_aws.main, stage, "issue", "acme") == 1
+    if name == NAMES.stage:
+        stage.fail()
+    assert run_on(account, name, "issue", "acme") == 1
     shown = capsys.readouterr()
     assert shown.out == ""
     assert len(shown.err.splitlines()) == 1
@@ -311,13 +306,12 @@ def test_a_stage_whose_keys_cannot_be_reached_is_told_in_one_line(
 
 
 def test_without_credentials_one_line_says_what_to_set(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def nobody() -> None:
+    def connect() -> Account:
         raise DeployError("No AWS credentials: set AWS_PROFILE")
 
-    monkeypatch.setattr("infra.account.Account.current", nobody)
-    assert run(monkeypatch, keys_on_aws.main, "dev", "list") == 1
+    assert keys_on_aws.main(["dev", "list"], connect) == 1
     assert capsys.readouterr().err == "webhook-timers: No AWS credentials: set AWS_PROFILE\n"
 
 

@@ -1,4 +1,4 @@
-"""The service answers what its OpenAPI document says and nothing else, on both engines."""
+"""Every response of the service is one that its OpenAPI document describes, on both engines."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from chalicelib.service.api_keys import ApiKeys
 from chalicelib.service.ports import ApiKeyStore
 from local.gateway import Environ, Gateway, StartResponse
 from tests.support import document
-from tests.support.clock import HandClock
-from tests.support.cloud import cloud_on_moto
+from tests.support.clock import ManualClock
 from tests.support.explorer import explore
 from tests.support.factories import DELAY_MS, Store, claimed, set_timer, settlement_of
-from tests.support.wired import service_on
+from tests.support.moto_stage import empty_stage
+from tests.support.service import service_on
 
 TENANT = "acme"
 STEP_MS = 100
@@ -43,18 +43,20 @@ MET = {
     "GET /timers/{timer_id}/attempts": {200, 404},
     "POST /timers/{timer_id}/replay": {202, 404, 409},
 }
-"""What every run must have been answered, so that a run that reached nothing is no success."""
+"""The statuses that every run must have met, so that a run that reached nothing fails."""
 
 
 @dataclass
 class Service:
-    """The gateway of a service that lives: requests take time, another client sets timers too,
-    and each timer, once set, is left alone, or has been called, or is being called, by its id.
+    """A gateway whose requests take time and which has a second client.
+
+    The id of a timer decides what happens to it: it stays as it is, or is in flight, or has fired,
+    failed or been attempted.
     """
 
     gateway: Gateway
     store: Store
-    clock: HandClock
+    clock: ManualClock
     tenant: str = DEFAULT_TENANT
     key: str | None = None
     highest_id: int = 0
@@ -67,22 +69,22 @@ class Service:
             locations.extend(value for name, value in headers if name == "Location")
             return start_response(status, headers)
 
-        self._live()
-        answer = self.gateway(environ, start)
+        self._pass_time()
+        response = self.gateway(environ, start)
         for path in locations:
-            self._befall(self.store.get(self.tenant, int(path.removeprefix("/timers/"))))
-        return answer
+            self._apply_fate(self.store.get(self.tenant, int(path.removeprefix("/timers/"))))
+        return response
 
-    def _live(self) -> None:
+    def _pass_time(self) -> None:
         self.clock.advance(STEP_MS)
         self.requests += 1
         if self.requests % OTHERS_EVERY == 0:
-            self._befall(
+            self._apply_fate(
                 set_timer(self.store, tenant=self.tenant, due_at=int(self.clock.now) + DELAY_MS)
             )
 
-    def _befall(self, timer: Timer) -> None:
-        """Let happen to ``timer``, at its own time, what its id says."""
+    def _apply_fate(self, timer: Timer) -> None:
+        """Do to ``timer``, at its own time, what its id decides."""
         self.highest_id = timer.id
         fate = FATES[timer.id % len(FATES)]
         if fate is None:
@@ -95,7 +97,7 @@ class Service:
             self.store.settle(settlement_of(held, now=at, status=fate))
 
 
-def api_on(store: Store, clock: HandClock, keys: ApiKeyStore | None = None) -> Service:
+def api_on(store: Store, clock: ManualClock, keys: ApiKeyStore | None = None) -> Service:
     """Return the API on ``store``; with ``keys`` it asks for one, and the service knows one."""
     auth = "none" if keys is None else "keys"
     app = create_app(service_on(store, clock, api_keys=keys, TIMERS_AUTH=auth))
@@ -121,7 +123,7 @@ def keys(tmp_path: Path) -> ApiKeyStore:
 def assert_documented(
     service: Service, contract: dict[str, Any], examples: int, without: Sequence[str] = ()
 ) -> None:
-    """Check that no answer of ``service`` was wrong, and that all there is to meet was met."""
+    """Check that no response of ``service`` was wrong, and that every status of ``MET`` came."""
     explored = explore(
         contract,
         service,
@@ -139,30 +141,30 @@ def assert_documented(
     assert not missed
 
 
-def test_without_keys_every_answer_is_documented(store: SQLiteTimerStore) -> None:
-    service = api_on(store, HandClock())
+def test_without_keys_every_response_is_documented(store: SQLiteTimerStore) -> None:
+    service = api_on(store, ManualClock())
     assert_documented(service, document.without_keys(), examples=20)
 
 
-def test_with_keys_every_answer_is_documented(store: SQLiteTimerStore, keys: ApiKeyStore) -> None:
-    service = api_on(store, HandClock(), keys)
+def test_with_keys_every_response_is_documented(store: SQLiteTimerStore, keys: ApiKeyStore) -> None:
+    service = api_on(store, ManualClock(), keys)
     # Schemathesis 4.32.5 cannot make the calls of this check to an application in its process;
     # the test below does without, and asks for more.
     assert_documented(service, document.read(), examples=20, without=["ignored_auth"])
 
 
-def test_on_aws_every_answer_is_documented() -> None:
-    clock = HandClock()
-    with cloud_on_moto(clock) as cloud:
-        service = api_on(cloud.waking_store(), clock)
+def test_on_aws_every_response_is_documented() -> None:
+    clock = ManualClock()
+    with empty_stage(clock) as stage:
+        service = api_on(stage.waking_store(), clock)
         assert_documented(service, document.without_keys(), examples=5)
 
 
 @pytest.mark.parametrize("key", [None, WRONG_KEY])
-def test_without_a_known_key_every_answer_is_a_documented_refusal(
+def test_with_an_unknown_key_every_response_is_a_documented_refusal(
     store: SQLiteTimerStore, keys: ApiKeyStore, key: str | None
 ) -> None:
-    service = api_on(store, HandClock(), keys)
+    service = api_on(store, ManualClock(), keys)
     timer = set_timer(store, tenant=TENANT)
     contract = document.read()
     explored = explore(contract, service, examples=3, key=key)
@@ -184,8 +186,8 @@ def promising_more(contract: dict[str, Any]) -> None:
 
 
 def promising_another_header(contract: dict[str, Any]) -> None:
-    answer = contract["paths"]["/timers"]["post"]["responses"]["201"]
-    answer["headers"]["ETag"] = {"required": True, "schema": {}}
+    response = contract["paths"]["/timers"]["post"]["responses"]["201"]
+    response["headers"]["ETag"] = {"required": True, "schema": {}}
 
 
 def allowing_less(contract: dict[str, Any]) -> None:
@@ -206,12 +208,12 @@ def allowing_more(contract: dict[str, Any]) -> None:
         (allowing_more, "positive_data_acceptance"),
     ],
 )
-def test_a_document_that_lies_is_found_out(
+def test_a_wrong_document_is_detected(
     store: SQLiteTimerStore,
     lie: Callable[[dict[str, Any]], object],
     check: str,
 ) -> None:
-    service = api_on(store, HandClock())
+    service = api_on(store, ManualClock())
     contract = document.without_keys()
     lie(contract)
     contract["paths"] = {"/timers": contract["paths"]["/timers"]}

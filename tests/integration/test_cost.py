@@ -1,4 +1,4 @@
-"""What a timer costs on AWS: every call is counted. Write units are counted with the store."""
+"""The calls to AWS that a timer costs. Write units are counted in the tests of the store."""
 
 from __future__ import annotations
 
@@ -8,39 +8,40 @@ import pytest
 
 from chalicelib.domain.webhook import Outcome
 from chalicelib.service.timers import TimerRequest
-from tests.support.clock import HandClock
-from tests.support.cloud import Cloud, HandSender
+from tests.support.clock import ManualClock
 from tests.support.factories import TENANT, URL, change_of
+from tests.support.moto_stage import MotoStage
+from tests.support.sender import FakeSender
 
 
 def test_a_delivered_near_timer_costs_put_send_claim_and_settle(
-    cloud: Cloud, clock: HandClock
+    stage: MotoStage, clock: ManualClock
 ) -> None:
-    api, delivery = cloud.timers(), cloud.delivery(HandSender(clock))
-    cloud.store.identity()
+    api, delivery = stage.timers(), stage.delivery(FakeSender(clock))
+    stage.store.identity()
     for _ in range(2):
         api.set(TENANT, TimerRequest(url=URL, delay_ms=5_000))  # ids for one more are leased
-    cloud.calls.clear()
+    stage.calls.clear()
 
     timer = api.set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
-    assert cloud.operations() == ["SendMessage", "PutItem"]
+    assert stage.operations() == ["SendMessage", "PutItem"]
     clock.now = timer.due_at
     delivery.deliver(timer.wakeup())
-    assert cloud.operations() == ["UpdateItem", "UpdateItem"]
+    assert stage.operations() == ["UpdateItem", "UpdateItem"]
 
 
-def test_what_many_timers_cost_beside_themselves_is_next_to_nothing(
-    cloud: Cloud, clock: HandClock
+def test_many_timers_cost_next_to_nothing_beyond_their_own_calls(
+    stage: MotoStage, clock: ManualClock
 ) -> None:
-    api, sender = cloud.timers(), HandSender(clock)
-    delivery = cloud.delivery(sender)
+    api, sender = stage.timers(), FakeSender(clock)
+    delivery = stage.delivery(sender)
     timers = [api.set(TENANT, TimerRequest(url=URL, delay_ms=60_000)) for _ in range(200)]
     clock.now = timers[-1].due_at
     for timer in timers:
         delivery.deliver(timer.wakeup())
 
     assert len(sender.sent) == 200
-    assert Counter(cloud.operations()) == {
+    assert Counter(stage.operations()) == {
         "PutItem": 200 + 1,  # and the name of the store, once for ever
         "SendMessage": 200,
         "UpdateItem": 400 + 8,  # and leases of 1, 2, 4 … 128 ids
@@ -48,19 +49,19 @@ def test_what_many_timers_cost_beside_themselves_is_next_to_nothing(
     }
 
 
-def test_a_far_timer_costs_a_schedule_and_one_message(cloud: Cloud, clock: HandClock) -> None:
-    api, delivery = cloud.timers(), cloud.delivery(HandSender(clock))
-    cloud.store.identity()
-    cloud.calls.clear()
+def test_a_far_timer_costs_a_schedule_and_one_message(stage: MotoStage, clock: ManualClock) -> None:
+    api, delivery = stage.timers(), stage.delivery(FakeSender(clock))
+    stage.store.identity()
+    stage.calls.clear()
     timer = api.set(TENANT, TimerRequest(url=URL, delay_ms=3_600_000))
-    (schedule,) = cloud.schedules()
+    (schedule,) = stage.schedules()
     clock.now = timer.due_at - 5 * 60_000
     delivery.deliver(timer.wakeup())  # the schedule comes
     clock.now = timer.due_at
     delivery.deliver(timer.wakeup())  # the message comes
 
     assert schedule["Target"]
-    assert Counter(cloud.operations()) == {
+    assert Counter(stage.operations()) == {
         "CreateSchedule": 1,
         "SendMessage": 1,
         "PutItem": 1,
@@ -69,13 +70,13 @@ def test_a_far_timer_costs_a_schedule_and_one_message(cloud: Cloud, clock: HandC
 
 
 @pytest.mark.parametrize("status", [503, 410])
-def test_another_attempt_and_a_failure_cost_calls_of_their_own_kind(
-    cloud: Cloud, clock: HandClock, status: int
+def test_a_retry_and_a_failure_cost_their_own_calls(
+    stage: MotoStage, clock: ManualClock, status: int
 ) -> None:
-    timer = cloud.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
-    delivery = cloud.delivery(HandSender(clock, Outcome(status=status)))
-    cloud.store.identity()
-    cloud.calls.clear()
+    timer = stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
+    delivery = stage.delivery(FakeSender(clock, Outcome(status=status)))
+    stage.store.identity()
+    stage.calls.clear()
     clock.now = timer.due_at
 
     delivery.deliver(timer.wakeup())
@@ -89,26 +90,26 @@ def test_another_attempt_and_a_failure_cost_calls_of_their_own_kind(
             "UpdateItem",
         ]
     )
-    assert cloud.operations() == expected
+    assert stage.operations() == expected
 
 
 @pytest.mark.parametrize("gone", ["settled", "cancelled", "of an old version"])
 def test_a_wakeup_that_is_void_costs_one_failed_write_and_no_read(
-    cloud: Cloud, clock: HandClock, gone: str
+    stage: MotoStage, clock: ManualClock, gone: str
 ) -> None:
-    api, delivery = cloud.timers(), cloud.delivery(HandSender(clock))
+    api, delivery = stage.timers(), stage.delivery(FakeSender(clock))
     timer = api.set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
     wakeup = timer.wakeup()
-    cloud.store.identity()  # read once a process
+    stage.store.identity()  # read once a process
     clock.now = timer.due_at
     if gone == "settled":
         delivery.deliver(wakeup)
     elif gone == "cancelled":
         api.cancel(TENANT, timer.id)
     else:
-        cloud.store.reschedule(change_of(timer, at=int(clock.now), now=int(clock.now)))
-    cloud.calls.clear()
+        stage.store.reschedule(change_of(timer, at=int(clock.now), now=int(clock.now)))
+    stage.calls.clear()
 
     delivery.deliver(wakeup)
 
-    assert cloud.operations() == ["UpdateItem"]
+    assert stage.operations() == ["UpdateItem"]

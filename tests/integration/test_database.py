@@ -1,3 +1,5 @@
+"""The file of the embedded engine and its folder: versions, damage, locks and permissions."""
+
 from __future__ import annotations
 
 import os
@@ -94,7 +96,7 @@ def test_a_store_of_any_older_version_is_migrated(tmp_path: Path, version: int) 
         assert pragma(migrated, "user_version") == len(MIGRATIONS)
 
 
-def test_a_timer_of_the_first_version_fires_under_this_one(file: Path) -> None:
+def test_a_timer_of_the_first_store_version_fires_under_the_present_one(file: Path) -> None:
     with closing(open_store(str(file), migrations=MIGRATIONS[:1])) as connection:
         connection.execute(
             "INSERT INTO timers (tenant, id, url, status, created_at, due_at, version, "
@@ -108,7 +110,7 @@ def test_a_timer_of_the_first_version_fires_under_this_one(file: Path) -> None:
         assert settled(store, timer).log
 
 
-def test_a_migration_that_fails_leaves_the_old_version_whole(file: Path) -> None:
+def test_a_failed_migration_leaves_the_old_version_unchanged(file: Path) -> None:
     with closing(open_store(str(file))) as connection:
         create(connection)
         before = schema(connection)
@@ -148,12 +150,12 @@ def test_a_file_of_another_application_is_not_taken_for_a_newer_store(file: Path
     [b"not a database" * 1_000, b"\x00" * 5_000, b"SQLite format 3\x00" + b"\xff" * 5_000],
     ids=["text", "zeros", "only a header"],
 )
-def test_what_is_no_sqlite_file_is_refused(file: Path, content: bytes) -> None:
+def test_a_file_that_is_not_sqlite_is_refused(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     assert_refused(file, "damaged")
 
 
-def test_a_damaged_store_is_refused_with_what_to_do(file: Path) -> None:
+def test_the_refusal_of_a_damaged_store_says_what_to_do(file: Path) -> None:
     with closing(open_store(str(file))) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
     with file.open("r+b") as damaged:
@@ -190,7 +192,7 @@ def no_file_grows_beyond(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_check_finds_out_that_nothing_can_be_written(file: Path) -> None:
+def test_a_check_fails_if_the_store_cannot_be_written(file: Path) -> None:
     with closing(open_store(str(file))) as connection:
         store = SQLiteTimerStore(connection)
         with (
@@ -205,7 +207,7 @@ def test_a_check_finds_out_that_nothing_can_be_written(file: Path) -> None:
 # Reading beside the writer
 
 
-def test_a_reader_sees_what_is_committed(file: Path) -> None:
+def test_a_reader_sees_committed_writes(file: Path) -> None:
     with (
         closing(open_store(str(file))) as writer,
         closing(open_reader(str(file))) as reader,
@@ -268,7 +270,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-def test_a_folder_is_held_by_one_alone(tmp_path: Path) -> None:
+def test_a_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
     clock = Clock()
     second = DataFolder(tmp_path)
     with (
@@ -280,7 +282,7 @@ def test_a_folder_is_held_by_one_alone(tmp_path: Path) -> None:
     assert 3 <= clock.now < 4
 
 
-def test_a_folder_that_gets_free_is_taken(tmp_path: Path) -> None:
+def test_a_folder_that_becomes_free_can_be_taken(tmp_path: Path) -> None:
     held = DataFolder(tmp_path).locked()
     held.__enter__()
     clock = Clock()
@@ -307,7 +309,7 @@ def test_a_lock_is_its_owners_alone_whoever_may_enter_the_folder(tmp_path: Path)
         assert (tmp_path / "lock").stat().st_mode & 0o077 == 0
 
 
-def test_a_lock_file_that_says_nothing_is_no_obstacle(tmp_path: Path) -> None:
+def test_an_empty_lock_file_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "lock").write_bytes(b"\xff\xfe rubbish")
     with DataFolder(tmp_path).locked(wait_s=0):
         assert (tmp_path / "lock").read_text() == str(os.getpid())
@@ -360,7 +362,7 @@ def test_a_socket_left_behind_by_a_killed_process_is_replaced(folder: DataFolder
         greet(folder, listener)
 
 
-def test_connecting_fails_where_nobody_listens(folder: DataFolder) -> None:
+def test_connecting_fails_if_no_process_listens(folder: DataFolder) -> None:
     with pytest.raises(FileNotFoundError):
         folder.connect(1)
     folder.listen().close()

@@ -1,4 +1,4 @@
-"""The use case behind every wake-up, on every store."""
+"""``Delivery``, the use case behind every wake-up, on every store."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from chalicelib.domain.timer import Status, Timer
 from chalicelib.domain.webhook import Outcome
 from chalicelib.service.delivery import MAX_WAIT_MS, PUT_BACK_MS, Delivery
 from chalicelib.service.ports import Metric
-from tests.support.armable import ArmableSQLite, HandArmedStore, is_armed
-from tests.support.clock import START, HandClock
-from tests.support.cloud import OK, RETRY_DELAYS_S, Cloud, HandSender, Meters, delivery_of
+from tests.support.clock import START, ManualClock
+from tests.support.delivery import RETRY_DELAYS_S, delivery_of
 from tests.support.factories import (
     DUE,
     LEASE_MS,
@@ -28,15 +27,19 @@ from tests.support.factories import (
     set_timer,
     settled,
 )
-from tests.support.recording import RecordingWakeups
+from tests.support.meter import RecordingMeter
+from tests.support.moto_stage import MotoStage
+from tests.support.sender import OK, FakeSender
+from tests.support.stores import FakeArmableStore, FakeWakingStore, is_armed
+from tests.support.wakeups import RecordingWakeups
 
 REFUSED = Outcome(status=503)
 GONE = Outcome(status=410)
 DOWN = Unavailable("It is down.")
 
 
-class Failing:
-    """Rows some of whose methods fail, after or before they have done their work."""
+class BrokenStore:
+    """A store whose methods in ``before`` and ``after`` fail before or after they do their work."""
 
     def __init__(self, rows: ArmableStore) -> None:
         self._rows = rows
@@ -58,14 +61,14 @@ class Failing:
 
 
 @pytest.fixture(params=["sqlite", "dynamodb"])
-def store(request: pytest.FixtureRequest) -> Iterator[HandArmedStore]:
+def store(request: pytest.FixtureRequest) -> Iterator[FakeWakingStore]:
     if request.param == "sqlite":
-        rows = ArmableSQLite()
-        yield HandArmedStore(rows)
+        rows = FakeArmableStore()
+        yield FakeWakingStore(rows)
         rows.close()
     else:
-        cloud: Cloud = request.getfixturevalue("cloud")
-        yield cloud.store
+        stage: MotoStage = request.getfixturevalue("stage")
+        yield stage.store
 
 
 @pytest.fixture
@@ -74,29 +77,29 @@ def wakeups() -> RecordingWakeups:
 
 
 @pytest.fixture
-def sender(clock: HandClock) -> HandSender:
-    return HandSender(clock)
+def sender(clock: ManualClock) -> FakeSender:
+    return FakeSender(clock)
 
 
 @pytest.fixture
 def delivery(
-    store: HandArmedStore, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
+    store: FakeWakingStore, wakeups: RecordingWakeups, sender: FakeSender, clock: ManualClock
 ) -> Delivery:
     return delivery_of(store.rows, wakeups, sender, clock)
 
 
-def stored(store: HandArmedStore, timer: Timer) -> Timer:
+def stored(store: FakeWakingStore, timer: Timer) -> Timer:
     return store.get(TENANT, timer.id)
 
 
 def failing(
-    store: HandArmedStore, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
-) -> tuple[Delivery, Failing]:
-    broken: Any = Failing(store.rows)
+    store: FakeWakingStore, wakeups: RecordingWakeups, sender: FakeSender, clock: ManualClock
+) -> tuple[Delivery, BrokenStore]:
+    broken: Any = BrokenStore(store.rows)
     return delivery_of(broken, wakeups, sender, clock), broken
 
 
-def came_to(attempt: AttemptRecord | None) -> Outcome | None:
+def outcome_of(attempt: AttemptRecord | None) -> Outcome | None:
     """Return the outcome that an attempt records."""
     if attempt is None:
         return None
@@ -104,16 +107,16 @@ def came_to(attempt: AttemptRecord | None) -> Outcome | None:
 
 
 def test_a_timer_that_is_due_is_called_once_and_settled(
-    store: HandArmedStore,
+    store: FakeWakingStore,
     wakeups: RecordingWakeups,
-    sender: HandSender,
-    clock: HandClock,
+    sender: FakeSender,
+    clock: ManualClock,
     delivery: Delivery,
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
 
-    assert came_to(delivery.deliver(timer.wakeup())) == OK
+    assert outcome_of(delivery.deliver(timer.wakeup())) == OK
     assert delivery.deliver(timer.wakeup()) is None
 
     (sent,) = sender.sent
@@ -122,8 +125,8 @@ def test_a_timer_that_is_due_is_called_once_and_settled(
     assert wakeups.registered == []
 
 
-def test_a_wakeup_up_to_a_second_early_waits_out_the_rest(
-    store: HandArmedStore, sender: HandSender, clock: HandClock, delivery: Delivery
+def test_a_wakeup_up_to_a_second_early_waits_until_the_timer_is_due(
+    store: FakeWakingStore, sender: FakeSender, clock: ManualClock, delivery: Delivery
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE - MAX_WAIT_MS
@@ -133,11 +136,11 @@ def test_a_wakeup_up_to_a_second_early_waits_out_the_rest(
     assert [sent.at for sent in sender.sent] == [DUE]
 
 
-def test_an_earlier_wakeup_is_registered_anew_and_sends_nothing(
-    store: HandArmedStore,
+def test_a_wakeup_more_than_a_second_early_is_put_back_and_sends_nothing(
+    store: FakeWakingStore,
     wakeups: RecordingWakeups,
-    sender: HandSender,
-    clock: HandClock,
+    sender: FakeSender,
+    clock: ManualClock,
     delivery: Delivery,
 ) -> None:
     timer = set_timer(store)
@@ -151,10 +154,10 @@ def test_an_earlier_wakeup_is_registered_anew_and_sends_nothing(
 
 
 def test_a_wakeup_that_claims_to_be_due_sends_nothing_early(
-    store: HandArmedStore,
+    store: FakeWakingStore,
     wakeups: RecordingWakeups,
-    sender: HandSender,
-    clock: HandClock,
+    sender: FakeSender,
+    clock: ManualClock,
     delivery: Delivery,
 ) -> None:
     timer = set_timer(store)
@@ -167,10 +170,10 @@ def test_a_wakeup_that_claims_to_be_due_sends_nothing_early(
 
 
 def test_a_wakeup_of_an_old_version_does_nothing(
-    store: HandArmedStore,
+    store: FakeWakingStore,
     wakeups: RecordingWakeups,
-    sender: HandSender,
-    clock: HandClock,
+    sender: FakeSender,
+    clock: ManualClock,
     delivery: Delivery,
 ) -> None:
     timer = set_timer(store)
@@ -184,11 +187,11 @@ def test_a_wakeup_of_an_old_version_does_nothing(
 
 
 @pytest.mark.parametrize("end", ["cancelled", "fired", "failed", "never was"])
-def test_a_wakeup_of_a_timer_that_needs_none_does_nothing(
-    store: HandArmedStore,
+def test_a_wakeup_of_a_settled_removed_or_unknown_timer_does_nothing(
+    store: FakeWakingStore,
     wakeups: RecordingWakeups,
-    sender: HandSender,
-    clock: HandClock,
+    sender: FakeSender,
+    clock: ManualClock,
     delivery: Delivery,
     *,
     end: str,
@@ -208,11 +211,11 @@ def test_a_wakeup_of_a_timer_that_needs_none_does_nothing(
     assert wakeups.registered == []
 
 
-def test_a_timer_that_another_sender_holds_is_looked_at_when_its_lease_ends(
-    store: HandArmedStore,
+def test_a_timer_claimed_by_another_sender_is_woken_when_the_lease_ends(
+    store: FakeWakingStore,
     wakeups: RecordingWakeups,
-    sender: HandSender,
-    clock: HandClock,
+    sender: FakeSender,
+    clock: ManualClock,
     delivery: Delivery,
 ) -> None:
     timer = set_timer(store)
@@ -225,18 +228,18 @@ def test_a_timer_that_another_sender_holds_is_looked_at_when_its_lease_ends(
     assert (again.id, again.version, again.at) == (timer.id, 1, DUE + LEASE_MS)
     assert sender.sent == []
     clock.now = again.at
-    assert came_to(delivery.deliver(again)) == OK
+    assert outcome_of(delivery.deliver(again)) == OK
 
 
 def test_a_timer_is_held_against_a_sender_whose_clock_is_5_s_ahead(
-    store: HandArmedStore,
+    store: FakeWakingStore,
     wakeups: RecordingWakeups,
-    clock: HandClock,
-    sender: HandSender,
+    clock: ManualClock,
+    sender: FakeSender,
     delivery: Delivery,
 ) -> None:
-    ahead = HandClock()
-    hasty = delivery_of(store.rows, wakeups, HandSender(ahead), ahead)
+    ahead = ManualClock()
+    hasty = delivery_of(store.rows, wakeups, FakeSender(ahead), ahead)
     timer = set_timer(store)
     claimed(store, timer, "another's")
     ahead.now = DUE + LEASE_MS - 1  # five seconds before that, by the clock of who holds it
@@ -249,13 +252,13 @@ def test_a_timer_is_held_against_a_sender_whose_clock_is_5_s_ahead(
 
 @pytest.mark.parametrize("outcome", [REFUSED, Outcome(error="timed out"), Outcome(status=302)])
 def test_a_failed_call_is_tried_again_under_a_new_version(
-    store: HandArmedStore, wakeups: RecordingWakeups, clock: HandClock, outcome: Outcome
+    store: FakeWakingStore, wakeups: RecordingWakeups, clock: ManualClock, outcome: Outcome
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
-    delivery = delivery_of(store.rows, wakeups, HandSender(clock, outcome, OK), clock)
+    delivery = delivery_of(store.rows, wakeups, FakeSender(clock, outcome, OK), clock)
 
-    assert came_to(delivery.deliver(timer.wakeup())) == outcome
+    assert outcome_of(delivery.deliver(timer.wakeup())) == outcome
 
     retry_at = DUE + int(RETRY_DELAYS_S[0] * 1000)
     (following,) = wakeups.registered
@@ -266,16 +269,20 @@ def test_a_failed_call_is_tried_again_under_a_new_version(
     assert waiting.next_attempt_at == retry_at
     clock.now = retry_at
     assert delivery.deliver(timer.wakeup()) is None
-    assert came_to(delivery.deliver(following)) == OK
+    assert outcome_of(delivery.deliver(following)) == OK
     assert stored(store, timer).attempts == 2
 
 
 @pytest.mark.parametrize(("outcome", "calls"), [(GONE, 1), (REFUSED, len(RETRY_DELAYS_S) + 1)])
 def test_a_timer_fails_when_its_receiver_is_gone_or_its_attempts_are_used_up(
-    store: HandArmedStore, wakeups: RecordingWakeups, clock: HandClock, outcome: Outcome, calls: int
+    store: FakeWakingStore,
+    wakeups: RecordingWakeups,
+    clock: ManualClock,
+    outcome: Outcome,
+    calls: int,
 ) -> None:
     timer = set_timer(store)
-    sender = HandSender(clock, outcome)
+    sender = FakeSender(clock, outcome)
     delivery = delivery_of(store.rows, wakeups, sender, clock)
     pending = [timer.wakeup()]
     for wakeup in pending:
@@ -289,7 +296,7 @@ def test_a_timer_fails_when_its_receiver_is_gone_or_its_attempts_are_used_up(
 
 
 def test_a_url_that_can_no_longer_be_called_fails_like_any_call(
-    store: HandArmedStore, sender: HandSender, clock: HandClock, delivery: Delivery
+    store: FakeWakingStore, sender: FakeSender, clock: ManualClock, delivery: Delivery
 ) -> None:
     timer = set_timer(store, url="ftp://receiver.example")
     clock.now = DUE
@@ -302,12 +309,12 @@ def test_a_url_that_can_no_longer_be_called_fails_like_any_call(
     assert stored(store, timer).attempts == 1
 
 
-def test_a_retry_is_registered_before_the_row_says_that_there_is_one(
-    store: HandArmedStore, wakeups: RecordingWakeups, clock: HandClock
+def test_a_retry_is_registered_before_it_is_written(
+    store: FakeWakingStore, wakeups: RecordingWakeups, clock: ManualClock
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
-    delivery, broken = failing(store, wakeups, HandSender(clock, REFUSED), clock)
+    delivery, broken = failing(store, wakeups, FakeSender(clock, REFUSED), clock)
     broken.before.add("settle")
 
     delivery.deliver(timer.wakeup())
@@ -317,32 +324,32 @@ def test_a_retry_is_registered_before_the_row_says_that_there_is_one(
 
 
 def test_a_retry_that_cannot_be_registered_is_left_unarmed_to_the_sweeper(
-    cloud: Cloud, clock: HandClock
+    stage: MotoStage, clock: ManualClock
 ) -> None:
-    timer = set_timer(cloud.store)
+    timer = set_timer(stage.store)
     clock.now = DUE
-    cloud.fail("SendMessage")
+    stage.fail("SendMessage")
 
-    assert came_to(cloud.delivery(HandSender(clock, REFUSED)).deliver(timer.wakeup())) == REFUSED
+    assert outcome_of(stage.delivery(FakeSender(clock, REFUSED)).deliver(timer.wakeup())) == REFUSED
 
-    waiting = stored(cloud.store, timer)
+    waiting = stored(stage.store, timer)
     assert waiting.version == 2
-    assert not cloud.is_armed(waiting)
+    assert not stage.is_armed(waiting)
 
 
 def test_a_retry_whose_delay_its_write_outlasts_is_woken_again(
-    store: HandArmedStore, wakeups: RecordingWakeups, clock: HandClock
+    store: FakeWakingStore, wakeups: RecordingWakeups, clock: ManualClock
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
 
-    class Slow(Failing):
+    class SlowStore(BrokenStore):
         def settle(self, settlement: Any, *, armed: bool) -> bool:
             clock.advance(RETRY_DELAYS_S[0] * 1000)
             return self._rows.settle(settlement, armed=armed)
 
-    slow: Any = Slow(store.rows)
-    delivery_of(slow, wakeups, HandSender(clock, REFUSED), clock).deliver(timer.wakeup())
+    slow: Any = SlowStore(store.rows)
+    delivery_of(slow, wakeups, FakeSender(clock, REFUSED), clock).deliver(timer.wakeup())
 
     assert wakeups.registered == [stored(store, timer).wakeup()] * 2
 
@@ -352,17 +359,17 @@ def test_a_retry_whose_delay_its_write_outlasts_is_woken_again(
 
 @pytest.mark.parametrize("applied", [False, True])
 @pytest.mark.parametrize("outcome", [OK, REFUSED])
-def test_an_outcome_that_is_not_recorded_is_looked_after_when_the_lease_ends(
-    store: HandArmedStore,
+def test_an_unrecorded_outcome_gets_a_wakeup_at_the_end_of_the_lease(
+    store: FakeWakingStore,
     wakeups: RecordingWakeups,
-    clock: HandClock,
+    clock: ManualClock,
     outcome: Outcome,
     *,
     applied: bool,
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
-    sender = HandSender(clock, outcome)
+    sender = FakeSender(clock, outcome)
     delivery, broken = failing(store, wakeups, sender, clock)
     (broken.after if applied else broken.before).add("settle")
 
@@ -377,8 +384,8 @@ def test_an_outcome_that_is_not_recorded_is_looked_after_when_the_lease_ends(
     assert len(sender.sent) == (1 if applied else 2)
 
 
-def test_a_claim_that_fails_is_the_callers_to_bring_again(
-    store: HandArmedStore, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
+def test_a_claim_that_fails_is_an_error_of_the_delivery(
+    store: FakeWakingStore, wakeups: RecordingWakeups, sender: FakeSender, clock: ManualClock
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
@@ -391,39 +398,39 @@ def test_a_claim_that_fails_is_the_callers_to_bring_again(
 
 
 def test_a_sender_whose_lease_has_ended_settles_nothing(
-    store: HandArmedStore, wakeups: RecordingWakeups, clock: HandClock
+    store: FakeWakingStore, wakeups: RecordingWakeups, clock: ManualClock
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
-    slow = HandSender(clock, REFUSED)
+    slow = FakeSender(clock, REFUSED)
     slow.takes_ms = LEASE_MS
     taken_over: list[Timer] = []
 
-    class Meddling(HandSender):
+    class OvertakenSender(FakeSender):
         def send(self, call: Any) -> Outcome:
             outcome = slow.send(call)
             taken_over.append(claimed(store, timer, "another's", now=DUE + LEASE_MS))
             return outcome
 
-    delivery_of(store.rows, wakeups, Meddling(clock), clock).deliver(timer.wakeup())
+    delivery_of(store.rows, wakeups, OvertakenSender(clock), clock).deliver(timer.wakeup())
 
     assert stored(store, timer) == taken_over[0]
 
 
 def test_a_sender_that_comes_to_a_halt_after_its_claim_does_not_send(
-    store: HandArmedStore, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
+    store: FakeWakingStore, wakeups: RecordingWakeups, sender: FakeSender, clock: ManualClock
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
 
-    class Halting(Failing):
+    class HaltingStore(BrokenStore):
         def claim(self, claim: Any) -> ClaimResult:
             claimed = self._rows.claim(claim)
             clock.advance(LEASE_MS)
             store.cancel(TENANT, timer.id, int(clock.now))
             return claimed
 
-    halting: Any = Halting(store.rows)
+    halting: Any = HaltingStore(store.rows)
     with pytest.raises(Unavailable):
         delivery_of(halting, wakeups, sender, clock).deliver(timer.wakeup())
 
@@ -434,14 +441,14 @@ def test_a_sender_that_comes_to_a_halt_after_its_claim_does_not_send(
 
 
 def test_a_batch_is_delivered_each_on_its_own(
-    cloud: Cloud, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
+    stage: MotoStage, wakeups: RecordingWakeups, sender: FakeSender, clock: ManualClock
 ) -> None:
-    timers = [set_timer(cloud.store) for _ in range(4)]
+    timers = [set_timer(stage.store) for _ in range(4)]
     void = replace(timers[0].wakeup(), version=9)
     far = replace(timers[0].wakeup(), at=DUE + 60_000)
     clock.now = DUE
 
-    delivery = delivery_of(cloud.rows, wakeups, sender, clock)
+    delivery = delivery_of(stage.rows, wakeups, sender, clock)
     delivery.deliver_all([void, far, *(timer.wakeup() for timer in timers)])
 
     assert {sent.call.url for sent in sender.sent} == {
@@ -454,13 +461,13 @@ def test_a_batch_of_nothing_is_delivered(delivery: Delivery) -> None:
     delivery.deliver_all([])
 
 
-def test_what_cannot_be_delivered_now_is_put_back_and_the_rest_is_not_touched(
-    cloud: Cloud, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
+def test_a_failed_delivery_is_put_back_and_the_rest_of_the_batch_is_not(
+    stage: MotoStage, wakeups: RecordingWakeups, sender: FakeSender, clock: ManualClock
 ) -> None:
-    timer = set_timer(cloud.store)
+    timer = set_timer(stage.store)
     far = replace(timer.wakeup(), id=2, at=DUE + 60_000)
     clock.now = DUE + 0.7
-    delivery, broken = failing(cloud.store, wakeups, sender, clock)
+    delivery, broken = failing(stage.store, wakeups, sender, clock)
     broken.before.add("claim")
 
     delivery.deliver_all([timer.wakeup(), far])
@@ -471,13 +478,13 @@ def test_what_cannot_be_delivered_now_is_put_back_and_the_rest_is_not_touched(
     ]
 
 
-def test_a_batch_fails_only_if_something_could_not_even_be_put_back(
-    cloud: Cloud, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
+def test_a_batch_fails_only_if_a_wakeup_could_not_be_put_back(
+    stage: MotoStage, wakeups: RecordingWakeups, sender: FakeSender, clock: ManualClock
 ) -> None:
-    timers = [set_timer(cloud.store) for _ in range(3)]
+    timers = [set_timer(stage.store) for _ in range(3)]
     clock.now = DUE
     wakeups.broken = True
-    delivery = delivery_of(cloud.rows, wakeups, sender, clock)
+    delivery = delivery_of(stage.rows, wakeups, sender, clock)
     far = replace(timers[0].wakeup(), at=DUE + 60_000)
 
     delivery.deliver_all([timers[0].wakeup(), timers[1].wakeup()])
@@ -487,39 +494,39 @@ def test_a_batch_fails_only_if_something_could_not_even_be_put_back(
     assert len(sender.sent) == 3
 
 
-def test_a_call_that_could_not_begin_is_no_attempt_and_is_made_when_the_lease_is_over(
-    cloud: Cloud, wakeups: RecordingWakeups, sender: HandSender, clock: HandClock
+def test_a_call_that_could_not_begin_is_no_attempt_and_is_made_after_the_lease(
+    stage: MotoStage, wakeups: RecordingWakeups, sender: FakeSender, clock: ManualClock
 ) -> None:
-    class Exhausted(HandSender):
+    class BrokenSender(FakeSender):
         def send(self, call: Any) -> Outcome:
             raise DOWN
 
-    timer = set_timer(cloud.store)
+    timer = set_timer(stage.store)
     clock.now = DUE
-    delivery_of(cloud.rows, wakeups, Exhausted(clock), clock).deliver_all([timer.wakeup()])
+    delivery_of(stage.rows, wakeups, BrokenSender(clock), clock).deliver_all([timer.wakeup()])
 
     assert wakeups.registered == [replace(timer.wakeup(), at=DUE + PUT_BACK_MS)]
-    assert stored(cloud.store, timer).log == ()
+    assert stored(stage.store, timer).log == ()
     clock.now = DUE + LEASE_MS
-    assert came_to(delivery_of(cloud.rows, wakeups, sender, clock).deliver(timer.wakeup())) == OK
+    assert outcome_of(delivery_of(stage.rows, wakeups, sender, clock).deliver(timer.wakeup())) == OK
 
 
 # An operator's request
 
 
-def test_an_operator_delivers_what_is_due(
-    store: HandArmedStore, sender: HandSender, clock: HandClock, delivery: Delivery
+def test_an_operator_delivers_a_due_timer(
+    store: FakeWakingStore, sender: FakeSender, clock: ManualClock, delivery: Delivery
 ) -> None:
     timer = set_timer(store)
     clock.now = DUE
 
-    assert came_to(delivery.wake_or_deliver(TENANT, timer.id)) == OK
+    assert outcome_of(delivery.wake_or_deliver(TENANT, timer.id)) == OK
     assert delivery.wake_or_deliver(TENANT, timer.id) is None
     assert len(sender.sent) == 1
 
 
-def test_an_operator_registers_the_wakeup_of_what_is_not_due(
-    store: HandArmedStore, wakeups: RecordingWakeups, sender: HandSender, delivery: Delivery
+def test_an_operator_registers_the_wakeup_of_a_timer_that_is_not_due(
+    store: FakeWakingStore, wakeups: RecordingWakeups, sender: FakeSender, delivery: Delivery
 ) -> None:
     timer = set_timer(store)
 
@@ -529,7 +536,7 @@ def test_an_operator_registers_the_wakeup_of_what_is_not_due(
     assert sender.sent == []
 
 
-def test_an_operator_is_told_of_a_timer_that_is_not_there(delivery: Delivery) -> None:
+def test_an_operator_gets_an_error_for_an_unknown_timer(delivery: Delivery) -> None:
     with pytest.raises(TimerNotFound):
         delivery.wake_or_deliver(TENANT, 4_711)
 
@@ -538,26 +545,26 @@ def test_an_operator_is_told_of_a_timer_that_is_not_there(delivery: Delivery) ->
 
 
 def test_lateness_and_outcomes_are_counted(
-    store: HandArmedStore, wakeups: RecordingWakeups, clock: HandClock
+    store: FakeWakingStore, wakeups: RecordingWakeups, clock: ManualClock
 ) -> None:
-    meters = Meters()
-    delivery = delivery_of(store.rows, wakeups, HandSender(clock, OK, REFUSED, GONE), clock, meters)
+    meter = RecordingMeter()
+    delivery = delivery_of(store.rows, wakeups, FakeSender(clock, OK, REFUSED, GONE), clock, meter)
     for _ in range(3):
         clock.now = START
         timer = set_timer(store)
         clock.now = DUE + 12
         delivery.deliver(timer.wakeup())
 
-    assert meters.of(Metric.LATENESS_MS) == [12] * 3
-    assert [meters.of(each) for each in (Metric.FIRED, Metric.RETRIED, Metric.FAILED)] == [[1]] * 3
+    assert meter.of(Metric.LATENESS_MS) == [12] * 3
+    assert [meter.of(each) for each in (Metric.FIRED, Metric.RETRIED, Metric.FAILED)] == [[1]] * 3
 
 
 @pytest.mark.parametrize("armed", [True, False])
 def test_whether_a_timer_is_armed_makes_no_difference_to_its_delivery(
-    store: HandArmedStore, clock: HandClock, delivery: Delivery, *, armed: bool
+    store: FakeWakingStore, clock: ManualClock, delivery: Delivery, *, armed: bool
 ) -> None:
     store.armed = armed
     timer = set_timer(store)
     clock.now = DUE
 
-    assert came_to(delivery.deliver(timer.wakeup())) == OK
+    assert outcome_of(delivery.deliver(timer.wakeup())) == OK

@@ -1,6 +1,6 @@
-"""A stage goes up and comes down: our commands, and the calls that Chalice makes, on moto.
+"""A stage is deployed and destroyed on moto, by our commands and by the calls of Chalice.
 
-moto imports no API from Chalice's document, so that one step is done for it here.
+moto cannot import an API from Chalice's document, so the tests do that step in its place.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from infra.deploy import Deployment, Way
 from infra.errors import DeployError
 from infra.keys import api_keys_of
 from infra.package import ROOT, run_chalice
-from tests.support.templates import REGION, config, policy
+from tests.support.moto import REGION
+from tests.support.templates import config, policy
 
 URL = "https://api.example/dev"
 
@@ -45,8 +46,11 @@ def lines() -> list[str]:
     return []
 
 
-class Chalice:
-    """Chalice in this process, with a small package and an API that moto takes."""
+class FakeChalice:
+    """Runs commands of Chalice in this process, with a small package and an API that moto accepts.
+
+    Chalice has no parameters for these steps, so its methods are replaced.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.broken = False
@@ -76,12 +80,12 @@ class Chalice:
 
 
 @pytest.fixture
-def chalice(monkeypatch: pytest.MonkeyPatch) -> Chalice:
-    return Chalice(monkeypatch)
+def chalice(monkeypatch: pytest.MonkeyPatch) -> FakeChalice:
+    return FakeChalice(monkeypatch)
 
 
 @pytest.fixture
-def dev(aws: None, lines: list[str], tmp_path: Path, chalice: Chalice) -> Deployment:
+def dev(aws: None, lines: list[str], tmp_path: Path, chalice: FakeChalice) -> Deployment:
     return Deployment(
         Account.current(),
         "dev",
@@ -99,8 +103,8 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
-def left() -> dict[str, int]:
-    """Count what a stage is made of."""
+def resource_counts() -> dict[str, int]:
+    """Return how many resources of each kind the account has."""
     functions = boto3.client("lambda")
     return {
         "functions": len(functions.list_functions()["Functions"]),
@@ -140,7 +144,7 @@ def test_a_stack_that_is_being_changed_is_left_alone(dev: Deployment) -> None:
         dev.make_resources()
 
 
-def test_a_stack_that_failed_at_birth_starts_afresh(dev: Deployment, lines: list[str]) -> None:
+def test_a_stack_whose_creation_failed_is_created_again(dev: Deployment, lines: list[str]) -> None:
     dev.make_resources()
     _set_status("ROLLBACK_COMPLETE")
     lines.clear()
@@ -149,14 +153,16 @@ def test_a_stack_that_failed_at_birth_starts_afresh(dev: Deployment, lines: list
     assert lines[-1] == "timers-dev: done"
 
 
-def test_a_stuck_stack_is_named_with_the_way_out(dev: Deployment) -> None:
+def test_the_error_for_a_stuck_stack_says_what_to_do(dev: Deployment) -> None:
     dev.make_resources()
     _set_status("UPDATE_ROLLBACK_FAILED")
     with pytest.raises(DeployError, match="continue its rollback"):
         dev.make_resources()
 
 
-def test_chalice_makes_every_function_with_its_own_role(dev: Deployment, chalice: Chalice) -> None:
+def test_chalice_makes_every_function_with_its_own_role(
+    dev: Deployment, chalice: FakeChalice
+) -> None:
     dev.deploy()
     functions = boto3.client("lambda")
     iam = boto3.client("iam")
@@ -174,7 +180,7 @@ def test_chalice_makes_every_function_with_its_own_role(dev: Deployment, chalice
         assert granted["Statement"] == policy("dev", name)
 
 
-def test_chalice_connects_queue_schedule_and_api(dev: Deployment, chalice: Chalice) -> None:
+def test_chalice_connects_queue_schedule_and_api(dev: Deployment, chalice: FakeChalice) -> None:
     assert dev.address() is None
     url = dev.deploy()
     assert dev.address() == url
@@ -192,33 +198,38 @@ def test_chalice_connects_queue_schedule_and_api(dev: Deployment, chalice: Chali
 
 
 def test_deploying_again_changes_nothing_even_from_another_checkout(
-    dev: Deployment, chalice: Chalice, tmp_path: Path
+    dev: Deployment, chalice: FakeChalice, tmp_path: Path
 ) -> None:
-    url, made = dev.deploy(), left()
+    url, made = dev.deploy(), resource_counts()
     assert dev.deploy() == url
     elsewhere = replace(dev, root=checkout(tmp_path / "two"))
     assert elsewhere.deploy() == url
-    assert left() == made
+    assert resource_counts() == made
 
 
 def test_a_deployment_that_was_cut_off_is_finished_by_the_next(
-    dev: Deployment, chalice: Chalice
+    dev: Deployment, chalice: FakeChalice
 ) -> None:
     chalice.broken = True
     with pytest.raises(DeployError, match="API Gateway is away"):
         dev.deploy()
-    assert left()["functions"] == len(FUNCTIONS)
-    assert left()["apis"] == 0
+    assert resource_counts()["functions"] == len(FUNCTIONS)
+    assert resource_counts()["apis"] == 0
     chalice.broken = False
     dev.deploy()
-    assert left()["apis"] == left()["event sources"] == left()["rules"] == 1
+    assert (
+        resource_counts()["apis"]
+        == resource_counts()["event sources"]
+        == resource_counts()["rules"]
+        == 1
+    )
 
 
 @pytest.mark.parametrize("cut_off", [False, True])
 def test_nothing_is_left_of_a_stage_that_was_destroyed(
-    dev: Deployment, chalice: Chalice, lines: list[str], *, cut_off: bool
+    dev: Deployment, chalice: FakeChalice, lines: list[str], *, cut_off: bool
 ) -> None:
-    before = left()
+    before = resource_counts()
     chalice.broken = cut_off
     if cut_off:
         with pytest.raises(DeployError):
@@ -226,16 +237,16 @@ def test_nothing_is_left_of_a_stage_that_was_destroyed(
     else:
         dev.deploy()
     dev.secrets.rotate(show=lambda _secret: None)
-    assert left() != before
+    assert resource_counts() != before
     dev.destroy()
-    assert left() == before
+    assert resource_counts() == before
     lines.clear()
     dev.destroy()
     assert lines == ["dev: nothing is deployed"]
 
 
 def test_a_package_is_refused_where_chalice_deployed(
-    dev: Deployment, chalice: Chalice, tmp_path: Path
+    dev: Deployment, chalice: FakeChalice, tmp_path: Path
 ) -> None:
     dev.deploy()
     with pytest.raises(DeployError, match=r"was deployed with `make deploy`.*make destroy"):
@@ -243,7 +254,9 @@ def test_a_package_is_refused_where_chalice_deployed(
     assert dev.way() is Way.CHALICE
 
 
-def test_chalice_is_refused_where_a_package_was_deployed(dev: Deployment, chalice: Chalice) -> None:
+def test_chalice_is_refused_where_a_package_was_deployed(
+    dev: Deployment, chalice: FakeChalice
+) -> None:
     boto3.client("cloudformation").create_stack(
         StackName=dev.application,
         TemplateBody=json.dumps(
@@ -256,10 +269,10 @@ def test_chalice_is_refused_where_a_package_was_deployed(dev: Deployment, chalic
     assert dev.address() == f"https://abc.execute-api.{REGION}.amazonaws.com/dev"
     with pytest.raises(DeployError, match=r"was deployed with `make release`.*make destroy"):
         dev.deploy()
-    assert left()["tables"] == 0
+    assert resource_counts()["tables"] == 0
 
 
-def test_a_package_without_its_resources_names_the_command_that_makes_them(
+def test_the_error_for_missing_resources_names_the_command_that_makes_them(
     dev: Deployment, tmp_path: Path
 ) -> None:
     template, code = tmp_path / "sam.json", tmp_path / "deployment.zip"
@@ -271,6 +284,7 @@ def test_a_package_without_its_resources_names_the_command_that_makes_them(
 
 
 def test_without_a_region_one_line_says_so(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Here and below: boto3 reads region, profile and credentials from the environment.
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     with pytest.raises(DeployError, match="No AWS region: set AWS_DEFAULT_REGION"):
@@ -296,10 +310,10 @@ def test_a_profile_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch)
         Account.current()
 
 
-# What is told at the end
+# The output at the end
 
 
-def told(dev: Deployment, capsys: pytest.CaptureFixture[str]) -> str:
+def output_of(dev: Deployment, capsys: pytest.CaptureFixture[str]) -> str:
     """Return what is printed when a stage has been deployed."""
     capsys.readouterr()
     command._show(dev, URL)
@@ -310,55 +324,60 @@ def test_a_new_stage_gets_a_first_key_and_a_line_that_works_with_it(
     dev: Deployment, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dev.make_resources()
-    text = told(dev, capsys)
+    text = output_of(dev, capsys)
     (line,) = [line for line in text.splitlines() if "curl" in line]
     (header,) = re.findall(r"Authorization: (Bearer wt_[\w-]+)'", line)
     assert f"{URL}/timers" in line
     assert api_keys_of(dev.account, "dev").tenant_of(header) == DEFAULT_TENANT
 
 
-def test_keys_that_are_there_are_not_shown_again_and_none_is_made(
+def test_existing_keys_are_not_shown_again_and_no_key_is_made(
     dev: Deployment, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dev.make_resources()
-    told(dev, capsys)
-    text = told(dev, capsys)
+    output_of(dev, capsys)
+    text = output_of(dev, capsys)
     assert "wt_" not in text
     assert 'Authorization: Bearer $KEY"' in text
     assert "make key STAGE=dev TENANT=default" in text
     assert len(api_keys_of(dev.account, "dev").list()) == 1
 
 
-def test_a_stage_without_keys_needs_its_configuration_to_say_so_and_is_warned_of(
+def test_a_stage_is_open_only_if_its_configuration_says_so_and_then_a_warning_is_shown(
     dev: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dev.make_resources()
-    monkeypatch.setenv("TIMERS_AUTH", "none")
+    monkeypatch.setenv("TIMERS_AUTH", "none")  # a variable of the shell, which has no effect
     assert not dev.is_open
     file = dev.root / ".chalice" / "config.json"
     settings = json.loads(file.read_text(encoding="utf-8"))
     settings["stages"]["dev"]["environment_variables"]["TIMERS_AUTH"] = "none"
     file.write_text(json.dumps(settings), encoding="utf-8")
 
-    text = told(dev, capsys)
+    text = output_of(dev, capsys)
     assert "WARNING: dev asks for no key" in text
     assert "Authorization" not in text
     assert api_keys_of(dev.account, "dev").list() == []
 
 
-def test_a_key_that_cannot_be_made_is_one_line_that_says_how_to_go_on(
-    dev: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_the_error_for_a_key_that_cannot_be_made_says_how_to_continue(
+    dev: Deployment, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Deployment, "deploy", lambda _: URL)
-    monkeypatch.setattr("sys.argv", ["infra", "deploy", "dev"])
-    assert command.main() == 1
+    class FakeDeployment(Deployment):
+        """Says that it is deployed, and has no table for keys."""
+
+        def deploy(self) -> str:
+            return URL
+
+    assert command.main(["deploy", "dev"], FakeDeployment) == 1
     assert "Everything else is done: make key STAGE=dev" in capsys.readouterr().err
 
 
-def test_what_the_shell_sets_for_the_offline_server_does_not_reach_chalice(
+def test_settings_of_the_offline_server_do_not_reach_chalice(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen: dict[str, str] = {}
+    # No process is started: only its environment is of interest.
     monkeypatch.setattr("subprocess.run", lambda _, env, **__: seen.update(env))
     for name in ("TIMERS_AUTH", "TIMERS_ENGINE", "TIMERS_SIGNING_SECRETS"):
         monkeypatch.setenv(name, "none")

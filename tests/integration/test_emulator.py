@@ -9,58 +9,60 @@ from chalicelib.domain.timer import Wakeup
 from chalicelib.service.timers import TimerRequest
 from infra.resources import create_missing
 from local.emulator.environment import check_address, use_emulator
-from tests.support.clock import START, HandClock
-from tests.support.cloud import NAMES, VISIBILITY_S, Cloud
+from tests.support.clock import START, ManualClock
+from tests.support.moto_stage import NAMES, VISIBILITY_S, MotoStage
 from tests.support.templates import resources
 
 # Its resources
 
 
-def test_what_is_there_is_left_as_it_is(cloud: Cloud) -> None:
-    timer = cloud.timers().set("default", TimerRequest(url="http://h", delay_ms=5_000))
+def test_existing_resources_are_not_changed(stage: MotoStage) -> None:
+    timer = stage.timers().set("default", TimerRequest(url="http://h", delay_ms=5_000))
     for _ in range(2):
-        create_missing(cloud.dynamodb, cloud.sqs, cloud.scheduler, NAMES.stage)
+        create_missing(stage.dynamodb, stage.sqs, stage.scheduler, NAMES.stage)
 
-    assert cloud.store.get("default", timer.id) == timer
-    assert len(cloud.sqs.list_queues()["QueueUrls"]) == 2
+    assert stage.store.get("default", timer.id) == timer
+    assert len(stage.sqs.list_queues()["QueueUrls"]) == 2
 
 
-def test_a_message_received_in_vain_ends_as_a_dead_letter(cloud: Cloud, clock: HandClock) -> None:
-    cloud.wakeups.wake_at(Wakeup(tenant="default", id=1, version=1, at=int(START)))
+def test_a_message_received_too_often_becomes_a_dead_letter(
+    stage: MotoStage, clock: ManualClock
+) -> None:
+    stage.wakeups.wake_at(Wakeup(tenant="default", id=1, version=1, at=int(START)))
 
     for _ in range(5):
-        assert len(cloud.receive()) == 1
+        assert len(stage.receive()) == 1
         clock.advance(VISIBILITY_S * 1000 + 1)
-    assert cloud.receive() == []
-    dead = cloud.sqs.get_queue_url(QueueName=NAMES.dead_letters)["QueueUrl"]
-    assert len(cloud.sqs.receive_message(QueueUrl=dead)["Messages"]) == 1
+    assert stage.receive() == []
+    dead = stage.sqs.get_queue_url(QueueName=NAMES.dead_letters)["QueueUrl"]
+    assert len(stage.sqs.receive_message(QueueUrl=dead)["Messages"]) == 1
 
 
-def test_the_queues_are_as_the_stack_makes_them(cloud: Cloud) -> None:
-    create_missing(cloud.dynamodb, cloud.sqs, cloud.scheduler, "dev")
+def test_the_queues_are_as_the_stack_makes_them(stage: MotoStage) -> None:
+    create_missing(stage.dynamodb, stage.sqs, stage.scheduler, "dev")
 
     made = resources("dev")
     for logical in ("Queue", "DeadLetters"):
         wanted = made[logical]["Properties"]
-        url = cloud.sqs.get_queue_url(QueueName=wanted["QueueName"])["QueueUrl"]
-        found = cloud.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        url = stage.sqs.get_queue_url(QueueName=wanted["QueueName"])["QueueUrl"]
+        found = stage.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         for name in ("VisibilityTimeout", "MessageRetentionPeriod"):
             if name in wanted:
                 assert found[name] == str(wanted[name])
 
 
-def test_the_table_comes_last_so_that_a_healthy_api_has_all_the_others(cloud: Cloud) -> None:
-    cloud.calls.clear()
-    create_missing(cloud.dynamodb, cloud.sqs, cloud.scheduler, "dev")
+def test_the_table_comes_last_so_that_a_healthy_api_has_all_the_others(stage: MotoStage) -> None:
+    stage.calls.clear()
+    create_missing(stage.dynamodb, stage.sqs, stage.scheduler, "dev")
 
-    made = [name for name in cloud.operations() if name.startswith("Create")]
+    made = [name for name in stage.operations() if name.startswith("Create")]
     assert made == ["CreateQueue", "CreateQueue", "CreateScheduleGroup", "CreateTable"]
 
 
 # Where the clients point
 
 
-def test_clients_get_what_they_insist_on_and_keep_what_they_were_given() -> None:
+def test_only_missing_variables_are_set() -> None:
     environment = {"AWS_DEFAULT_REGION": "eu-north-1"}
 
     use_emulator("http://127.0.0.1:4566", environment)
@@ -88,7 +90,7 @@ def test_without_an_address_nothing_starts() -> None:
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:4566", "http://localstack:4566/"])
-def test_an_emulator_may_answer_there(address: str) -> None:
+def test_an_address_of_an_emulator_is_accepted(address: str) -> None:
     check_address(address)
 
 
@@ -106,6 +108,6 @@ def test_an_emulator_may_answer_there(address: str) -> None:
         "https://dynamodb.eusc-de-east-1.amazonaws.eu",
     ],
 )
-def test_an_address_that_is_no_emulators_is_refused(address: str) -> None:
+def test_an_address_that_cannot_be_an_emulator_is_refused(address: str) -> None:
     with pytest.raises(InvalidSettings, match="AWS_ENDPOINT_URL"):
         check_address(address)

@@ -1,7 +1,7 @@
 """The OpenAPI document says what the code says: routes, limits, fields, errors, examples.
 
-It is generated, so most of what it says is true by itself. Held here is what could still be wrong:
-what was written by hand for it, and what API Gateway and the settings say elsewhere.
+The document is generated, so most of it is true by construction. These tests check the rest: the
+parts written by hand, and the parts that API Gateway and the settings repeat elsewhere.
 """
 
 from __future__ import annotations
@@ -33,41 +33,41 @@ from chalicelib.rest.validation import Body
 from chalicelib.settings import load
 from infra.package import ROOT
 from tests.support import document
-from tests.support.clock import HandClock
+from tests.support.clock import ManualClock
 from tests.support.routes import FakeService
-from tests.support.wired import service_on
+from tests.support.service import service_on
 
 CONTRACT = document.read()
 SCHEMAS = CONTRACT["components"]["schemas"]
 PROBLEM = "application/problem+json"
-OF_NO_ERROR: set[type[TimersError]] = {Internal, Throttled}
-"""What goes wrong beside the tree of errors: a fault of ours, API Gateway's limit."""
+BESIDE_THE_TREE: set[type[TimersError]] = {Internal, Throttled}
+"""Errors that no use case raises: an internal error, and the limit of API Gateway."""
 
 
-def answers() -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Yield every answer of every operation, and those of paths and methods that are none."""
+def described_responses() -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Yield every response of every operation, and those of unknown paths and methods."""
     for operation in document.operations(CONTRACT):
-        for status, answer in operation.definition["responses"].items():
+        for status, response in operation.definition["responses"].items():
             name = f"{operation.method} {operation.path}"
-            yield name, int(status), document.resolved(CONTRACT, answer)
+            yield name, int(status), document.resolved(CONTRACT, response)
     for name, status in (("RouteNotFound", 404), ("MethodNotAllowed", 405)):
         yield name, status, CONTRACT["components"]["responses"][name]
 
 
 def documented(status: int, code: str) -> list[dict[str, Any]]:
-    """Return the answers that carry an error of this code under this status."""
+    """Return the responses that carry an error of this code under this status."""
     return [
-        answer
-        for _, given, answer in answers()
-        if given == status and code in document.codes(CONTRACT, answer)
+        response
+        for _, given, response in described_responses()
+        if given == status and code in document.codes(CONTRACT, response)
     ]
 
 
-def kinds(kind: type[TimersError]) -> Iterable[type[TimersError]]:
+def with_subclasses(kind: type[TimersError]) -> Iterable[type[TimersError]]:
     """Yield a kind of error and every one below it."""
     yield kind
     for below in kind.__subclasses__():
-        yield from kinds(below)
+        yield from with_subclasses(below)
 
 
 def example_of(kind: type[TimersError]) -> TimersError:
@@ -78,17 +78,17 @@ def example_of(kind: type[TimersError]) -> TimersError:
     return errors.Unauthorized() if kind is errors.Unauthorized else kind("because")
 
 
-ANSWERED = sorted(
-    {kind for answered in CATALOGUE for kind in kinds(answered)} - OF_NO_ERROR,
+ERRORS = sorted(
+    {kind for listed in CATALOGUE for kind in with_subclasses(listed)} - BESIDE_THE_TREE,
     key=lambda kind: str(kind.__name__),
 )
 
 
 def service(**environment: Any) -> Service:
-    return service_on(SQLiteTimerStore.in_memory(), HandClock(), **environment)
+    return service_on(SQLiteTimerStore.in_memory(), ManualClock(), **environment)
 
 
-def test_the_document_is_a_valid_one() -> None:
+def test_the_document_is_valid() -> None:
     validate(CONTRACT)
 
 
@@ -119,43 +119,47 @@ def test_parameters_in_a_path_are_those_of_the_route() -> None:
         assert len(named) == path.count("{")
 
 
-@pytest.mark.parametrize("kind", ANSWERED, ids=lambda kind: kind.__name__)
-def test_every_error_that_is_answered_is_documented_as_it_is(kind: type[TimersError]) -> None:
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_every_error_response_is_documented(kind: type[TimersError]) -> None:
     made = problem(example_of(kind))
     found = documented(made.status_code, kind.code)
     assert found
-    for answer in found:
-        schema = answer["content"][PROBLEM]["schema"]
+    for described in found:
+        schema = described["content"][PROBLEM]["schema"]
         assert document.faults(CONTRACT, schema, json.loads(made.body)) == []
-        for name, header in answer.get("headers", {}).items():
+        for name, header in described.get("headers", {}).items():
             required = document.resolved(CONTRACT, header).get("required", False)
             assert name in made.headers or not required
 
 
 def test_no_error_is_documented_that_the_code_does_not_have() -> None:
-    told = {code for _, _, answer in answers() for code in document.codes(CONTRACT, answer)}
-    assert told == {kind.code for kind in [*ANSWERED, *OF_NO_ERROR]}
+    codes = {
+        code
+        for _, _, response in described_responses()
+        for code in document.codes(CONTRACT, response)
+    }
+    assert codes == {kind.code for kind in [*ERRORS, *BESIDE_THE_TREE]}
 
 
-def test_the_table_of_errors_for_people_is_the_same() -> None:
+def test_the_page_of_errors_lists_the_same_codes() -> None:
     rows = re.findall(
         r"^\| (\d{3}) \| (`[^|]+`) \|", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE
     )
     assert {(int(status), code) for status, names in rows for code in names.split("`")[1::2]} == {
         (status, code)
-        for _, status, answer in answers()
-        for code in document.codes(CONTRACT, answer)
+        for _, status, response in described_responses()
+        for code in document.codes(CONTRACT, response)
     }
 
 
-def test_a_fault_of_ours_is_documented_as_it_is() -> None:
+def test_an_internal_error_is_documented() -> None:
     made = problem(Internal())
-    for answer in documented(500, "internal"):
-        schema = answer["content"][PROBLEM]["schema"]
+    for described in documented(500, "internal"):
+        schema = described["content"][PROBLEM]["schema"]
         assert document.faults(CONTRACT, schema, json.loads(made.body)) == []
 
 
-def test_what_api_gateway_answers_by_itself_is_documented() -> None:
+def test_responses_of_api_gateway_itself_are_documented() -> None:
     template = json.loads((ROOT / "infra" / "package.json").read_text())
     responses = template["Resources"]["RestAPI"]["Properties"]["GatewayResponses"]
     for name, response in responses.items():
@@ -164,11 +168,11 @@ def test_what_api_gateway_answers_by_itself_is_documented() -> None:
         problem = json.loads(response["ResponseTemplates"]["application/json"])
         found = documented(int(response["StatusCode"]), problem["type"].removeprefix(document.URN))
         assert found
-        for answer in found:
-            assert document.faults(CONTRACT, answer["content"][PROBLEM]["schema"], problem) == []
+        for described in found:
+            assert document.faults(CONTRACT, described["content"][PROBLEM]["schema"], problem) == []
 
 
-def test_every_operation_tells_of_the_errors_that_any_can_meet() -> None:
+def test_every_operation_documents_the_errors_that_any_request_can_meet() -> None:
     for operation in document.operations(CONTRACT):
         responses = operation.definition["responses"].keys()
         assert responses >= {"400", "403", "413", "429", "500", "503"}
@@ -177,12 +181,12 @@ def test_every_operation_tells_of_the_errors_that_any_can_meet() -> None:
         assert ("404" in responses) is ("{timer_id}" in operation.path)
 
 
-@pytest.mark.parametrize(("name", "status", "answer"), list(answers()))
-def test_every_answer_has_an_example_that_is_one(
-    name: str, status: int, answer: dict[str, Any]
+@pytest.mark.parametrize(("name", "status", "response"), list(described_responses()))
+def test_every_response_has_a_valid_example(
+    name: str, status: int, response: dict[str, Any]
 ) -> None:
-    assert ("content" in answer) is (status != 204)
-    for media_type, content in answer.get("content", {}).items():
+    assert ("content" in response) is (status != 204)
+    for media_type, content in response.get("content", {}).items():
         assert (media_type == PROBLEM) is (status >= 400)
         examples = document.examples(content)
         assert examples
@@ -193,7 +197,7 @@ def test_every_answer_has_an_example_that_is_one(
                 assert example["title"] == title.capitalize()
         if media_type == PROBLEM:
             shown = {example["type"].removeprefix(document.URN) for example in examples}
-            assert shown == document.codes(CONTRACT, answer)
+            assert shown == document.codes(CONTRACT, response)
 
 
 @pytest.mark.parametrize(

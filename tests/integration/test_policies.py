@@ -1,4 +1,4 @@
-"""What each function may do on AWS, against what it does: every call is held up to its policy."""
+"""The policy of each function grants every call that the function makes, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from chalicelib.service.api_keys import ApiKeys
 from chalicelib.service.timers import TimerRequest
 from infra import policies
 from infra.package import ROOT
-from tests.support.clock import HandClock
-from tests.support.cloud import NAMES, AwsCall, Cloud, HandSender
+from tests.support.clock import ManualClock
 from tests.support.factories import LEASE_MS, TENANT, URL
+from tests.support.moto_stage import NAMES, AwsCall, MotoStage
+from tests.support.sender import FakeSender
 from tests.support.templates import FUNCTIONS, policy
 
 HOUR_MS = 3_600_000
@@ -54,7 +55,7 @@ BY_LAMBDA = {
 
 
 def resource(call: AwsCall) -> str:
-    """Return the ARN of what a call is about."""
+    """Return the ARN of the resource that a call names."""
     parameters = call.parameters
     place = "eu-central-1:123456789012"
     if ACTIONS[call.operation].startswith("dynamodb:"):
@@ -70,7 +71,7 @@ def resource(call: AwsCall) -> str:
 
 
 def allowed(call: AwsCall, statements: list[dict[str, Any]]) -> bool:
-    """Tell what IAM would say: some statement allows it, and none denies it."""
+    """Return whether IAM would allow a call: a statement allows it and none denies it."""
     effects = {
         statement["Effect"]
         for statement in statements
@@ -91,7 +92,7 @@ def _condition_holds(call: AwsCall, condition: dict[str, Any] | None) -> bool:
 
 
 def leading_keys(call: AwsCall) -> list[str]:
-    """Return the partitions that a call to DynamoDB is about: ``dynamodb:LeadingKeys``."""
+    """Return the partition keys of a call to DynamoDB: ``dynamodb:LeadingKeys``."""
     parameters = call.parameters
     if call.operation == "Query":
         name = parameters["KeyConditionExpression"].partition(" AND ")[0].partition(" = ")[2]
@@ -104,42 +105,42 @@ def leading_keys(call: AwsCall) -> list[str]:
     return [place["pk"]["S"] for place in places]
 
 
-def refused(cloud: Cloud, function: str) -> list[AwsCall]:
+def refused(stage: MotoStage, function: str) -> list[AwsCall]:
     statements = policy("dev", function)
-    return [call for call in cloud.calls if not allowed(call, statements)]
+    return [call for call in stage.calls if not allowed(call, statements)]
 
 
-def unused(cloud: Cloud, function: str) -> set[str]:
-    """Return the actions that a policy grants and nothing asked for."""
+def unused(stage: MotoStage, function: str) -> set[str]:
+    """Return the actions that a policy grants and no call needed."""
     granted = {
         action
         for statement in policy("dev", function)
         if statement["Effect"] == "Allow"
         for action in statement["Action"]
     }
-    used = {ACTIONS[call.operation] for call in cloud.calls}
-    if any(call.operation == "CreateSchedule" for call in cloud.calls):
+    used = {ACTIONS[call.operation] for call in stage.calls}
+    if any(call.operation == "CreateSchedule" for call in stage.calls):
         used.add("iam:PassRole")
     return granted - used - BY_LAMBDA
 
 
 @pytest.fixture
-def fresh(cloud: Cloud) -> Callable[[], None]:
-    """Forget the calls so far, and what the waker has found: a new process begins."""
+def fresh(stage: MotoStage) -> Callable[[], None]:
+    """Forget the calls so far and begin a new process, which has looked up nothing."""
 
     def begin() -> None:
-        cloud.calls.clear()
-        cloud.wakeups._known_queue = None
-        cloud.begin_process()
+        stage.calls.clear()
+        stage.wakeups._known_queue = None
+        stage.begin_process()
 
     return begin
 
 
-def test_the_api_may_do_what_it_does_and_nothing_else(
-    cloud: Cloud, clock: HandClock, fresh: Callable[[], None]
+def test_the_api_is_granted_its_own_calls_and_nothing_else(
+    stage: MotoStage, clock: ManualClock, fresh: Callable[[], None]
 ) -> None:
     fresh()
-    api = cloud.timers()
+    api = stage.timers()
     near, far = (
         api.set(TENANT, TimerRequest(url=URL, delay_ms=delay)) for delay in (1_000, 5 * HOUR_MS)
     )
@@ -151,65 +152,65 @@ def test_the_api_may_do_what_it_does_and_nothing_else(
     api.purge(TENANT)
     api.check()
 
-    assert refused(cloud, "api_handler") == []
-    assert unused(cloud, "api_handler") == set()
+    assert refused(stage, "api_handler") == []
+    assert unused(stage, "api_handler") == set()
 
 
-def test_the_authorizer_may_look_up_keys_and_do_nothing_else(cloud: Cloud) -> None:
-    callers = ApiKeys(DynamoDBApiKeyStore(cloud.dynamodb, NAMES.table), cloud.clock, os.urandom)
-    issued = callers.issue(TENANT)
-    cloud.calls.clear()
-    assert callers.tenant_of(f"Bearer {issued.text}") == TENANT
+def test_the_authorizer_may_look_up_keys_and_do_nothing_else(stage: MotoStage) -> None:
+    api_keys = ApiKeys(DynamoDBApiKeyStore(stage.dynamodb, NAMES.table), stage.clock, os.urandom)
+    issued = api_keys.issue(TENANT)
+    stage.calls.clear()
+    assert api_keys.tenant_of(f"Bearer {issued.text}") == TENANT
 
-    assert refused(cloud, "authorizer") == []
-    assert unused(cloud, "authorizer") == set()
+    assert refused(stage, "authorizer") == []
+    assert unused(stage, "authorizer") == set()
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_no_function_may_make_list_or_revoke_keys(cloud: Cloud, function: str) -> None:
-    callers = ApiKeys(DynamoDBApiKeyStore(cloud.dynamodb, NAMES.table), cloud.clock, os.urandom)
-    cloud.calls.clear()
-    issued = callers.issue(TENANT)
-    callers.list()
-    callers.revoke(issued.key.id)
+def test_no_function_may_make_list_or_revoke_keys(stage: MotoStage, function: str) -> None:
+    api_keys = ApiKeys(DynamoDBApiKeyStore(stage.dynamodb, NAMES.table), stage.clock, os.urandom)
+    stage.calls.clear()
+    issued = api_keys.issue(TENANT)
+    api_keys.list()
+    api_keys.revoke(issued.key.id)
 
-    assert len(cloud.calls) >= 4
-    assert refused(cloud, function) == cloud.calls
+    assert len(stage.calls) >= 4
+    assert refused(stage, function) == stage.calls
 
 
 @pytest.mark.parametrize("function", ["webhook", "webhook_queue"])
-def test_who_delivers_may_do_what_it_does_and_nothing_else(
-    cloud: Cloud, clock: HandClock, fresh: Callable[[], None], function: str
+def test_the_delivering_functions_are_granted_their_own_calls_and_nothing_else(
+    stage: MotoStage, clock: ManualClock, fresh: Callable[[], None], function: str
 ) -> None:
     timers = [
-        cloud.timers().set(TENANT, TimerRequest(url=URL, delay_ms=delay)) for delay in DELAYS_MS
+        stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=delay)) for delay in DELAYS_MS
     ]
     fresh()
     hour = Outcome(status=503, retry_after=3_600.0)
-    sender = HandSender(clock, Outcome(status=204), hour, Outcome(status=410))
-    delivery = cloud.delivery(sender, signing_keys=cloud.signing_secrets())
+    sender = FakeSender(clock, Outcome(status=204), hour, Outcome(status=410))
+    delivery = stage.delivery(sender, signing_keys=stage.signing_secrets())
     clock.now = timers[0].due_at
     for timer in timers:
         delivery.wake_or_deliver(TENANT, timer.id)
     clock.now = timers[-1].due_at
     delivery.deliver_all([timers[-1].wakeup()])
 
-    assert refused(cloud, function) == []
-    assert unused(cloud, function) == set()
+    assert refused(stage, function) == []
+    assert unused(stage, function) == set()
 
 
-def test_the_sweeper_may_do_what_it_does_and_nothing_else(
-    cloud: Cloud, clock: HandClock, fresh: Callable[[], None]
+def test_the_sweeper_is_granted_its_own_calls_and_nothing_else(
+    stage: MotoStage, clock: ManualClock, fresh: Callable[[], None]
 ) -> None:
-    timer = cloud.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
+    timer = stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
     clock.now = timer.due_at
-    cloud.drain()
+    stage.drain()
     fresh()
     clock.now = timer.due_at + 3 * LEASE_MS
-    cloud.sweeper().sweep()
+    stage.sweeper().sweep()
 
-    assert refused(cloud, "sweeper") == []
-    assert unused(cloud, "sweeper") == set()
+    assert refused(stage, "sweeper") == []
+    assert unused(stage, "sweeper") == set()
 
 
 # The files
@@ -222,7 +223,7 @@ def test_the_committed_policies_are_those_of_their_source(
     assert capsys.readouterr().err == ""
 
 
-def test_a_policy_that_is_changed_missing_or_of_no_function_is_stale_until_it_is_written(
+def test_a_changed_missing_or_superfluous_policy_is_stale_until_it_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(ROOT / ".chalice", tmp_path / ".chalice")

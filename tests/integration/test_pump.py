@@ -1,4 +1,4 @@
-"""What stands in for Lambda's event source and EventBridge's rule on an emulator."""
+"""The pump, which stands in for Lambda's event source and EventBridge's rule on an emulator."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from botocore.exceptions import EndpointConnectionError
 
 from chalicelib.domain.errors import StartupError, Unavailable
 from local.emulator.pump import Pump
-from tests.support.clock import HandClock
-from tests.support.cloud import NAMES, VISIBILITY_S, Cloud
+from tests.support.clock import ManualClock
+from tests.support.moto_stage import NAMES, VISIBILITY_S, MotoStage
 from tests.support.waiting import PATIENCE_S, eventually
 
 
@@ -22,7 +22,7 @@ def nothing(*_: object) -> None: ...
 
 @contextmanager
 def running(
-    cloud: Cloud,
+    stage: MotoStage,
     *,
     deliver: Callable[[Sequence[str]], None] = nothing,
     sweep: Callable[[], object] = nothing,
@@ -31,7 +31,7 @@ def running(
 ) -> Iterator[None]:
     stopped = threading.Event()
     pump = Pump(
-        cloud.sqs,
+        stage.sqs,
         NAMES.queue,
         prepare=prepare,
         deliver=deliver,
@@ -51,26 +51,26 @@ def running(
             done.result(PATIENCE_S)
 
 
-def put(cloud: Cloud, *bodies: str) -> None:
+def put(stage: MotoStage, *bodies: str) -> None:
     for body in bodies:
-        cloud.sqs.send_message(QueueUrl=cloud.queue_url, MessageBody=body)
+        stage.sqs.send_message(QueueUrl=stage.queue_url, MessageBody=body)
 
 
-def test_what_was_delivered_is_deleted(cloud: Cloud, clock: HandClock) -> None:
+def test_a_delivered_batch_is_deleted(stage: MotoStage, clock: ManualClock) -> None:
     delivered: list[str] = []
-    put(cloud, *"abcdefghijkl")
+    put(stage, *"abcdefghijkl")
 
-    with running(cloud, deliver=delivered.extend):
+    with running(stage, deliver=delivered.extend):
         assert eventually(lambda: len(delivered) == 12)
 
     clock.advance(VISIBILITY_S * 1000 + 1)
-    assert cloud.receive() == []
+    assert stage.receive() == []
     assert sorted(delivered) == sorted("abcdefghijkl")
 
 
 @pytest.mark.parametrize("error", [Unavailable("It is down."), ValueError("a bug")])
 def test_a_batch_that_fails_stays_on_the_queue(
-    cloud: Cloud, clock: HandClock, error: Exception
+    stage: MotoStage, clock: ManualClock, error: Exception
 ) -> None:
     seen: list[str] = []
 
@@ -78,16 +78,16 @@ def test_a_batch_that_fails_stays_on_the_queue(
         seen.extend(bodies)
         raise error
 
-    put(cloud, "a")
-    with running(cloud, deliver=fail):
+    put(stage, "a")
+    with running(stage, deliver=fail):
         assert eventually(lambda: seen)
 
-    assert cloud.receive() == []
+    assert stage.receive() == []
     clock.advance(VISIBILITY_S * 1000 + 1)
-    assert [message["Body"] for message in cloud.receive()] == ["a"]
+    assert [message["Body"] for message in stage.receive()] == ["a"]
 
 
-def test_a_batch_that_takes_its_time_holds_up_no_other(cloud: Cloud, clock: HandClock) -> None:
+def test_a_slow_batch_delays_no_other(stage: MotoStage, clock: ManualClock) -> None:
     released = threading.Event()
     delivered: list[str] = []
 
@@ -96,30 +96,30 @@ def test_a_batch_that_takes_its_time_holds_up_no_other(cloud: Cloud, clock: Hand
             released.wait(PATIENCE_S)
         delivered.extend(bodies)
 
-    with running(cloud, deliver=deliver):
-        put(cloud, "slow")
-        assert eventually(lambda: cloud.wakeups.backlog() == 0)
+    with running(stage, deliver=deliver):
+        put(stage, "slow")
+        assert eventually(lambda: stage.wakeups.backlog() == 0)
         clock.advance(1)
-        put(cloud, "quick")
+        put(stage, "quick")
         assert eventually(lambda: delivered == ["quick"])
         released.set()
 
     assert delivered == ["quick", "slow"]
 
 
-def test_a_queue_that_cannot_be_read_for_a_while_is_read_again(cloud: Cloud) -> None:
+def test_a_queue_that_cannot_be_read_for_a_while_is_read_again(stage: MotoStage) -> None:
     delivered: list[str] = []
-    put(cloud, "a")
-    with running(cloud, deliver=delivered.extend):
+    put(stage, "a")
+    with running(stage, deliver=delivered.extend):
         assert eventually(lambda: delivered)
-        cloud.fail("ReceiveMessage")
-        assert eventually(lambda: cloud.calls)
-        put(cloud, "b")
-        cloud.heal()
+        stage.fail("ReceiveMessage")
+        assert eventually(lambda: stage.calls)
+        put(stage, "b")
+        stage.heal()
         assert eventually(lambda: delivered == ["a", "b"])
 
 
-def test_it_sweeps_on_every_tick_and_makes_again_what_the_sweep_misses(cloud: Cloud) -> None:
+def test_it_sweeps_on_every_tick_and_makes_lost_resources_again(stage: MotoStage) -> None:
     made: list[bool] = []
     sweeps: list[bool] = []
 
@@ -128,24 +128,24 @@ def test_it_sweeps_on_every_tick_and_makes_again_what_the_sweep_misses(cloud: Cl
         if len(sweeps) == 2:
             raise Unavailable("There is no table.")
 
-    with running(cloud, sweep=sweep, prepare=lambda: made.append(True)):
+    with running(stage, sweep=sweep, prepare=lambda: made.append(True)):
         assert eventually(lambda: len(sweeps) >= 4)
 
     assert len(made) == 2  # at the start, and after the sweep that failed
 
 
-def test_an_emulator_that_does_not_get_ready_is_an_error_of_the_start(cloud: Cloud) -> None:
+def test_an_emulator_that_does_not_become_ready_fails_the_start(stage: MotoStage) -> None:
     def refuse() -> None:
         raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
 
     with (
         pytest.raises(StartupError, match=r"127\.0\.0\.1:1.*make emulator"),
-        running(cloud, prepare=refuse),
+        running(stage, prepare=refuse),
     ):
         pass
 
 
-def test_an_emulator_may_take_a_moment_to_get_ready(cloud: Cloud) -> None:
+def test_an_emulator_may_take_some_time_to_become_ready(stage: MotoStage) -> None:
     tries: list[bool] = []
     delivered: list[str] = []
 
@@ -154,6 +154,6 @@ def test_an_emulator_may_take_a_moment_to_get_ready(cloud: Cloud) -> None:
         if len(tries) < 3:
             raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
 
-    put(cloud, "a")
-    with running(cloud, prepare=prepare, deliver=delivered.extend, start_s=PATIENCE_S):
+    put(stage, "a")
+    with running(stage, prepare=prepare, deliver=delivered.extend, start_s=PATIENCE_S):
         assert eventually(lambda: delivered)

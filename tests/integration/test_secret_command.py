@@ -1,10 +1,9 @@
-"""`make secret`: a signing secret is made, rotated and dropped, and shown to nobody else."""
+"""`make secret` makes, rotates and drops signing secrets, and shows them only once."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,7 @@ from infra import __main__ as command
 from infra.errors import DeployError
 from infra.package import ROOT
 from infra.signing_secrets import KEY_BYTES, SigningParameter
-from tests.support.clock import HandClock
+from tests.support.clock import ManualClock
 
 NAME = "/timers-dev/signing-secrets"
 
@@ -27,12 +26,11 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return what runs the command; it gives the exit status and both outputs."""
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs the command and returns its exit status and both outputs."""
 
     def running(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["infra", "secret", *arguments])
-        status = command.main()
+        status = command.main(["secret", *arguments])
         return status, *capsys.readouterr()
 
     return running
@@ -50,7 +48,7 @@ def held() -> str:
 
 
 def fail_puts(parameter: SigningParameter, failure: Exception, *, after: bool) -> None:
-    """Let every PutParameter fail, once it has done its work or before."""
+    """Make every PutParameter fail, before or after it has stored the value."""
     event = "after-call" if after else "before-call"
 
     def refuse(**_: Any) -> None:
@@ -95,15 +93,15 @@ def test_a_rotation_puts_the_new_secret_first_and_keeps_the_old_until_it_is_fini
     assert "nothing to drop" in notes
 
 
-def test_what_the_command_stores_is_what_deliveries_sign_with(aws: None, run: Run) -> None:
+def test_deliveries_sign_with_the_secrets_that_the_command_stores(aws: None, run: Run) -> None:
     run("dev")
     run("dev")
-    keys = SigningSecrets(lambda: boto3.client("ssm"), NAME, HandClock())
+    keys = SigningSecrets(lambda: boto3.client("ssm"), NAME, ManualClock())
     assert keys() == read_secrets(held())
     assert len(keys()) == 2
 
 
-def test_a_third_secret_is_refused_for_it_would_break_receivers(aws: None, run: Run) -> None:
+def test_a_third_secret_is_refused_because_it_would_break_receivers(aws: None, run: Run) -> None:
     run("dev")
     run("dev")
     before = held()
@@ -135,7 +133,7 @@ SPOILT = [write_secret(b"too short"), f"{write_secret(b'o' * 32)} whsec_!", " "]
 
 
 @pytest.mark.parametrize("spoilt", SPOILT)
-def test_a_spoilt_parameter_is_overwritten_and_never_gone_and_this_is_said(
+def test_a_spoilt_parameter_is_overwritten_but_never_removed_and_the_output_says_so(
     aws: None, run: Run, parameter: SigningParameter, spoilt: str
 ) -> None:
     parameter.ssm.put_parameter(Name=NAME, Value=spoilt, Type="SecureString")
@@ -149,7 +147,7 @@ def test_a_spoilt_parameter_is_overwritten_and_never_gone_and_this_is_said(
 
 
 @pytest.mark.parametrize("arguments", [[], ["--finish"]])
-def test_what_a_spoilt_parameter_has_is_not_shown_and_nobody_is_told_to_remove_it(
+def test_the_output_neither_shows_a_spoilt_parameter_nor_advises_its_removal(
     aws: None, run: Run, parameter: SigningParameter, arguments: list[str]
 ) -> None:
     spoilt = SPOILT[0]
@@ -162,11 +160,11 @@ def test_what_a_spoilt_parameter_has_is_not_shown_and_nobody_is_told_to_remove_i
         assert word not in notes.lower()
 
 
-def test_who_delivers_sends_nothing_unsigned_from_a_spoilt_parameter_to_a_new_secret(
+def test_between_a_spoilt_parameter_and_a_new_secret_nothing_is_sent_unsigned(
     aws: None, run: Run, parameter: SigningParameter
 ) -> None:
     parameter.ssm.put_parameter(Name=NAME, Value=SPOILT[0], Type="SecureString")
-    clock = HandClock()
+    clock = ManualClock()
     keys = SigningSecrets(lambda: boto3.client("ssm"), NAME, clock)
     with pytest.raises(Unavailable):
         keys()
@@ -175,7 +173,7 @@ def test_who_delivers_sends_nothing_unsigned_from_a_spoilt_parameter_to_a_new_se
     assert keys() == read_secrets(held())
 
 
-def test_an_answer_that_was_lost_after_the_secret_was_stored_is_a_success(
+def test_a_lost_response_after_the_secret_was_stored_is_a_success(
     parameter: SigningParameter,
 ) -> None:
     shown: list[str] = []
@@ -184,7 +182,7 @@ def test_an_answer_that_was_lost_after_the_secret_was_stored_is_a_success(
     assert [held()] == shown
 
 
-def test_a_secret_that_could_not_be_stored_is_said_to_be_out_of_use(
+def test_the_output_says_that_a_secret_which_was_not_stored_is_not_in_use(
     parameter: SigningParameter,
 ) -> None:
     shown: list[str] = []
@@ -216,7 +214,7 @@ def test_a_secret_is_shown_before_it_is_stored(parameter: SigningParameter) -> N
         (["FINISH=1"], "infra secret --finish"),
     ],
 )
-def test_make_names_a_stage_only_where_its_user_does(arguments: list[str], wanted: str) -> None:
+def test_make_names_a_stage_only_if_the_user_names_one(arguments: list[str], wanted: str) -> None:
     outer = {"STAGE", "FINISH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
     environment = {name: value for name, value in os.environ.items() if name not in outer}
     shown = subprocess.run(

@@ -1,4 +1,4 @@
-"""What receivers verify, with their own library, of what each engine sends."""
+"""Receivers verify the webhooks of each engine with the library of Standard Webhooks."""
 
 from __future__ import annotations
 
@@ -29,11 +29,14 @@ from chalicelib.service.attempt import DeliveryPolicy
 from chalicelib.settings import load
 from infra.package import ROOT
 from tests.contract.socket_receiver import Receiver, Request
-from tests.support.armable import ArmableSQLite, HandArmedStore
-from tests.support.clock import START, HandClock
-from tests.support.cloud import Cloud, HandSender, delivery_of
+from tests.support.clock import START, ManualClock
+from tests.support.delivery import delivery_of
 from tests.support.factories import LEASE_MS, new_timer, set_timer
 from tests.support.loop import until
+from tests.support.moto_stage import MotoStage
+from tests.support.sender import FakeSender
+from tests.support.stores import FakeArmableStore, FakeWakingStore
+from tests.support.wakeups import RecordingWakeups
 
 OLD, NEW = write_secret(b"o" * 24), write_secret(b"n" * 64)
 OPEN = Guard(allow_private=True)
@@ -42,23 +45,23 @@ AMPLE_S = 5.0
 Headers = dict[str, str]
 
 
-class TestClock(datetime):
-    """The receivers' clock: the tests' own."""
+class ReceiversClock(datetime):
+    """The clock of the receivers, ``ahead`` of the time at which tests begin."""
 
     __test__ = False
     ahead = timedelta(0)
 
     @classmethod
-    def now(cls, tz: Any = None) -> TestClock:
+    def now(cls, tz: Any = None) -> ReceiversClock:
         return cls.fromtimestamp(START / 1000, tz) + cls.ahead
 
 
 @pytest.fixture(autouse=True)
-def receivers_clock(monkeypatch: pytest.MonkeyPatch) -> type[TestClock]:
-    """Let the library live in the tests' time."""
-    monkeypatch.setattr(webhooks, "datetime", TestClock)
-    monkeypatch.setattr(TestClock, "ahead", timedelta(0))
-    return TestClock
+def receivers_clock(monkeypatch: pytest.MonkeyPatch) -> type[ReceiversClock]:
+    """Give the library the tests' time: it has no parameter for a clock."""
+    monkeypatch.setattr(webhooks, "datetime", ReceiversClock)
+    monkeypatch.setattr(ReceiversClock, "ahead", timedelta(0))
+    return ReceiversClock
 
 
 @pytest.fixture
@@ -69,19 +72,22 @@ def receiver() -> Iterator[Receiver]:
 
 
 def sent_by_aws(receiver: Receiver, keys: Sequence[bytes]) -> Request:
-    """Return what the aws engine's delivery and sender put on the wire."""
-    rows, sender = ArmableSQLite(), RequestsSender(AMPLE_S, OPEN)
-    timer = set_timer(HandArmedStore(rows), url=f"http://127.0.0.1:{receiver.port}/a", due_at=START)
-    made = delivery_of(rows, NoWakeups(), sender, HandClock(), signing_keys=lambda: keys)
+    """Return the request that the delivery and the sender of the AWS engine make."""
+    rows, sender = FakeArmableStore(), RequestsSender(AMPLE_S, OPEN)
+    timer = set_timer(
+        FakeWakingStore(rows), url=f"http://127.0.0.1:{receiver.port}/a", due_at=START
+    )
+    wakeups = RecordingWakeups()
+    made = delivery_of(rows, wakeups, sender, ManualClock(), signing_keys=lambda: keys)
     made.deliver(timer.wakeup())
+    assert (wakeups.registered, wakeups.forgotten) == ([], [])
     sender.close()
     rows.close()
     return receiver.requests[-1]
 
 
 def sent_by_embedded(receiver: Receiver, keys: Sequence[bytes]) -> Request:
-    """Return what the embedded engine's dispatcher and sender put on the wire."""
-
+    """Return the request that the dispatcher and the sender of the embedded engine make."""
     before = len(receiver.requests)
 
     async def run() -> None:
@@ -96,7 +102,7 @@ def sent_by_embedded(receiver: Receiver, keys: Sequence[bytes]) -> Request:
             signing_keys=lambda: keys,
         )
         at_work = dispatcher.Dispatcher(
-            writer, sender, policy, HandClock(), random=lambda: 0.0, token=lambda: "token"
+            writer, sender, policy, ManualClock(), random=lambda: 0.0, token=lambda: "token"
         )
         job = asyncio.create_task(at_work.run())
         await until(lambda: len(receiver.requests) > before)
@@ -109,16 +115,6 @@ def sent_by_embedded(receiver: Receiver, keys: Sequence[bytes]) -> Request:
     return receiver.requests[-1]
 
 
-class NoWakeups:
-    """Wake-ups of which none is registered."""
-
-    def wake_at(self, wakeup: Any) -> None:
-        raise AssertionError(wakeup)
-
-    def forget(self, wakeup: Any) -> None:
-        raise AssertionError(wakeup)
-
-
 ENGINES = {"aws": sent_by_aws, "embedded": sent_by_embedded}
 
 Send = Callable[..., Request]
@@ -126,7 +122,7 @@ Send = Callable[..., Request]
 
 @pytest.fixture(params=ENGINES)
 def send(request: pytest.FixtureRequest, receiver: Receiver) -> Send:
-    """Return what sends one webhook with these secrets, and returns it as it came."""
+    """Return a function that sends one webhook with these secrets and returns its request."""
 
     def sending(*secrets: str) -> Request:
         return ENGINES[request.param](receiver, read_secrets(" ".join(secrets)))
@@ -160,7 +156,7 @@ def test_old_and_new_secret_verify_during_a_rotation_and_the_new_alone_after_it(
     assert verified(NEW, after)
 
 
-def test_what_was_changed_on_the_way_does_not_verify(send: Send) -> None:
+def test_a_changed_webhook_does_not_verify(send: Send) -> None:
     request = send(OLD)
     webhook_id, timestamp = request.headers["webhook-id"], request.headers["webhook-timestamp"]
     assert not verified(OLD, request, webhook_id=webhook_id.removesuffix("1") + "2")
@@ -171,7 +167,7 @@ def test_what_was_changed_on_the_way_does_not_verify(send: Send) -> None:
 
 @pytest.mark.parametrize("minutes", [-6, 6])
 def test_a_webhook_of_another_time_does_not_verify(
-    send: Send, receivers_clock: type[TestClock], minutes: int
+    send: Send, receivers_clock: type[ReceiversClock], minutes: int
 ) -> None:
     request = send(OLD)
     receivers_clock.ahead = timedelta(minutes=minutes)
@@ -187,8 +183,8 @@ def test_without_a_secret_nothing_is_signed(send: Send) -> None:
 
 @pytest.fixture
 def is_genuine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Headers, bytes], bool]:
-    """Return the function that the guide gives to receivers, with the old secret."""
-    monkeypatch.setenv("WEBHOOK_SECRET", OLD)
+    """Return the verifying function from the guide, with the old secret."""
+    monkeypatch.setenv("WEBHOOK_SECRET", OLD)  # the code of the guide reads it
     guide = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     section = guide.partition("\n## Signatures\n")[2]
     found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
@@ -199,7 +195,7 @@ def is_genuine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Headers, bytes], bo
     return made
 
 
-def test_the_guides_receiver_takes_what_was_signed(
+def test_the_receiver_of_the_guide_accepts_signed_webhooks(
     send: Send, is_genuine: Callable[[Headers, bytes], bool]
 ) -> None:
     for secrets in ((OLD,), (NEW, OLD)):
@@ -207,7 +203,7 @@ def test_the_guides_receiver_takes_what_was_signed(
         assert is_genuine(request.headers, request.body)
 
 
-def test_the_guides_receiver_refuses_everything_else(
+def test_the_receiver_of_the_guide_refuses_everything_else(
     send: Send, is_genuine: Callable[[Headers, bytes], bool]
 ) -> None:
     request = send(OLD)
@@ -232,7 +228,7 @@ def test_the_guides_receiver_refuses_everything_else(
 
 
 def seen(*things: object) -> str:
-    """Return everything that a log or a debugger would show of these."""
+    """Return every text in which a log or a debugger would show these."""
     return " ".join(f"{thing!s} {thing!r}" for thing in things)
 
 
@@ -241,7 +237,7 @@ def shown_of(error: BaseException) -> str:
 
 
 def assert_hidden(text: str, *secrets: str) -> None:
-    """Insist that no form of a secret is in ``text``."""
+    """Check that ``text`` has no form of a secret."""
     for secret in secrets:
         encoded = secret.removeprefix("whsec_")
         key = base64.b64decode(encoded)
@@ -249,15 +245,15 @@ def assert_hidden(text: str, *secrets: str) -> None:
             assert form not in text
 
 
-def test_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch, cloud: Cloud) -> None:
+def test_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch, stage: MotoStage) -> None:
     settings = load({"TIMERS_SIGNING_SECRETS": f"{NEW} {OLD}"})
     options = engine_options(settings)
     keys = read_secrets(f"{NEW} {OLD}")
     assert options.signing_keys == keys
-    cloud.keep_secrets(f"{NEW} {OLD}")
-    from_ssm = cloud.signing_secrets()
+    stage.put_secrets(f"{NEW} {OLD}")
+    from_ssm = stage.signing_secrets()
     from_ssm()
-    timer = set_timer(cloud.store)
+    timer = set_timer(stage.store)
     assert_hidden(
         seen(
             settings,
@@ -288,20 +284,20 @@ def test_no_refused_setting_shows_a_secret(tmp_path: Any) -> None:
 
 
 def test_no_log_of_deliveries_shows_a_secret(
-    cloud: Cloud, clock: HandClock, caplog: pytest.LogCaptureFixture
+    stage: MotoStage, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="chalicelib")
-    timers = [set_timer(cloud.store, due_at=START) for _ in range(3)]
-    cloud.keep_secrets(f"{NEW} {OLD} spoilt")
-    keys = cloud.signing_secrets()
+    timers = [set_timer(stage.store, due_at=START) for _ in range(3)]
+    stage.put_secrets(f"{NEW} {OLD} spoilt")
+    keys = stage.signing_secrets()
     with pytest.raises(Unavailable) as refused:
         keys()
-    deliver = cloud.delivery(HandSender(clock), signing_keys=keys).deliver_all
+    deliver = stage.delivery(FakeSender(clock), signing_keys=keys).deliver_all
     deliver([timers[0].wakeup()])
-    cloud.keep_secrets(f"{NEW} {OLD}")
+    stage.put_secrets(f"{NEW} {OLD}")
     clock.advance(5_000)
     deliver([timers[1].wakeup()])
-    cloud.fail("GetParameter")
+    stage.fail("GetParameter")
     clock.advance(300_000)
     deliver([timers[2].wakeup()])
 

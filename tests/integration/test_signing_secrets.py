@@ -1,4 +1,4 @@
-"""Where the secrets come from that sign webhooks on AWS, and what happens while they cannot."""
+"""The signing secrets of a stage: how they are read and cached, and what faults do."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from chalicelib.domain.signing import PREFIX, write_secret
 from chalicelib.domain.timer import Status
 from chalicelib.service.delivery import MAX_WAIT_MS, PUT_BACK_MS
 from chalicelib.settings import load
-from tests.support.clock import HandClock
-from tests.support.cloud import NAMES, Cloud, HandSender
+from tests.support.clock import ManualClock
 from tests.support.factories import DUE, TENANT, set_timer
+from tests.support.moto_stage import NAMES, MotoStage
+from tests.support.sender import FakeSender
 from tests.support.waiting import PATIENCE_S
 
 OLD, NEW = b"o" * 32, b"n" * 32
@@ -35,13 +36,13 @@ MALFORMED = [" ", "secret", f"{PREFIX}c2hvcnQ=", f"{write_secret(OLD)} {PREFIX}Ã
 
 
 @pytest.fixture
-def secrets(cloud: Cloud) -> SigningSecrets:
-    return cloud.signing_secrets()
+def secrets(stage: MotoStage) -> SigningSecrets:
+    return stage.signing_secrets()
 
 
-def asked(cloud: Cloud) -> int:
+def asked(stage: MotoStage) -> int:
     """Return how often SSM was asked since the last time."""
-    return cloud.operations().count("GetParameter")
+    return stage.operations().count("GetParameter")
 
 
 def refusal(code: str) -> ClientError:
@@ -56,72 +57,72 @@ REFUSALS = {
 }
 
 
-def fail_ssm(cloud: Cloud, failure: Exception = REFUSALS["throttled"]) -> None:
+def fail_ssm(stage: MotoStage, failure: Exception = REFUSALS["throttled"]) -> None:
     def refuse(operation: str) -> None:
         if operation == "GetParameter":
             raise failure
 
-    cloud.before_call = refuse
+    stage.before_call = refuse
 
 
 # What is read, and how often
 
 
-def test_without_a_parameter_nothing_is_signed(cloud: Cloud, secrets: SigningSecrets) -> None:
+def test_without_a_parameter_nothing_is_signed(stage: MotoStage, secrets: SigningSecrets) -> None:
     assert tuple(secrets()) == ()
-    assert asked(cloud) == 1
+    assert asked(stage) == 1
 
 
-def test_the_parameter_is_asked_for_by_its_name_and_in_the_clear(
-    cloud: Cloud, secrets: SigningSecrets
+def test_the_parameter_is_read_by_its_name_and_decrypted(
+    stage: MotoStage, secrets: SigningSecrets
 ) -> None:
     secrets()
-    (call,) = cloud.calls
+    (call,) = stage.calls
     assert call.parameters == {"Name": "/timers-test/signing-secrets", "WithDecryption": True}
 
 
 def test_every_secret_of_the_parameter_signs_in_its_order(
-    cloud: Cloud, secrets: SigningSecrets
+    stage: MotoStage, secrets: SigningSecrets
 ) -> None:
-    cloud.keep_secrets(f"{write_secret(NEW)} {write_secret(OLD)}")
+    stage.put_secrets(f"{write_secret(NEW)} {write_secret(OLD)}")
     assert secrets() == (NEW, OLD)
 
 
 @pytest.mark.parametrize(
     ("before", "kept_ms"), [("", ABSENT_TTL_MS), (write_secret(OLD), SECRETS_TTL_MS)]
 )
-def test_secrets_hold_for_minutes_and_their_absence_for_less_and_then_a_change_is_seen(
-    cloud: Cloud, secrets: SigningSecrets, clock: HandClock, before: str, kept_ms: int
+def test_secrets_are_cached_for_minutes_and_their_absence_for_less(
+    stage: MotoStage, secrets: SigningSecrets, clock: ManualClock, before: str, kept_ms: int
 ) -> None:
     assert ABSENT_TTL_MS <= 30_000 < SECRETS_TTL_MS
     if before:
-        cloud.keep_secrets(before)
+        stage.put_secrets(before)
     first = secrets()
-    cloud.keep_secrets(write_secret(NEW))
+    stage.put_secrets(write_secret(NEW))
 
     clock.advance(kept_ms - 1)
     assert secrets() == first
-    assert asked(cloud) == 1
+    assert asked(stage) == 1
     clock.advance(1)
     assert secrets() == (NEW,)
-    assert asked(cloud) == 1
+    assert asked(stage) == 1
 
 
-def test_a_clock_that_goes_back_makes_no_answer_hold_longer(
-    cloud: Cloud, secrets: SigningSecrets, clock: HandClock
+def test_a_clock_that_is_put_back_keeps_nothing_cached_longer(
+    stage: MotoStage, secrets: SigningSecrets, clock: ManualClock
 ) -> None:
     secrets()
-    cloud.keep_secrets(write_secret(NEW))
+    stage.put_secrets(write_secret(NEW))
     clock.advance(-1)
     assert secrets() == (NEW,)
 
 
 def test_a_parameter_that_was_removed_ends_the_signing_and_is_logged(
-    cloud: Cloud, secrets: SigningSecrets, clock: HandClock, caplog: pytest.LogCaptureFixture
+    stage: MotoStage, secrets: SigningSecrets, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cloud.keep_secrets(write_secret(OLD))
+    stage.put_secrets(write_secret(OLD))
     secrets()
-    cloud.ssm.delete_parameter(Name=NAMES.signing_secrets)
+    stage.ssm.delete_parameter(Name=NAMES.signing_secrets)
     clock.advance(SECRETS_TTL_MS)
 
     assert tuple(secrets()) == ()
@@ -130,7 +131,7 @@ def test_a_parameter_that_was_removed_ends_the_signing_and_is_logged(
     ]
 
 
-def test_the_client_is_made_when_first_needed(clock: HandClock) -> None:
+def test_the_client_is_made_when_first_needed(clock: ManualClock) -> None:
     def make() -> Any:
         raise AssertionError("a client was made")
 
@@ -141,10 +142,10 @@ def test_the_client_is_made_when_first_needed(clock: HandClock) -> None:
 
 
 @pytest.mark.parametrize("failure", REFUSALS)
-def test_without_an_answer_there_are_no_keys_and_no_leave_to_send_unsigned(
-    cloud: Cloud, secrets: SigningSecrets, caplog: pytest.LogCaptureFixture, failure: str
+def test_without_a_response_of_ssm_nothing_may_be_sent_unsigned(
+    stage: MotoStage, secrets: SigningSecrets, caplog: pytest.LogCaptureFixture, failure: str
 ) -> None:
-    fail_ssm(cloud, REFUSALS[failure])
+    fail_ssm(stage, REFUSALS[failure])
     with pytest.raises(Unavailable, match=f"signing secrets in {NAMES.signing_secrets}"):
         secrets()
     (record,) = caplog.records
@@ -152,29 +153,29 @@ def test_without_an_answer_there_are_no_keys_and_no_leave_to_send_unsigned(
     assert record.message.endswith("webhooks wait")
 
 
-def test_a_failure_is_shared_for_a_moment_and_then_asked_again(
-    cloud: Cloud, secrets: SigningSecrets, clock: HandClock
+def test_a_failure_is_cached_for_a_short_time(
+    stage: MotoStage, secrets: SigningSecrets, clock: ManualClock
 ) -> None:
-    cloud.keep_secrets(write_secret(OLD))
-    fail_ssm(cloud)
+    stage.put_secrets(write_secret(OLD))
+    fail_ssm(stage)
     with pytest.raises(Unavailable):
         secrets()
-    cloud.heal()
+    stage.heal()
     clock.advance(FAILURE_TTL_MS - 1)
     with pytest.raises(Unavailable):
         secrets()
-    assert asked(cloud) == 0
+    assert asked(stage) == 0
 
     clock.advance(1)
     assert secrets() == (OLD,)
 
 
-def test_what_was_read_before_stays_in_use_with_a_warning(
-    cloud: Cloud, secrets: SigningSecrets, clock: HandClock, caplog: pytest.LogCaptureFixture
+def test_earlier_keys_stay_in_use_with_a_warning(
+    stage: MotoStage, secrets: SigningSecrets, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cloud.keep_secrets(write_secret(OLD))
+    stage.put_secrets(write_secret(OLD))
     secrets()
-    fail_ssm(cloud)
+    fail_ssm(stage)
     clock.advance(SECRETS_TTL_MS)
 
     assert secrets() == (OLD,)
@@ -182,30 +183,30 @@ def test_what_was_read_before_stays_in_use_with_a_warning(
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "ThrottlingException" in record.message
-    cloud.heal()
-    cloud.keep_secrets(write_secret(NEW))
+    stage.heal()
+    stage.put_secrets(write_secret(NEW))
     clock.advance(STALE_TTL_MS)
     assert secrets() == (NEW,)
 
 
-def test_that_there_are_no_secrets_stays_known_while_ssm_is_away(
-    cloud: Cloud, secrets: SigningSecrets, clock: HandClock
+def test_the_absence_of_secrets_stays_cached_while_ssm_is_unavailable(
+    stage: MotoStage, secrets: SigningSecrets, clock: ManualClock
 ) -> None:
     secrets()
-    fail_ssm(cloud)
+    fail_ssm(stage)
     clock.advance(ABSENT_TTL_MS)
     assert tuple(secrets()) == ()
-    cloud.heal()
-    cloud.keep_secrets(write_secret(NEW))
+    stage.heal()
+    stage.put_secrets(write_secret(NEW))
     clock.advance(ABSENT_TTL_MS)
     assert secrets() == (NEW,)
 
 
 @pytest.mark.parametrize("text", MALFORMED)
 def test_a_parameter_that_holds_no_secrets_stops_deliveries_loudly_and_is_not_shown(
-    cloud: Cloud, secrets: SigningSecrets, caplog: pytest.LogCaptureFixture, text: str
+    stage: MotoStage, secrets: SigningSecrets, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
-    cloud.keep_secrets(text)
+    stage.put_secrets(text)
     with pytest.raises(Unavailable) as refused:
         secrets()
     (record,) = caplog.records
@@ -216,12 +217,12 @@ def test_a_parameter_that_holds_no_secrets_stops_deliveries_loudly_and_is_not_sh
         assert hidden == "secret" or hidden not in record.message + refused.value.detail
 
 
-def test_a_parameter_that_was_spoilt_leaves_the_keys_of_before_in_use(
-    cloud: Cloud, secrets: SigningSecrets, clock: HandClock, caplog: pytest.LogCaptureFixture
+def test_a_parameter_that_is_spoilt_later_leaves_the_earlier_keys_in_use(
+    stage: MotoStage, secrets: SigningSecrets, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cloud.keep_secrets(write_secret(OLD))
+    stage.put_secrets(write_secret(OLD))
     secrets()
-    cloud.keep_secrets("spoilt")
+    stage.put_secrets("spoilt")
     clock.advance(SECRETS_TTL_MS)
 
     assert secrets() == (OLD,)
@@ -230,73 +231,73 @@ def test_a_parameter_that_was_spoilt_leaves_the_keys_of_before_in_use(
 
 @pytest.mark.parametrize("text", MALFORMED)
 @pytest.mark.parametrize("absent_before", [True, False])
-def test_after_a_spoilt_parameter_was_seen_its_absence_is_no_leave_to_send_unsigned(
-    cloud: Cloud, secrets: SigningSecrets, clock: HandClock, text: str, *, absent_before: bool
+def test_after_a_spoilt_parameter_its_absence_does_not_allow_unsigned_webhooks(
+    stage: MotoStage, secrets: SigningSecrets, clock: ManualClock, text: str, *, absent_before: bool
 ) -> None:
     if absent_before:
         assert tuple(secrets()) == ()
-    cloud.keep_secrets(text)
+    stage.put_secrets(text)
     clock.advance(ABSENT_TTL_MS)
     with pytest.raises(Unavailable):
         secrets()
-    cloud.ssm.delete_parameter(Name=NAMES.signing_secrets)
+    stage.ssm.delete_parameter(Name=NAMES.signing_secrets)
     for _ in range(3):
         clock.advance(FAILURE_TTL_MS)
         with pytest.raises(Unavailable):
             secrets()
-    fail_ssm(cloud)
+    fail_ssm(stage)
     clock.advance(FAILURE_TTL_MS)
     with pytest.raises(Unavailable):
         secrets()
 
-    cloud.heal()
-    cloud.keep_secrets(write_secret(NEW))
+    stage.heal()
+    stage.put_secrets(write_secret(NEW))
     clock.advance(FAILURE_TTL_MS)
     assert secrets() == (NEW,)
-    cloud.ssm.delete_parameter(Name=NAMES.signing_secrets)
+    stage.ssm.delete_parameter(Name=NAMES.signing_secrets)
     clock.advance(SECRETS_TTL_MS)
     assert tuple(secrets()) == ()
 
 
-def test_keys_of_before_stay_in_use_when_the_spoilt_parameter_is_removed(
-    cloud: Cloud, secrets: SigningSecrets, clock: HandClock
+def test_earlier_keys_stay_in_use_when_the_spoilt_parameter_is_removed(
+    stage: MotoStage, secrets: SigningSecrets, clock: ManualClock
 ) -> None:
-    cloud.keep_secrets(write_secret(OLD))
+    stage.put_secrets(write_secret(OLD))
     secrets()
-    cloud.keep_secrets("spoilt")
+    stage.put_secrets("spoilt")
     clock.advance(SECRETS_TTL_MS)
     secrets()
-    cloud.ssm.delete_parameter(Name=NAMES.signing_secrets)
+    stage.ssm.delete_parameter(Name=NAMES.signing_secrets)
     clock.advance(STALE_TTL_MS)
     assert secrets() == (OLD,)
 
 
-def test_a_process_that_asks_while_there_is_no_parameter_signs_soon_after_there_is_one(
-    cloud: Cloud, clock: HandClock
+def test_a_process_that_found_no_parameter_signs_soon_after_it_is_made(
+    stage: MotoStage, clock: ManualClock
 ) -> None:
     """Who saw it spoilt sends nothing in between; who is new cannot know, for 30 s at most."""
-    cloud.keep_secrets("spoilt")
-    old = cloud.signing_secrets()
+    stage.put_secrets("spoilt")
+    old = stage.signing_secrets()
     with pytest.raises(Unavailable):
         old()
-    cloud.ssm.delete_parameter(Name=NAMES.signing_secrets)
+    stage.ssm.delete_parameter(Name=NAMES.signing_secrets)
     clock.advance(FAILURE_TTL_MS)
-    new = cloud.signing_secrets()
+    new = stage.signing_secrets()
     with pytest.raises(Unavailable):
         old()
     assert tuple(new()) == ()
 
-    cloud.keep_secrets(write_secret(NEW))
+    stage.put_secrets(write_secret(NEW))
     clock.advance(FAILURE_TTL_MS)
     assert old() == (NEW,)
     clock.advance(ABSENT_TTL_MS - FAILURE_TTL_MS)
     assert new() == (NEW,)
 
 
-def test_of_a_batch_one_asks_and_the_others_share_its_answer(
-    cloud: Cloud, secrets: SigningSecrets
+def test_one_delivery_of_a_batch_reads_the_secrets_for_all(
+    stage: MotoStage, secrets: SigningSecrets
 ) -> None:
-    cloud.keep_secrets(write_secret(OLD))
+    stage.put_secrets(write_secret(OLD))
     together = threading.Barrier(8)
     seen: list[Any] = []
 
@@ -310,22 +311,22 @@ def test_of_a_batch_one_asks_and_the_others_share_its_answer(
     for thread in threads:
         thread.join()
     assert seen == [(OLD,)] * 8
-    assert asked(cloud) == 1
+    assert asked(stage) == 1
 
 
-def test_while_one_asks_again_the_others_go_on_with_the_keys_they_have(
-    cloud: Cloud, secrets: SigningSecrets, clock: HandClock
+def test_while_one_delivery_reads_again_the_others_use_the_earlier_keys(
+    stage: MotoStage, secrets: SigningSecrets, clock: ManualClock
 ) -> None:
-    cloud.keep_secrets(write_secret(OLD))
+    stage.put_secrets(write_secret(OLD))
     secrets()
     clock.advance(SECRETS_TTL_MS)
-    asking, answer = threading.Event(), threading.Event()
+    asking, respond = threading.Event(), threading.Event()
 
     def hang(_operation: str) -> None:
         asking.set()
-        answer.wait()
+        respond.wait()
 
-    cloud.before_call = hang
+    stage.before_call = hang
     seen: list[Any] = []
     slow = threading.Thread(target=secrets)
     other = threading.Thread(target=lambda: seen.append(secrets()))
@@ -333,72 +334,74 @@ def test_while_one_asks_again_the_others_go_on_with_the_keys_they_have(
     asking.wait()
     other.start()
     other.join(PATIENCE_S)
-    before_the_answer = list(seen)
-    answer.set()
+    before_the_response = list(seen)
+    respond.set()
     slow.join()
     other.join()
-    assert before_the_answer == [(OLD,)]
+    assert before_the_response == [(OLD,)]
 
 
 # Deliveries
 
 
-def deliverer(cloud: Cloud, sender: HandSender) -> Callable[..., None]:
-    return cloud.delivery(sender, signing_keys=cloud.signing_secrets()).deliver_all
+def deliverer(stage: MotoStage, sender: FakeSender) -> Callable[..., None]:
+    return stage.delivery(sender, signing_keys=stage.signing_secrets()).deliver_all
 
 
 def test_a_delivery_is_signed_with_the_secrets_of_the_parameter(
-    cloud: Cloud, clock: HandClock
+    stage: MotoStage, clock: ManualClock
 ) -> None:
-    cloud.keep_secrets(f"{write_secret(NEW)} {write_secret(OLD)}")
-    timer, sender = set_timer(cloud.store), HandSender(clock)
+    stage.put_secrets(f"{write_secret(NEW)} {write_secret(OLD)}")
+    timer, sender = set_timer(stage.store), FakeSender(clock)
     clock.now = DUE
-    deliverer(cloud, sender)([timer.wakeup()])
+    deliverer(stage, sender)([timer.wakeup()])
     (sent,) = sender.sent
     assert sent.call.headers["webhook-signature"].count("v1,") == 2
 
 
-def test_while_the_keys_cannot_be_had_a_wakeup_is_put_back_and_its_timer_is_not_claimed(
-    cloud: Cloud, clock: HandClock
+def test_without_keys_a_wakeup_is_put_back_and_its_timer_is_not_claimed(
+    stage: MotoStage, clock: ManualClock
 ) -> None:
-    cloud.keep_secrets(write_secret(OLD))
-    timer, sender = set_timer(cloud.store), HandSender(clock)
-    deliver = deliverer(cloud, sender)
+    stage.put_secrets(write_secret(OLD))
+    timer, sender = set_timer(stage.store), FakeSender(clock)
+    deliver = deliverer(stage, sender)
     clock.now = DUE
-    fail_ssm(cloud)
+    fail_ssm(stage)
 
     deliver([timer.wakeup()])
 
     assert sender.sent == []
-    assert cloud.store.get(TENANT, timer.id) == timer
-    assert cloud.sent() == [(replace(timer.wakeup(), at=DUE + PUT_BACK_MS), PUT_BACK_MS // 1000)]
+    assert stage.store.get(TENANT, timer.id) == timer
+    assert stage.sent() == [(replace(timer.wakeup(), at=DUE + PUT_BACK_MS), PUT_BACK_MS // 1000)]
 
-    cloud.heal()
+    stage.heal()
     clock.advance(PUT_BACK_MS)
-    deliver(cloud.drain())
+    deliver(stage.drain())
     (sent,) = sender.sent
     assert "webhook-signature" in sent.call.headers
-    assert cloud.store.get(TENANT, timer.id).status is Status.FIRED
+    assert stage.store.get(TENANT, timer.id).status is Status.FIRED
 
 
-def test_an_early_wakeup_asks_for_keys_within_its_wait_and_is_not_late_for_it(
-    cloud: Cloud, clock: HandClock
+def test_an_early_wakeup_reads_the_keys_during_its_wait_and_is_not_late(
+    stage: MotoStage, clock: ManualClock
 ) -> None:
-    timer, sender = set_timer(cloud.store), HandSender(clock)
-    deliver = deliverer(cloud, sender)
+    timer, sender = set_timer(stage.store), FakeSender(clock)
+    deliver = deliverer(stage, sender)
     clock.now = DUE - MAX_WAIT_MS
-    cloud.before_call = lambda operation: clock.advance(300 if operation == "GetParameter" else 0)
+    stage.before_call = lambda operation: clock.advance(300 if operation == "GetParameter" else 0)
 
     deliver([timer.wakeup()])
 
     assert [sent.at for sent in sender.sent] == [DUE]
 
 
-def test_a_wakeup_that_is_much_too_early_needs_no_keys(cloud: Cloud, clock: HandClock) -> None:
-    timer = set_timer(cloud.store)
+def test_a_wakeup_that_is_much_too_early_needs_no_keys(
+    stage: MotoStage, clock: ManualClock
+) -> None:
+    timer = set_timer(stage.store)
     clock.now = DUE - MAX_WAIT_MS - 1
-    deliverer(cloud, HandSender(clock))([timer.wakeup()])
-    assert cloud.operations().count("GetParameter") == 0
+    deliverer(stage, FakeSender(clock))([timer.wakeup()])
+    assert stage.operations().count("GetParameter") == 0
 
 
 # Which process asks
@@ -419,7 +422,7 @@ def test_a_wakeup_that_is_much_too_early_needs_no_keys(cloud: Cloud, clock: Hand
         ({}, False),
     ],
 )
-def test_only_a_lambda_asks_and_only_where_no_secret_is_set(
+def test_only_a_lambda_without_a_configured_secret_reads_the_parameter(
     environment: dict[str, str], *, asks: bool
 ) -> None:
     settings = load(environment)

@@ -1,4 +1,4 @@
-"""What the supervisor does with a process that does not end when it is asked to."""
+"""How the supervisor stops a child process that ignores signals."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ while True:
 def child_that_ignores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[int], Child]]:
-    """Return a function that starts a process which misses so many signals."""
+    """Return a function that starts a process which ignores so many signals."""
     children = []
 
     def start(count: int) -> Child:
         ready = tmp_path / "ready"
-        (tmp_path / "deaf.py").write_text(IGNORES.format(count=count, ready=str(ready)))
-        child = Child("deaf", ask_again_s=0.1)
+        (tmp_path / "ignoring.py").write_text(IGNORES.format(count=count, ready=str(ready)))
+        child = Child("ignoring", ask_again_s=0.1)
         child.start()
         children.append(child)
         assert eventually(ready.exists), "the process does not start"
         return child
 
+    # ``Child`` starts a module by its name, so Python must find this one.
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     yield start
     for child in children:

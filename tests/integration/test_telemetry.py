@@ -1,4 +1,4 @@
-"""What the API's function leaves behind on AWS: metrics and log lines of each request."""
+"""The metrics and log lines of each request to the API's function on AWS."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from chalicelib.aws.telemetry import NAMESPACE, LambdaTelemetry
 from chalicelib.bootstrap import bootstrap
 from chalicelib.service.ports import NoTelemetry, Page
 from chalicelib.settings import load
-from tests.support.cloud import Cloud
-from tests.support.wired import service_on
+from tests.support.moto_stage import MotoStage
+from tests.support.service import service_on
 
 SOON = b'{"seconds": 5, "url": "https://example.com"}'
 
@@ -28,7 +28,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 def in_lambda(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Environment:
     """Return the environment of a Lambda.
 
-    Its stage is the test's own: a process logs to where its first telemetry did.
+    Each test has its own stage, because a process keeps the output of its first telemetry.
     """
     stage = request.node.name.replace("_", "")[-12:]
     environment = {
@@ -36,6 +36,7 @@ def in_lambda(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
         "TIMERS_STAGE": stage,
         "TIMERS_AUTH": "none",
     }
+    # The telemetry of a Lambda configures the log of its process; the patch restores it.
     log = logging.getLogger("chalicelib")
     for name in ("handlers", "level", "propagate"):
         monkeypatch.setattr(log, name, getattr(log, name))
@@ -44,19 +45,19 @@ def in_lambda(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
 
 @pytest.fixture
 def lines(capsys: pytest.CaptureFixture[str]) -> Lines:
-    """Return what returns the lines that went to the log since the last time."""
+    """Return a function that returns the log lines since its last call."""
     return lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def api_on(cloud: Cloud, environment: Environment) -> Client:
+def api_on(stage: MotoStage, environment: Environment) -> Client:
     """Return the API on the store of the AWS engine, with the telemetry of a Lambda."""
     telemetry = LambdaTelemetry(environment["TIMERS_STAGE"])
-    store = cloud.waking_store(telemetry.meter)
-    return Client(create_app(service_on(store, cloud.clock, telemetry=telemetry, **environment)))
+    store = stage.waking_store(telemetry.meter)
+    return Client(create_app(service_on(store, stage.clock, telemetry=telemetry, **environment)))
 
 
 def set_timer(api: Client, **headers: str) -> HTTPResponse:
-    """Ask for a timer as a caller does."""
+    """Set a timer by a request."""
     sent = {"Content-Type": "application/json"} | headers
     return api.http.post("/timers", headers=sent, body=SOON)
 
@@ -73,35 +74,37 @@ def counted(lines: list[dict[str, Any]], environment: Environment) -> dict[str, 
     return values
 
 
-def test_a_timer_that_is_set_is_counted(cloud: Cloud, in_lambda: Environment, lines: Lines) -> None:
-    api = api_on(cloud, in_lambda)
+def test_a_timer_that_is_set_is_counted(
+    stage: MotoStage, in_lambda: Environment, lines: Lines
+) -> None:
+    api = api_on(stage, in_lambda)
     assert set_timer(api).status_code == 201
     assert counted(lines(), in_lambda) == {"Created": [1]}
     assert api.http.get("/").status_code == 200
     assert counted(lines(), in_lambda) == {}
 
 
-def test_a_timer_whose_wakeup_cannot_be_registered_is_counted_twice(
-    cloud: Cloud, in_lambda: Environment, lines: Lines
+def test_a_timer_whose_wakeup_cannot_be_registered_counts_as_created_and_unarmed(
+    stage: MotoStage, in_lambda: Environment, lines: Lines
 ) -> None:
-    cloud.fail("SendMessage")
-    assert set_timer(api_on(cloud, in_lambda)).status_code == 201
+    stage.fail("SendMessage")
+    assert set_timer(api_on(stage, in_lambda)).status_code == 201
     assert counted(lines(), in_lambda) == {"Created": [1], "Unarmed": [1]}
 
 
 class BrokenStore:
-    """A store with a fault of ours."""
+    """A store that raises an unexpected error."""
 
     def list(self, *_arguments: object, **_options: object) -> Page:
         raise RuntimeError("a fault of ours")
 
 
-def test_what_a_request_logs_carries_its_id(
-    cloud: Cloud, in_lambda: Environment, lines: Lines
+def test_log_lines_of_a_request_carry_its_id(
+    stage: MotoStage, in_lambda: Environment, lines: Lines
 ) -> None:
     broken: Any = BrokenStore()
     telemetry = LambdaTelemetry(in_lambda["TIMERS_STAGE"])
-    api = Client(create_app(service_on(broken, cloud.clock, telemetry=telemetry, **in_lambda)))
+    api = Client(create_app(service_on(broken, stage.clock, telemetry=telemetry, **in_lambda)))
     ids = []
     for _ in range(2):
         assert api.http.get("/timers").status_code == 500
@@ -113,9 +116,9 @@ def test_what_a_request_logs_carries_its_id(
     assert ids[0] != ids[1]
 
 
-def test_on_this_machine_nothing_is_counted(cloud: Cloud, lines: Lines) -> None:
+def test_on_this_machine_nothing_is_counted(stage: MotoStage, lines: Lines) -> None:
     telemetry = bootstrap(load({})).telemetry
     assert isinstance(telemetry, NoTelemetry)
-    api = Client(create_app(service_on(cloud.waking_store(), cloud.clock, telemetry=telemetry)))
+    api = Client(create_app(service_on(stage.waking_store(), stage.clock, telemetry=telemetry)))
     assert set_timer(api, Host="localhost").status_code == 201
     assert lines() == []

@@ -1,4 +1,4 @@
-"""What `chalice package` makes of the app: the real package, for both stages."""
+"""The real packages that `chalice package` makes of the app, for both stages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ LOGICAL = {
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the packages of both stages, made once, by a shell that is no guide."""
+    """Return a folder with the packages of both stages, made once for the session.
+
+    The shell that makes them has other settings, which must not matter.
+    """
     folder = tmp_path_factory.mktemp("packages")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TIMERS_AUTH", "none")
@@ -180,7 +183,7 @@ def test_the_api_is_regional_traced_and_throttled(
         ("DEFAULT_5XX", None, "internal"),
     ],
 )
-def test_what_the_gateway_says_itself_is_a_problem_document_too(
+def test_responses_of_the_gateway_itself_are_problem_documents(
     api: dict[str, Any], kind: str, status: int | None, code: str
 ) -> None:
     response = api["GatewayResponses"][kind]
@@ -197,7 +200,7 @@ def test_what_the_gateway_says_itself_is_a_problem_document_too(
     assert document["detail"]
 
 
-def test_a_wrong_method_reaches_the_api_which_answers_405(api: dict[str, Any]) -> None:
+def test_a_wrong_method_reaches_the_api_which_responds_405(api: dict[str, Any]) -> None:
     paths = api["DefinitionBody"]["paths"]
     assert set(paths) == set(app.routes)
     for path, operations in paths.items():
@@ -208,7 +211,7 @@ def test_a_wrong_method_reaches_the_api_which_answers_405(api: dict[str, Any]) -
         assert "security" not in anything
 
 
-def test_every_route_but_those_that_tell_nothing_asks_the_authorizer(api: dict[str, Any]) -> None:
+def test_every_route_except_index_and_health_has_the_authorizer(api: dict[str, Any]) -> None:
     document = api["DefinitionBody"]
     open_paths = {
         path
@@ -235,7 +238,7 @@ def test_a_packaged_template_fits_into_one_request(packages: Path, stage: str) -
     assert len(json.dumps(document, separators=(",", ":"))) <= 51_200
 
 
-def test_the_code_is_small_and_carries_nothing_it_need_not(packages: Path, stage: str) -> None:
+def test_the_code_is_small_and_has_no_unneeded_files(packages: Path, stage: str) -> None:
     code = packages / stage / "deployment.zip"
     assert code.stat().st_size <= MAX_ZIP_BYTES
     with zipfile.ZipFile(code) as archive:
@@ -251,7 +254,7 @@ def test_the_code_is_small_and_carries_nothing_it_need_not(packages: Path, stage
     assert [name for name in native if "aarch64" not in name] == []
 
 
-def test_cfn_lint_finds_nothing_to_say(packages: Path) -> None:
+def test_cfn_lint_reports_nothing(packages: Path) -> None:
     templates = [RESOURCES_TEMPLATE, *(packages / stage / "sam.json" for stage in STAGES)]
     lint = Path(sys.executable).parent / "cfn-lint"
     checked = subprocess.run(

@@ -1,7 +1,7 @@
-"""Who calls, on both engines: no key, no answer; and no tenant ever learns of another's timers.
+"""API keys and tenants on both engines: no request without a key, and no timer of another tenant.
 
-The routes are read off the app. A route that is added later is called like all others; where no
-body or query of ``ATTEMPTS`` can make it succeed, the tests say so by failing.
+The tests call every route of the app, so also those that are added later. If no body or query of
+``INPUTS`` can make a route succeed, a test fails.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from chalice.app import Chalice
@@ -29,18 +29,15 @@ from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.service.api_keys import AUTHORIZER_CACHE_TTL_S, ApiKeys
 from chalicelib.service.ports import ApiKeyStore
 from local.gateway import Gateway
-from tests.support.armable import HandArmedStore
-from tests.support.clock import HandClock
-from tests.support.dynamodb import dynamodb_on_moto, empty_table
+from tests.support.clock import ManualClock
+from tests.support.dynamodb import empty_table
 from tests.support.factories import DUE, Store, claimed, set_timer, settled
-from tests.support.wired import service_on
-from tests.support.wsgi import Answer, ask, with_body
+from tests.support.service import service_on
+from tests.support.stores import FakeWakingStore
+from tests.support.wsgi import GatewayResponse, send_request, with_body
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
-OPEN = {("GET", "/"), ("GET", "/health")}
-"""What anybody may ask."""
+PUBLIC = {("GET", "/"), ("GET", "/health")}
+"""The routes without a key."""
 
 SECRET = "https://a-secret-of-acme.example/hook"
 NOT_OURS = "acme"
@@ -48,51 +45,51 @@ BOUND_ID = re.compile(r"\{[^}]+\}")
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """What may be sent along with a request. Some route must be content with each."""
+class Input:
+    """A body and a query. For every route, one of ``INPUTS`` must succeed."""
 
     body: bytes = b""
     query: str = ""
 
 
-ATTEMPTS = [
-    Attempt(),
-    Attempt(b"{}"),
-    Attempt(b'{"seconds": 30}'),
-    Attempt(b'{"seconds": 30, "url": "https://other.example/hook"}'),
-    Attempt(b'{"dry_run": false}'),
-    Attempt(query="status=failed"),
-    Attempt(query="status=pending&limit=1"),
-    Attempt(query="limit=1000"),
+INPUTS = [
+    Input(),
+    Input(b"{}"),
+    Input(b'{"seconds": 30}'),
+    Input(b'{"seconds": 30, "url": "https://other.example/hook"}'),
+    Input(b'{"dry_run": false}'),
+    Input(query="status=failed"),
+    Input(query="status=pending&limit=1"),
+    Input(query="limit=1000"),
 ]
 
 
 @dataclass
 class Service:
-    """The API with keys behind the offline gateway, on stores and clocks of the test."""
+    """The API with keys behind the offline gateway, on a store and clocks of the test."""
 
     app: Chalice
     gateway: Gateway
     store: Store
-    callers: ApiKeys
+    api_keys: ApiKeys
     seconds: list[float]
     tokens: dict[str, str] = field(default_factory=dict)
 
     def token(self, tenant: str) -> str:
         if tenant not in self.tokens:
-            self.tokens[tenant] = f"Bearer {self.callers.issue(tenant).text}"
+            self.tokens[tenant] = f"Bearer {self.api_keys.issue(tenant).text}"
         return self.tokens[tenant]
 
     def routes(self) -> list[tuple[str, str]]:
         return [(method, path) for path, methods in self.app.routes.items() for method in methods]
 
     def closed(self) -> list[tuple[str, str]]:
-        return [route for route in self.routes() if route not in OPEN]
+        return [route for route in self.routes() if route not in PUBLIC]
 
-    def ask(
-        self, method: str, path: str, token: str | None, attempt: Attempt | None = None
-    ) -> Answer:
-        sent = attempt or Attempt()
+    def request(
+        self, method: str, path: str, token: str | None, given: Input | None = None
+    ) -> GatewayResponse:
+        sent = given or Input()
         environment = with_body(sent.body) | {
             "CONTENT_TYPE": "application/json",
             "QUERY_STRING": sent.query,
@@ -100,18 +97,18 @@ class Service:
         }
         if token is not None:
             environment["HTTP_AUTHORIZATION"] = token
-        answer = ask(self.gateway, method, path, **environment)
-        assert answer.code < 500, answer
-        return answer
+        response = send_request(self.gateway, method, path, **environment)
+        assert response.code < 500, response
+        return response
 
     def set(self, tenant: str, url: str = "https://other.example/hook") -> int:
         body = json.dumps({"seconds": 30, "url": url}).encode()
-        answer = self.ask("POST", "/timers", self.token(tenant), Attempt(body))
-        assert answer.code == 201, answer
-        return int(answer.document["id"])
+        response = self.request("POST", "/timers", self.token(tenant), Input(body))
+        assert response.code == 201, response
+        return int(response.document["id"])
 
     def everything(self, tenant: str) -> list[Timer]:
-        """Return every timer of a tenant as it is stored, with all that its sender knows."""
+        """Return every timer of a tenant as it is stored."""
         timers: list[Timer] = []
         before = None
         while True:
@@ -120,12 +117,6 @@ class Service:
             if page.before is None:
                 return timers
             before = page.before
-
-
-@pytest.fixture(scope="module")
-def dynamodb() -> Iterator[DynamoDBClient]:
-    with dynamodb_on_moto() as client:
-        yield client
 
 
 @pytest.fixture(params=["embedded", "aws"])
@@ -137,23 +128,23 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Sto
     else:
         client = request.getfixturevalue("dynamodb")
         with empty_table(client) as table:
-            rows = DynamoDBTimerStore(client, table, HandClock())
-            yield HandArmedStore(rows), DynamoDBApiKeyStore(client, table)
+            rows = DynamoDBTimerStore(client, table, ManualClock())
+            yield FakeWakingStore(rows), DynamoDBApiKeyStore(client, table)
 
 
 @pytest.fixture
 def service(stores: tuple[Store, ApiKeyStore]) -> Service:
     timers, keys = stores
-    clock, drawn = HandClock(), count()
-    callers = ApiKeys(keys, clock, lambda length: next(drawn).to_bytes(length, "big"))
+    clock, drawn = ManualClock(), count()
+    api_keys = ApiKeys(keys, clock, lambda length: next(drawn).to_bytes(length, "big"))
     app = create_app(service_on(timers, clock, api_keys=keys, TIMERS_AUTH="keys"))
     seconds = [1_000.0]
-    return Service(app, Gateway(app, lambda: seconds[0]), timers, callers, seconds)
+    return Service(app, Gateway(app, lambda: seconds[0]), timers, api_keys, seconds)
 
 
 @pytest.fixture
 def acme(service: Service) -> list[Timer]:
-    """Return the timers of tenant acme: one of every kind there is, and a few more."""
+    """Return the timers of tenant acme: fired, failed, in flight and pending."""
     service.token("acme")
     for status in (Status.FIRED, Status.FAILED):
         settled(service.store, set_timer(service.store, tenant="acme", url=SECRET), status)
@@ -165,30 +156,30 @@ def acme(service: Service) -> list[Timer]:
     return timers
 
 
-def assert_unauthorized(answer: Answer) -> None:
-    assert answer.code == 401, answer
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
-    assert answer.document["type"] == "urn:webhook-timers:unauthorized"
+def assert_unauthorized(response: GatewayResponse) -> None:
+    assert response.code == 401, response
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+    assert response.document["type"] == "urn:webhook-timers:unauthorized"
 
 
-def assert_nothing_of_acme(answer: Answer) -> None:
-    told = answer.body.decode() + str(answer.headers)
-    assert SECRET not in told
-    assert NOT_OURS not in told
+def assert_nothing_of_acme(response: GatewayResponse) -> None:
+    text = response.body.decode() + str(response.headers)
+    assert SECRET not in text
+    assert NOT_OURS not in text
 
 
 def of_timer(path: str, timer_id: int) -> str:
     return BOUND_ID.sub(str(timer_id), path)
 
 
-# Who has no key
+# Requests without a key
 
 
-def test_every_route_asks_for_a_key_but_those_that_tell_nothing(service: Service) -> None:
-    assert {route for route in service.routes() if not guarded(service, route)} == OPEN
-    for method, path in OPEN:
-        assert service.ask(method, path, None).code == 200
+def test_every_route_asks_for_a_key_except_index_and_health(service: Service) -> None:
+    assert {route for route in service.routes() if not guarded(service, route)} == PUBLIC
+    for method, path in PUBLIC:
+        assert service.request(method, path, None).code == 200
 
 
 def guarded(service: Service, route: tuple[str, str]) -> bool:
@@ -221,14 +212,14 @@ def test_without_a_good_key_every_route_is_401_and_changes_nothing(
         token = token.replace("{acme}", service.tokens["acme"].removeprefix("Bearer "))
     for method, path in service.closed():
         for timer_id in (1, 6, 99):
-            for attempt in ATTEMPTS:
-                answer = service.ask(method, of_timer(path, timer_id), token, attempt)
-                assert_unauthorized(answer)
+            for given in INPUTS:
+                response = service.request(method, of_timer(path, timer_id), token, given)
+                assert_unauthorized(response)
     assert service.everything("acme") == acme
     assert service.everything("default") == []
 
 
-def test_our_own_code_refuses_what_a_gateway_let_through(
+def test_the_api_itself_refuses_requests_that_passed_the_gateway_without_a_tenant(
     service: Service, acme: list[Timer]
 ) -> None:
     for method, path in service.closed():
@@ -247,69 +238,69 @@ def test_our_own_code_refuses_what_a_gateway_let_through(
                 "body": b"",
                 "isBase64Encoded": False,
             }
-            answer = service.app(event, None)
-            assert answer["statusCode"] == 401, (method, path, answer)
-            assert answer["headers"]["WWW-Authenticate"] == "Bearer"
+            response = service.app(event, None)
+            assert response["statusCode"] == 401, (method, path, response)
+            assert response["headers"]["WWW-Authenticate"] == "Bearer"
     assert service.everything("acme") == acme
 
 
 def test_a_revoked_key_opens_nothing_a_minute_later(service: Service) -> None:
     token = service.token("acme")
-    (issued,) = service.callers.list()
-    assert service.ask("GET", "/timers", token).code == 200
-    service.callers.revoke(issued.id)
+    (issued,) = service.api_keys.list()
+    assert service.request("GET", "/timers", token).code == 200
+    service.api_keys.revoke(issued.id)
     service.seconds[0] += AUTHORIZER_CACHE_TTL_S
     for method, path in service.closed():
-        assert_unauthorized(service.ask(method, of_timer(path, 1), token))
+        assert_unauthorized(service.request(method, of_timer(path, 1), token))
 
 
-# Who has a key, of another tenant
+# Requests with a key of another tenant
 
 
 def test_no_request_of_another_tenant_finds_a_timer(service: Service, acme: list[Timer]) -> None:
     for method, path in service.closed():
-        stranger = service.token(f"stranger-{len(service.tokens)}")
-        for attempt in ATTEMPTS:
+        other = service.token(f"other-{len(service.tokens)}")
+        for given in INPUTS:
             for timer in acme:
-                answer = service.ask(method, of_timer(path, timer.id), stranger, attempt)
-                assert_nothing_of_acme(answer)
+                response = service.request(method, of_timer(path, timer.id), other, given)
+                assert_nothing_of_acme(response)
                 if "{" in path:
-                    assert answer.code in (400, 404, 422), (method, path, attempt, answer)
-            assert service.everything("acme") == acme, (method, path, attempt)
+                    assert response.code in (400, 404, 422), (method, path, given, response)
+            assert service.everything("acme") == acme, (method, path, given)
 
 
-def test_no_request_for_ones_own_timer_touches_that_of_another_with_its_id(
+def test_no_request_for_an_own_timer_touches_a_timer_with_the_same_id_of_another_tenant(
     service: Service, acme: list[Timer]
 ) -> None:
     for method, path in service.closed():
-        stranger = f"stranger-{len(service.tokens)}"
-        for attempt in ATTEMPTS:
-            for timer_id in [service.set(stranger) for _ in range(2)]:
-                answer = service.ask(
-                    method, of_timer(path, timer_id), service.token(stranger), attempt
+        other = f"other-{len(service.tokens)}"
+        for given in INPUTS:
+            for timer_id in [service.set(other) for _ in range(2)]:
+                response = service.request(
+                    method, of_timer(path, timer_id), service.token(other), given
                 )
-                assert_nothing_of_acme(answer)
-            assert service.everything("acme") == acme, (method, path, attempt)
+                assert_nothing_of_acme(response)
+            assert service.everything("acme") == acme, (method, path, given)
 
 
-def test_another_tenants_id_is_answered_like_one_that_was_never_given(
+def test_the_id_of_another_tenants_timer_responds_like_an_unknown_id(
     service: Service, acme: list[Timer]
 ) -> None:
-    stranger = service.token("stranger")
+    other = service.token("other")
     for method, path in service.closed():
         if "{" not in path:
             continue
         codes = set()
-        for attempt in ATTEMPTS:
-            there = service.ask(method, of_timer(path, 4), stranger, attempt)
-            nowhere = service.ask(method, of_timer(path, 9), stranger, attempt)
+        for given in INPUTS:
+            there = service.request(method, of_timer(path, 4), other, given)
+            nowhere = service.request(method, of_timer(path, 9), other, given)
             assert (there.status, there.headers) == (nowhere.status, nowhere.headers)
             assert there.body.replace(b"4", b"9") == nowhere.body.replace(b"4", b"9")
             codes.add(there.code)
-        assert 404 in codes, f"no attempt gets as far as looking for a timer: {method} {path}"
+        assert 404 in codes, f"no input gets as far as looking for a timer: {method} {path}"
 
 
-def test_every_route_works_for_the_tenant_whose_timers_they_are(service: Service) -> None:
+def test_every_route_works_for_the_owner_of_the_timers(service: Service) -> None:
     """Or the tests above would prove nothing: a route that always refuses leaks nothing."""
     for method, path in service.closed():
         tenant = f"t{len(service.tokens)}"
@@ -317,51 +308,51 @@ def test_every_route_works_for_the_tenant_whose_timers_they_are(service: Service
         for timer_id, status in ((failed, Status.FAILED), (fired, Status.FIRED)):
             settled(service.store, service.store.get(tenant, timer_id), status)
         pending = service.set(tenant)
-        answers = [
-            service.ask(method, of_timer(path, timer_id), service.token(tenant), attempt)
-            for attempt in ATTEMPTS
+        responses = [
+            service.request(method, of_timer(path, timer_id), service.token(tenant), given)
+            for given in INPUTS
             for timer_id in (pending, failed)
         ]
-        assert any(answer.code < 300 for answer in answers), (
-            f"no attempt succeeds: add to ATTEMPTS what {method} {path} wants"
+        assert any(response.code < 300 for response in responses), (
+            f"no input succeeds: add one to INPUTS for {method} {path}"
         )
 
 
-def test_ids_count_per_tenant_and_a_path_names_the_callers_own(service: Service) -> None:
+def test_ids_count_per_tenant_and_a_path_names_the_timer_of_the_caller(service: Service) -> None:
     assert [service.set("acme", SECRET) for _ in range(3)] == [1, 2, 3]
-    assert service.set("stranger") == 1
-    stranger = service.token("stranger")
+    assert service.set("other") == 1
+    other = service.token("other")
     before = service.everything("acme")
 
-    assert [item["url"] for item in service.ask("GET", "/timers", stranger).document] == [
+    assert [item["url"] for item in service.request("GET", "/timers", other).document] == [
         "https://other.example/hook"
     ]
-    assert service.ask("GET", "/timers/1", stranger).document["id"] == 1
-    assert service.ask("GET", "/timers/2", stranger).code == 404
-    assert service.ask("DELETE", "/timers/1", stranger).code == 204
-    assert service.ask("DELETE", "/timers/1", stranger).code == 404
-    assert service.set("stranger") == 2
-    assert service.ask("DELETE", "/timers", stranger).code == 200
-    assert service.everything("stranger") == []
+    assert service.request("GET", "/timers/1", other).document["id"] == 1
+    assert service.request("GET", "/timers/2", other).code == 404
+    assert service.request("DELETE", "/timers/1", other).code == 204
+    assert service.request("DELETE", "/timers/1", other).code == 404
+    assert service.set("other") == 2
+    assert service.request("DELETE", "/timers", other).code == 200
+    assert service.everything("other") == []
     assert service.everything("acme") == before
 
 
 @pytest.mark.parametrize("cursor", ["Mg", "NQ", "OTk5"])
-def test_a_cursor_of_another_tenants_list_shows_only_ones_own(
+def test_a_cursor_of_another_tenants_list_shows_own_timers_only(
     service: Service, acme: list[Timer], cursor: str
 ) -> None:
-    service.set("stranger")
-    query = Attempt(query=f"cursor={cursor}&limit=1")
-    answer = service.ask("GET", "/timers", service.token("stranger"), query)
-    assert answer.code == 200
-    assert [item["id"] for item in answer.document] == [1]
-    assert_nothing_of_acme(answer)
+    service.set("other")
+    query = Input(query=f"cursor={cursor}&limit=1")
+    response = service.request("GET", "/timers", service.token("other"), query)
+    assert response.code == 200
+    assert [item["id"] for item in response.document] == [1]
+    assert_nothing_of_acme(response)
 
 
-def test_the_name_of_one_tenant_may_begin_with_anothers(service: Service) -> None:
+def test_the_name_of_one_tenant_may_begin_with_the_name_of_another(service: Service) -> None:
     for tenant in ("a", "a-0", "a-00", "0"):
         assert service.set(tenant) == 1
-    service.ask("DELETE", "/timers", service.token("a"))
+    service.request("DELETE", "/timers", service.token("a"))
     assert [len(service.everything(tenant)) for tenant in ("a", "a-0", "a-00", "0")] == [0, 1, 1, 1]
 
 
@@ -370,13 +361,13 @@ def test_the_webhooks_of_two_tenants_have_different_ids(service: Service) -> Non
         prepare(service.store.get(tenant, service.set(tenant)), service.store.identity(), DUE)
         .headers["webhook-id"]
         .removeprefix(service.store.identity())
-        for tenant in ("acme", "stranger")
+        for tenant in ("acme", "other")
     }
-    assert webhook_ids == {".acme.1", ".stranger.1"}
+    assert webhook_ids == {".acme.1", ".other.1"}
 
 
 def test_keys_are_never_listed_as_timers(service: Service, acme: list[Timer]) -> None:
-    told = service.ask("GET", "/timers", service.tokens["acme"]).body.decode()
-    (issued,) = service.callers.list()
-    assert issued.id not in told
-    assert service.tokens["acme"].removeprefix("Bearer ") not in told
+    text = service.request("GET", "/timers", service.tokens["acme"]).body.decode()
+    (issued,) = service.api_keys.list()
+    assert issued.id not in text
+    assert service.tokens["acme"].removeprefix("Bearer ") not in text

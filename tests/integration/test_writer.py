@@ -1,3 +1,5 @@
+"""The writer of the embedded engine: group commits, full disks and the write-ahead log."""
+
 from __future__ import annotations
 
 import asyncio
@@ -76,7 +78,7 @@ def commits(writer: Writer) -> list[str]:
 
 
 def fill_disk(writer: Writer, *, room: int = 0) -> Callable[[], None]:
-    """Let the file grow by ``room`` pages and no further; return what makes room again."""
+    """Limit the file to ``room`` more pages; return a function that lifts the limit."""
     connection = writer.store._connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count={pages + room}")
@@ -88,7 +90,7 @@ def fill_disk(writer: Writer, *, room: int = 0) -> Callable[[], None]:
 
 
 @on_a_loop
-async def test_what_is_submitted_together_is_committed_together(tmp_path: Path) -> None:
+async def test_operations_submitted_together_are_committed_together(tmp_path: Path) -> None:
     async with opened(tmp_path) as writer:
         seen = commits(writer)
         timers = await asyncio.gather(*(create(writer) for _ in range(50)))
@@ -97,7 +99,7 @@ async def test_what_is_submitted_together_is_committed_together(tmp_path: Path) 
 
 
 @on_a_loop
-async def test_what_arrives_during_a_commit_is_the_next_group(tmp_path: Path) -> None:
+async def test_operations_that_arrive_during_a_commit_form_the_next_group(tmp_path: Path) -> None:
     async with opened(tmp_path) as writer:
         seen = commits(writer)
         first = create(writer)
@@ -110,7 +112,7 @@ async def test_what_arrives_during_a_commit_is_the_next_group(tmp_path: Path) ->
 
 
 @on_a_loop
-async def test_one_after_the_other_each_has_its_commit(tmp_path: Path) -> None:
+async def test_operations_submitted_one_by_one_have_a_commit_each(tmp_path: Path) -> None:
     async with opened(tmp_path) as writer:
         seen = commits(writer)
         for expected in range(1, 30):
@@ -119,7 +121,7 @@ async def test_one_after_the_other_each_has_its_commit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_what_was_acknowledged_survives_the_death_of_the_process(
+def test_acknowledged_writes_survive_the_death_of_the_process(
     tmp_path: Path, *, durable: bool
 ) -> None:
     async def scenario() -> None:
@@ -150,7 +152,7 @@ async def test_a_group_with_one_durable_write_is_durable(tmp_path: Path) -> None
 
 
 @on_a_loop
-async def test_a_refused_operation_does_not_hurt_the_rest_of_its_group(tmp_path: Path) -> None:
+async def test_a_refused_operation_does_not_fail_the_rest_of_its_group(tmp_path: Path) -> None:
     async with opened(tmp_path) as writer:
         seen = commits(writer)
         before, refused, after = await asyncio.gather(
@@ -164,7 +166,7 @@ async def test_a_refused_operation_does_not_hurt_the_rest_of_its_group(tmp_path:
 
 
 @on_a_loop
-async def test_operations_of_a_group_see_what_came_before_them(tmp_path: Path) -> None:
+async def test_an_operation_sees_the_writes_of_earlier_ones_in_its_group(tmp_path: Path) -> None:
     async with opened(tmp_path) as writer:
         created, cancelled = await asyncio.gather(create(writer), cancel(writer, 1))
         assert created == cancelled
@@ -172,7 +174,7 @@ async def test_operations_of_a_group_see_what_came_before_them(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_on_a_full_disk_a_group_fails_as_a_whole_and_leaves_nothing(
+def test_on_a_full_disk_a_group_fails_as_a_whole_and_writes_nothing(
     tmp_path: Path, *, durable: bool
 ) -> None:
     async def scenario() -> None:
@@ -191,7 +193,7 @@ def test_on_a_full_disk_a_group_fails_as_a_whole_and_leaves_nothing(
 
 
 @on_a_loop
-async def test_a_full_disk_does_not_stop_what_needs_no_room(tmp_path: Path) -> None:
+async def test_a_full_disk_does_not_stop_operations_that_need_no_space(tmp_path: Path) -> None:
     async with opened(tmp_path) as writer:
         await create(writer)
         fill_disk(writer)
@@ -242,7 +244,7 @@ async def test_an_operation_that_breaks_fails_its_group_and_only_that(
 
 
 @on_a_loop
-async def test_a_caller_that_no_longer_waits_hurts_nobody(tmp_path: Path) -> None:
+async def test_a_cancelled_caller_does_not_fail_the_others(tmp_path: Path) -> None:
     async with opened(tmp_path) as writer:
         abandoned, refused, kept = create(writer), cancel(writer, 99), create(writer)
         abandoned.cancel()
@@ -251,7 +253,7 @@ async def test_a_caller_that_no_longer_waits_hurts_nobody(tmp_path: Path) -> Non
 
 
 @on_a_loop
-async def test_closing_finishes_what_was_submitted(tmp_path: Path) -> None:
+async def test_closing_finishes_the_submitted_operations(tmp_path: Path) -> None:
     async with opened(tmp_path) as writer:
         waiting = [create(writer) for _ in range(10)]
     assert [waited.result().id for waited in waiting] == list(range(1, 11))

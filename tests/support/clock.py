@@ -1,20 +1,20 @@
-"""A clock that only tests move."""
+"""The clock of the tests: time passes only when a test says so."""
 
 from __future__ import annotations
 
 START = 1_800_000_000_000
-"""Where a test begins, in epoch milliseconds."""
+"""The time at which a test begins, in epoch milliseconds."""
 
 
-class HandClock:
-    """A wall clock, in epoch milliseconds; ``looks`` counts how often it was read."""
+class ManualClock:
+    """A wall clock in epoch milliseconds that only a test moves. ``reads`` counts its readings."""
 
     def __init__(self, now: float = START) -> None:
         self.now = now
-        self.looks = 0
+        self.reads = 0
 
     def __call__(self) -> float:
-        self.looks += 1
+        self.reads += 1
         return self.now
 
     def advance(self, milliseconds: float) -> None:

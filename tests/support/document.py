@@ -1,4 +1,4 @@
-"""The OpenAPI document, as the tests read it."""
+"""The OpenAPI document, read from its file, with functions that find their way in it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def operations(document: dict[str, Any]) -> Iterator[Operation]:
 
 
 def resolved(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    """Return what ``node`` refers to, or itself."""
+    """Return the part of the document that ``node`` refers to, or ``node`` itself."""
     if "$ref" not in node:
         return node
     found: Any = document
@@ -47,16 +47,16 @@ def resolved(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_keys() -> dict[str, Any]:
-    """Return the document as it holds where no caller needs a key."""
+    """Return the document for a service without keys."""
     document = read()
     for operation in operations(document):
         operation.definition.pop("security", None)
     return document
 
 
-def codes(document: dict[str, Any], answer: dict[str, Any]) -> set[str]:
-    """Return the codes of the errors that an answer may carry."""
-    content = answer.get("content", {}).get("application/problem+json")
+def codes(document: dict[str, Any], response: dict[str, Any]) -> set[str]:
+    """Return the codes of the errors that a response may carry."""
+    content = response.get("content", {}).get("application/problem+json")
     if content is None:
         return set()
     narrowed = content["schema"] if "properties" in content["schema"] else None
@@ -72,7 +72,7 @@ def examples(content: dict[str, Any]) -> list[Any]:
 
 
 def faults(document: dict[str, Any], schema: dict[str, Any], instance: Any) -> list[str]:
-    """Return what of ``instance`` is not as ``schema``, some part of the document, says."""
+    """Return the faults of ``instance`` by ``schema``, which is a part of the document."""
     validator = jsonschema_rs.Draft202012Validator(
         {"components": document["components"], **schema}, validate_formats=True
     )

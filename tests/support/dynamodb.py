@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import boto3
-import pytest
-from moto import mock_aws
 
 from chalicelib.aws.names import Names
 from infra.resources import create_table
+from tests.support.moto import aws_on_moto
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -20,8 +19,12 @@ STAGE = "test"
 TABLE = Names(STAGE).table
 
 
-class Meddler:
-    """A client through which a test meddles with calls, and which remembers them."""
+class RecordingClient:
+    """Passes calls on to a client and remembers them.
+
+    A function in ``around`` under the name of an operation is called instead of the client, with
+    the client's method and the request.
+    """
 
     def __init__(self, client: DynamoDBClient) -> None:
         self.client = client
@@ -39,7 +42,7 @@ class Meddler:
         return call
 
     def repeat(self, name: str, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """Lose the answer of the next call, so that it is made again, as botocore does."""
+        """Lose the response of the next call, so that it is made again, as botocore does."""
 
         def twice(real: Callable[..., Any], request: Any) -> Any:
             del self.around[name]
@@ -53,12 +56,7 @@ class Meddler:
 @contextmanager
 def dynamodb_on_moto() -> Iterator[DynamoDBClient]:
     """Yield a client of an empty DynamoDB. While it lasts, no other client reaches AWS either."""
-    with pytest.MonkeyPatch.context() as patch, mock_aws():
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-            patch.setenv(name, "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"):
-            patch.delenv(name, raising=False)
+    with aws_on_moto():
         yield boto3.client("dynamodb")
 
 

@@ -1,7 +1,7 @@
 """Schemathesis, run on an application in this process as its command line runs it on a server.
 
 It calls every operation as the document allows, as the document forbids, and in sequences that
-follow its links, and checks every answer against the document. What is registered here on import
+follow its links, and checks every response against the document. What is registered here on import
 serves the command line too, by schemathesis.toml.
 """
 
@@ -28,7 +28,7 @@ SEED = 1
 IDS = 8
 SECONDS_IN = {"hours": 3600, "minutes": 60, "seconds": 1}
 HOSTS = ["h.invalid", "a-1.b_2.h.invalid", "b\u00fccher.invalid", "xn--bcher-kva.invalid."]
-"""Names that nobody has (RFC 6761), so that a timer that does fire calls nobody."""
+"""Names that never exist (RFC 6761): a timer that fires calls no real server."""
 
 CURSORS = ["MQ", "MTAx", "NQ=="]
 
@@ -47,28 +47,28 @@ schemathesis.openapi.format("cursor", st.sampled_from(CURSORS))
 
 @dataclass
 class Explored:
-    """What came of a run: every answer that was wrong, and how often each operation gave what."""
+    """The result of a run: the wrong responses, and how often each operation gave each status."""
 
     failures: list[str] = field(default_factory=list)
-    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    responses: Counter[tuple[str, int]] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
 
     def statuses(self, operation: str) -> set[int]:
         """Return the statuses that ``POST /timers``, say, has given."""
-        return {status for label, status in self.answers if label == operation}
+        return {status for label, status in self.responses if label == operation}
 
     def add(self, recorder: ScenarioRecorder) -> None:
         for case_id, interaction in recorder.interactions.items():
             if interaction.response is not None:
                 label = recorder.cases[case_id].value.operation.label
-                self.answers[label, interaction.response.status_code] += 1
+                self.responses[label, interaction.response.status_code] += 1
         for checks in recorder.checks.values():
             for check in checks:
                 self.checks[check.name] += 1
                 if check.status is not Status.SUCCESS and check.failure_info:
                     found = check.failure_info
-                    told = f"{check.name}: {found.failure.message}\n{found.code_sample}"
-                    self.failures.append(f"{recorder.label}: {told}")
+                    text = f"{check.name}: {found.failure.message}\n{found.code_sample}"
+                    self.failures.append(f"{recorder.label}: {text}")
 
 
 def explore(
@@ -116,7 +116,7 @@ def map_case(_context: HookContext, case: Case[Any]) -> Case[Any]:
     """Make valid what the document cannot forbid and the service refuses; tests of the API try it.
 
     To JSON Schema 2.0 is an integer, three numbers together have no limit, a string is a cursor
-    whether or not an answer gave it, and a host that is no name is hard to tell from one that is.
+    whether or not a response gave it, and a host that is no name is hard to tell from one that is.
     """
     if isinstance(case.body, dict):
         body: dict[str, Any] = {name: _integer(value) for name, value in case.body.items()}

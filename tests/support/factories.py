@@ -1,4 +1,4 @@
-"""Plain makers of what most tests need; a test names only what it is about."""
+"""Factories of timers, claims and settlements. A test names only the values it is about."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def new_timer(
 
 
 class Store(TimerStore, ClaimStore, Protocol):
-    """A store of timers, both sides of it."""
+    """A store of timers with the methods for the API and for deliveries."""
 
 
 def set_timer(
@@ -56,7 +56,7 @@ def claim_of(
 
 
 def claimed(store: ClaimStore, timer: Timer, token: str = "token", *, now: int = DUE) -> Timer:
-    """Claim ``timer`` and insist that it worked."""
+    """Claim ``timer``, check that the claim applied, and return the timer."""
     result = store.claim(claim_of(timer.wakeup(), token, now=now))
     assert isinstance(result, Claimed), result
     return result.timer
@@ -71,7 +71,7 @@ def settlement_of(
     retry_at: int | None = None,
     log: AttemptLog | None = None,
 ) -> Settlement:
-    """Return how ``timer`` is settled after one more attempt."""
+    """Return the settlement of one more attempt of ``timer``."""
     failed = retry_at is not None or status is Status.FAILED
     made = AttemptRecord(at=now - 50, late_ms=50, took_ms=50, status=500 if failed else 204)
     return Settlement(
@@ -87,12 +87,12 @@ def settlement_of(
 
 
 def change_of(timer: Timer, *, at: int = DUE + 60_000, now: int = START) -> Reschedule:
-    """Return a change of ``timer`` as it was seen."""
+    """Return a reschedule of ``timer`` to the time ``at``."""
     return Reschedule.of(timer, now=now, at=at, due_at=at)
 
 
 def settled(store: ClaimStore, timer: Timer, status: Status = Status.FIRED) -> Timer:
-    """Claim ``timer``, settle it, and return it as it is then."""
+    """Claim and settle ``timer``, and return it as it is stored then."""
     claimed(store, timer)
     assert store.settle(settlement_of(timer, status=status))
     return store.get(timer.tenant, timer.id)

@@ -1,4 +1,4 @@
-"""Tests that are coroutines, each run on an event loop of its own."""
+"""Event loops for tests that are coroutines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ P = ParamSpec("P")
 
 
 def on_a_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Make a plain test of a coroutine."""
+    """Make a coroutine a test that runs on an event loop of its own."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -23,8 +23,8 @@ def on_a_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the loop run until ``condition`` holds."""
+    """Wait on the event loop until ``condition`` holds."""
     deadline = asyncio.get_running_loop().time() + PATIENCE_S
     while not condition():
-        assert asyncio.get_running_loop().time() < deadline, "what must come did not come"
+        assert asyncio.get_running_loop().time() < deadline, "the condition never held"
         await asyncio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""An app made of a router of the test's, and a request to it as API Gateway sends one."""
+"""An app made of the routes of a test, and requests to it as API Gateway sends them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chalicelib.settings import Settings, load
 
 
 class FakeService(NoTelemetry):
-    """What a router needs of a service, set up by ``environment`` alone."""
+    """The part of a service that a router needs. Its settings are ``environment`` alone."""
 
     def __init__(self, **environment: str) -> None:
         self.settings: Settings = load(environment)
@@ -29,7 +29,7 @@ class FakeService(NoTelemetry):
 
 
 def app_of(api: Router[FakeService], service: FakeService | None = None) -> Chalice:
-    """Return the app of ``api``, whose authorizer knows nobody."""
+    """Return the app of ``api``, with an authorizer that refuses every request."""
     blueprint = Blueprint("tests")
 
     @blueprint.authorizer(name="authorizer")

@@ -1,4 +1,4 @@
-"""The templates and policies of a stage, as AWS will see them."""
+"""The templates, policies and configuration of a stage, with every parameter filled in."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from infra.package import ROOT
 from infra.resources import resources_template, substitute
+from tests.support.moto import REGION
 
 STAGES = ("dev", "prod")
 ACCOUNT = "111122223333"
-REGION = "eu-central-1"
 FUNCTIONS = ("api_handler", "authorizer", "webhook", "webhook_queue", "sweeper")
 
 _PSEUDO = {

@@ -12,8 +12,8 @@ from local.gateway import Environ, Gateway
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the gateway handed to its WSGI server."""
+class GatewayResponse:
+    """The response that the gateway passed to its WSGI server."""
 
     status: str
     headers: dict[str, str]
@@ -28,7 +28,8 @@ class Answer:
         return json.loads(self.body)
 
 
-def ask(gateway: Gateway, method: str, path: str, **environment: Any) -> Answer:
+def send_request(gateway: Gateway, method: str, path: str, **environment: Any) -> GatewayResponse:
+    """Send a request whose WSGI environment has the values of ``environment`` too."""
     environ: Environ = {
         "REQUEST_METHOD": method,
         "PATH_INFO": path,
@@ -38,9 +39,9 @@ def ask(gateway: Gateway, method: str, path: str, **environment: Any) -> Answer:
     started: list[tuple[str, list[tuple[str, str]]]] = []
     parts = gateway(environ, lambda status, headers: started.append((status, headers)))
     ((status, headers),) = started
-    return Answer(status, dict(headers), b"".join(parts))
+    return GatewayResponse(status, dict(headers), b"".join(parts))
 
 
 def with_body(body: bytes) -> Environ:
-    """Return what makes a request carry ``body``."""
+    """Return the part of the environment that gives a request a body."""
     return {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}

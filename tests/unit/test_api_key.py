@@ -1,3 +1,5 @@
+"""API keys as text: format, hash and tenant names."""
+
 from __future__ import annotations
 
 import hashlib
@@ -23,13 +25,13 @@ def test_every_key_that_is_written_can_be_read() -> None:
         assert api_key.parse_bearer(f"Bearer {text}") == text
 
 
-def test_what_is_stored_is_the_sha256_of_the_key_as_it_is_sent() -> None:
+def test_the_stored_digest_is_the_sha256_of_the_key_as_sent() -> None:
     assert api_key.digest_of(TEXT) == hashlib.sha256(TEXT.encode()).digest()
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
 @pytest.mark.parametrize(("between", "after"), [(" ", ""), ("    ", ""), (" ", "    ")])
-def test_the_scheme_may_be_written_anyhow(scheme: str, between: str, after: str) -> None:
+def test_the_scheme_is_read_in_any_case_and_spacing(scheme: str, between: str, after: str) -> None:
     assert api_key.parse_bearer(f"{scheme}{between}{TEXT}{after}") == TEXT
 
 
@@ -66,14 +68,14 @@ def test_the_scheme_may_be_written_anyhow(scheme: str, between: str, after: str)
         "\x00",
     ],
 )
-def test_what_cannot_be_a_key_is_refused(header: str) -> None:
+def test_a_text_that_cannot_be_a_key_is_refused(header: str) -> None:
     with pytest.raises(Unauthorized) as refusal:
         api_key.parse_bearer(header)
     assert refusal.value.detail == "Send a key that is not revoked: Authorization: Bearer wt_..."
 
 
 @pytest.mark.parametrize("name", ["a", "0", "acme", "a-1", "0-", "a" * 63])
-def test_a_tenant_may_have_such_a_name(name: str) -> None:
+def test_a_valid_tenant_name_is_accepted(name: str) -> None:
     assert api_key.check_tenant_name(name) == name
 
 
@@ -96,7 +98,7 @@ def test_a_tenant_may_have_such_a_name(name: str) -> None:
         "a\x00",
     ],
 )
-def test_no_tenant_has_such_a_name(name: str) -> None:
+def test_an_invalid_tenant_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidTenant):
         api_key.check_tenant_name(name)
 

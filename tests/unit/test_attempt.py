@@ -1,3 +1,5 @@
+"""One attempt: its calls, its record, and the settlement that follows."""
+
 from __future__ import annotations
 
 import asyncio
@@ -13,7 +15,7 @@ from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.timer import DeliveryOptions, Lease, Status, Timer
 from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.service.attempt import DeliveryPolicy, Signer, attempt, run, run_async
-from tests.support.clock import HandClock
+from tests.support.clock import ManualClock
 from tests.support.factories import DUE, LEASE_MS, new_timer
 
 DELAYS = (5.0, 60.0)
@@ -37,7 +39,7 @@ def claimed(*, lease_until: int = DUE + LEASE_MS, **fields: Any) -> Claimed:
 
 def carried_out(claimed: Claimed, *outcomes: Outcome) -> tuple[list[Call], Settlement]:
     """Make an attempt with these outcomes, each call taking ``TOOK_MS``."""
-    clock = HandClock(DUE + LATE_MS + 0.9)
+    clock = ManualClock(DUE + LATE_MS + 0.9)
     left, calls = list(outcomes), []
 
     def send(call: Call) -> Outcome:
@@ -71,7 +73,7 @@ def test_a_failed_attempt_is_recorded_and_tried_again(outcome: Outcome) -> None:
     assert settlement.next_attempt_at == settlement.now + 5_000
 
 
-def test_an_attempt_follows_the_earlier_ones_and_is_as_late_as_it_is_itself() -> None:
+def test_a_later_attempt_is_appended_with_its_own_lateness() -> None:
     earlier = AttemptRecord(at=DUE - 5_000, late_ms=1, took_ms=2, status=503)
     timer = claimed(attempts=1, log=(earlier,), due_at=DUE - 5_000)
 
@@ -81,8 +83,8 @@ def test_an_attempt_follows_the_earlier_ones_and_is_as_late_as_it_is_itself() ->
     assert settlement.log[1].late_ms == LATE_MS
 
 
-def test_an_attempt_in_which_the_clock_is_put_back_took_no_less_than_no_time() -> None:
-    clock = HandClock(DUE)
+def test_an_attempt_during_which_the_clock_is_put_back_took_0_ms() -> None:
+    clock = ManualClock(DUE)
     steps = attempt(claimed(), SIGNER, POLICY, clock, random=0.0)
     next(steps)
     clock.advance(-TOOK_MS)
@@ -91,7 +93,7 @@ def test_an_attempt_in_which_the_clock_is_put_back_took_no_less_than_no_time() -
     assert end.value.value.log[0].took_ms == 0
 
 
-def test_the_record_of_attempts_is_bounded() -> None:
+def test_the_attempt_log_is_bounded() -> None:
     full = tuple(
         AttemptRecord(at=at, late_ms=0, took_ms=0, status=500) for at in range(MAX_ATTEMPTS_KEPT)
     )
@@ -115,7 +117,7 @@ def test_a_timer_gets_no_more_attempts_than_it_asked_for(attempts: int, status: 
     assert settlement.status is status
 
 
-def test_a_timer_that_fails_for_good_tells_of_it_once() -> None:
+def test_a_timer_that_fails_for_good_sends_one_failure_notice() -> None:
     timer = claimed(attempts=2, on_failure_url=ALERT)
 
     calls, settlement = carried_out(timer, SERVER_ERROR, REFUSED)
@@ -129,32 +131,32 @@ def test_a_timer_that_fails_for_good_tells_of_it_once() -> None:
         "f00.default.7.failed.1",
     ]
     assert settlement.status is Status.FAILED
-    webhook, told = settlement.log
+    webhook, notice = settlement.log
     assert (webhook.notice, webhook.status) == (False, 500)
-    assert (told.notice, told.error) == (True, "connection refused")
-    assert told.at == webhook.at + TOOK_MS
+    assert (notice.notice, notice.error) == (True, "connection refused")
+    assert notice.at == webhook.at + TOOK_MS
 
 
 @pytest.mark.parametrize("outcome", [OK, REFUSED])
-def test_a_timer_that_has_not_failed_for_good_tells_nobody(outcome: Outcome) -> None:
+def test_a_timer_that_has_not_failed_for_good_sends_no_failure_notice(outcome: Outcome) -> None:
     (call,), _ = carried_out(claimed(on_failure_url=ALERT), outcome)
     assert "alerts" not in call.url
 
 
-def test_a_receiver_that_is_gone_is_told_of_at_once() -> None:
+def test_a_receiver_that_is_gone_causes_a_failure_notice_at_once() -> None:
     calls, settlement = carried_out(claimed(on_failure_url=ALERT), Outcome(status=410), OK)
     assert len(calls) == 2
     assert settlement.status is Status.FAILED
 
 
 @pytest.mark.parametrize("lease_ends", [DUE - 1, DUE + LATE_MS + LEASE_MS // 2])
-def test_no_call_starts_that_its_lease_has_no_room_for(lease_ends: int) -> None:
+def test_no_call_starts_that_could_outlast_its_lease(lease_ends: int) -> None:
     with pytest.raises(Unavailable, match="no room"):
         carried_out(claimed(lease_until=lease_ends))
 
 
 def test_a_webhook_that_outlasts_its_lease_is_not_followed_by_a_notice() -> None:
-    clock = HandClock(DUE)
+    clock = ManualClock(DUE)
     timer = claimed(attempts=2, on_failure_url=ALERT)
     steps = attempt(timer, SIGNER, POLICY, clock, random=0.0)
     next(steps)
@@ -186,7 +188,7 @@ def test_an_event_loop_carries_out_the_same_attempt_as_a_thread() -> None:
         calls.append(call)
         return next(outcomes)
 
-    clock = HandClock(DUE)
+    clock = ManualClock(DUE)
     on_a_loop = asyncio.run(run_async(attempt(claim, SIGNER, POLICY, clock, random=0.0), send))
 
     again = iter([SERVER_ERROR, REFUSED])

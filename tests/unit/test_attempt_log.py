@@ -1,3 +1,5 @@
+"""The attempt log: its encoding and its limits."""
+
 from __future__ import annotations
 
 import pytest
@@ -46,17 +48,17 @@ def test_a_log_keeps_the_latest_attempts() -> None:
     assert [attempt.at - START for attempt in log] == list(range(5, MAX_ATTEMPTS_KEPT + 5))
 
 
-def test_an_answered_attempt_takes_few_bytes() -> None:
+def test_an_attempt_with_a_response_takes_few_bytes() -> None:
     ten = tuple(made(number, status=500) for number in range(10))
     assert len(encode(ten)) <= 270
 
 
-def test_what_a_receiver_makes_a_library_say_is_cut_short() -> None:
+def test_a_long_error_text_of_a_library_is_shortened() -> None:
     (kept,) = decode(encode((made(status=None, error="x" * 5_000),)))
     assert kept.error == "x" * MAX_ERROR_CHARACTERS
 
 
-def test_what_a_receiver_wrote_into_an_error_is_kept_as_plain_text() -> None:
+def test_receiver_text_within_an_error_is_kept_as_plain_text() -> None:
     (kept,) = decode(encode((made(status=None, error="bad \udcff line\r\n\x00 é"),)))
     assert kept.error == "bad ? line??? ?"
 

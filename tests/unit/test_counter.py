@@ -1,9 +1,8 @@
-"""What the id counter on DynamoDB does beside the contract: many processes, faults, costs."""
+"""The id counter on DynamoDB, beyond the contract: many processes, faults and costs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -13,27 +12,20 @@ from chalicelib.aws.dynamodb.items import Items
 from chalicelib.domain.errors import RateLimited
 from chalicelib.domain.rate import Rate
 from infra.cost import BUSY_ID_WRITES
-from tests.support.clock import HandClock
-from tests.support.dynamodb import dynamodb_on_moto, empty_table
+from tests.support.clock import ManualClock
+from tests.support.dynamodb import TABLE, RecordingClient
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[DynamoDBClient]:
-    with dynamodb_on_moto() as client:
-        yield client
-
-
 @pytest.fixture
-def items(client: DynamoDBClient) -> Iterator[Items]:
-    with empty_table(client) as table:
-        yield Items(client, table)
+def items(client: RecordingClient) -> Items:
+    return Items(cast("DynamoDBClient", client), TABLE)
 
 
-def leased(counter: Counter, count: int) -> int:
-    """Lease blocks of ``count`` until no more are given; return how many ids that were."""
+def lease_all(counter: Counter, count: int) -> int:
+    """Lease blocks of ``count`` until the rate is used up; return the number of ids."""
     given = 0
     for _ in range(1_000):
         try:
@@ -45,15 +37,15 @@ def leased(counter: Counter, count: int) -> int:
 
 
 def test_all_processes_share_one_limit(items: Items) -> None:
-    clock, rate = HandClock(), Rate(100)
+    clock, rate = ManualClock(), Rate(100)
     counters = [Counter(items, clock, rate) for _ in range(3)]
-    assert sum(leased(counter, 10) for counter in counters) == 100
+    assert sum(lease_all(counter, 10) for counter in counters) == 100
     clock.advance(500)
-    assert sum(leased(counter, 10) for counter in counters) == 50
+    assert sum(lease_all(counter, 10) for counter in counters) == 50
 
 
 def test_ids_are_never_leased_twice(items: Items) -> None:
-    clock = HandClock()
+    clock = ManualClock()
     counter = Counter(items, clock, Rate(100))
     ends = [counter.reserve("acme", 10) for _ in range(10)]
     assert ends == [10 * number for number in range(1, 11)]
@@ -61,16 +53,9 @@ def test_ids_are_never_leased_twice(items: Items) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_a_tenant_that_uses_up_its_rate_costs_a_fifth_of_a_write_a_timer(
-    items: Items, monkeypatch: pytest.MonkeyPatch, processes: int
+    client: RecordingClient, items: Items, processes: int
 ) -> None:
-    writes, write = [], items.update
-
-    def counted(key: Any, *given: Any, **named: Any) -> Any:
-        writes.append(key)
-        return write(key, *given, **named)
-
-    monkeypatch.setattr(items, "update", counted)
-    clock = HandClock()
+    clock = ManualClock()
     counters = [Counter(items, clock, Rate(100)) for _ in range(processes)]
     ids = [IdBlocks(counter.reserve, clock, counter.max_block) for counter in counters]
     timers = 1_000
@@ -78,7 +63,8 @@ def test_a_tenant_that_uses_up_its_rate_costs_a_fifth_of_a_write_a_timer(
         ids[number % processes].next("acme")
         clock.advance(10)
 
-    assert timers / 10 <= len(writes) <= timers * BUSY_ID_WRITES
+    writes = client.calls.count("update_item")
+    assert timers / 10 <= writes <= timers * BUSY_ID_WRITES
 
 
 @pytest.mark.parametrize(("per_s", "largest"), [(None, 1024), (5, 1), (100, 10), (50_000, 1024)])
@@ -86,4 +72,4 @@ def test_a_lease_takes_at_most_a_tenth_of_a_seconds_worth(
     items: Items, per_s: float | None, largest: int
 ) -> None:
     rate = None if per_s is None else Rate(per_s)
-    assert Counter(items, HandClock(), rate).max_block == largest
+    assert Counter(items, ManualClock(), rate).max_block == largest

@@ -1,3 +1,5 @@
+"""Failed timers: replaying one or many."""
+
 from __future__ import annotations
 
 import pytest
@@ -7,16 +9,17 @@ from chalicelib.domain.errors import TimerNotFailed, TimerNotFound
 from chalicelib.domain.timer import Status, Timer
 from chalicelib.service.dead_letters import DeadLetters, FailedTimers, Replayed
 from chalicelib.service.timers import TimerRequest, Timers
-from tests.support.clock import START, HandClock
+from tests.support.clock import START, ManualClock
 from tests.support.factories import claimed, settlement_of
-from tests.support.recording import RecordingRows, RecordingWakeups
+from tests.support.stores import RecordingStore
+from tests.support.wakeups import RecordingWakeups
 
 TENANT = "default"
 URL = "http://h/a"
 
 
 @pytest.fixture
-def dead_letters(store: WakingTimerStore, timers: Timers, clock: HandClock) -> DeadLetters:
+def dead_letters(store: WakingTimerStore, timers: Timers, clock: ManualClock) -> DeadLetters:
     return DeadLetters(store, timers, clock, step=2)
 
 
@@ -25,7 +28,7 @@ def set_timer(timers: Timers, url: str = URL) -> Timer:
 
 
 def end(store: WakingTimerStore, timer: Timer, status: Status, at: int = START + 30_100) -> Timer:
-    """Let a timer's webhook come to an end."""
+    """Claim and settle a timer."""
     claimed(store, timer)
     assert store.settle(settlement_of(timer, now=at, status=status))
     return store.get(TENANT, timer.id)
@@ -43,7 +46,7 @@ def pending(timers: Timers) -> list[int]:
 
 
 def test_a_replayed_timer_is_called_now_with_all_its_attempts_before_it(
-    dead_letters: DeadLetters, failed: list[Timer], wakeups: RecordingWakeups, clock: HandClock
+    dead_letters: DeadLetters, failed: list[Timer], wakeups: RecordingWakeups, clock: ManualClock
 ) -> None:
     clock.now = START + 90_000
 
@@ -59,7 +62,7 @@ def test_a_replayed_timer_is_called_now_with_all_its_attempts_before_it(
 
 
 def test_a_replayed_timer_stays_expired(
-    dead_letters: DeadLetters, failed: list[Timer], clock: HandClock
+    dead_letters: DeadLetters, failed: list[Timer], clock: ManualClock
 ) -> None:
     timer = dead_letters.replay(TENANT, 1)
     assert timer.due_at == failed[0].due_at
@@ -67,7 +70,7 @@ def test_a_replayed_timer_stays_expired(
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.FIRED])
-def test_only_what_failed_is_replayed(
+def test_only_failed_timers_are_replayed(
     dead_letters: DeadLetters, timers: Timers, store: WakingTimerStore, status: Status
 ) -> None:
     timer = set_timer(timers)
@@ -78,12 +81,12 @@ def test_only_what_failed_is_replayed(
     assert store.get(TENANT, timer.id) == timer
 
 
-def test_what_never_was_is_not_replayed(dead_letters: DeadLetters) -> None:
+def test_an_unknown_timer_is_not_replayed(dead_letters: DeadLetters) -> None:
     with pytest.raises(TimerNotFound):
         dead_letters.replay(TENANT, 1)
 
 
-def test_counting_what_would_be_replayed_changes_nothing(
+def test_a_dry_run_counts_timers_and_changes_nothing(
     dead_letters: DeadLetters, store: WakingTimerStore, failed: list[Timer]
 ) -> None:
     assert dead_letters.replay_all(TENANT, FailedTimers(), per_s=None) == Replayed(
@@ -92,16 +95,16 @@ def test_counting_what_would_be_replayed_changes_nothing(
     assert [store.get(TENANT, timer.id) for timer in failed] == failed
 
 
-def test_all_that_failed_are_called_one_after_the_other(
-    dead_letters: DeadLetters, store: WakingTimerStore, failed: list[Timer], clock: HandClock
+def test_all_failed_timers_are_called_one_after_the_other(
+    dead_letters: DeadLetters, store: WakingTimerStore, failed: list[Timer], clock: ManualClock
 ) -> None:
     clock.now = START + 90_000
 
     outcome = dead_letters.replay_all(TENANT, FailedTimers(), per_s=4)
 
     assert outcome == Replayed(matching=5, replayed=5)
-    moments = sorted(store.get(TENANT, timer.id).wakeup().at for timer in failed)
-    assert [at - START - 90_000 for at in moments] == [0, 250, 500, 750, 1_000]
+    times = sorted(store.get(TENANT, timer.id).wakeup().at for timer in failed)
+    assert [at - START - 90_000 for at in times] == [0, 250, 500, 750, 1_000]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_all_that_failed_are_called_one_after_the_other(
         (FailedTimers(before=3), [1, 2]),
     ],
 )
-def test_only_what_is_meant_is_replayed(
+def test_only_matching_timers_are_replayed(
     dead_letters: DeadLetters,
     timers: Timers,
     store: WakingTimerStore,
@@ -133,8 +136,8 @@ def test_only_what_is_meant_is_replayed(
 
 @pytest.mark.usefixtures("failed")
 @pytest.mark.parametrize("per_s", [None, 100.0])
-def test_a_replay_that_runs_out_of_time_says_where_to_go_on(
-    store: WakingTimerStore, timers: Timers, clock: HandClock, per_s: float | None
+def test_a_replay_that_runs_out_of_time_returns_where_to_continue(
+    store: WakingTimerStore, timers: Timers, clock: ManualClock, per_s: float | None
 ) -> None:
     hasty = DeadLetters(store, timers, clock, step=2, budget_ms=0)
 
@@ -148,8 +151,8 @@ def test_a_replay_that_runs_out_of_time_says_where_to_go_on(
 
 
 @pytest.mark.usefixtures("failed")
-def test_what_another_has_replayed_meanwhile_is_passed_over(
-    dead_letters: DeadLetters, store: WakingTimerStore, rows: RecordingRows
+def test_a_timer_replayed_by_another_request_is_skipped(
+    dead_letters: DeadLetters, store: WakingTimerStore, rows: RecordingStore
 ) -> None:
     def replay_first() -> None:
         rows.before_change = None

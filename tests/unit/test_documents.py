@@ -1,4 +1,4 @@
-"""The generated documents are what the code says, and a check tells of those that are not."""
+"""Generated documents are up to date, and a check finds those that are not."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def test_a_generated_document_is_fresh(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
-def test_a_generated_document_says_that_it_is_one(path: str) -> None:
+def test_a_generated_document_says_that_it_is_generated(path: str) -> None:
     assert "make docs" in DOCUMENTS[path]().splitlines()[0]
 
 
-def test_what_was_written_is_fresh(root: Path) -> None:
+def test_a_written_document_is_fresh(root: Path) -> None:
     write(root, TABLE)
     assert stale(root, TABLE) == []
 
@@ -41,7 +41,7 @@ def test_a_document_that_was_edited_or_removed_is_stale(root: Path) -> None:
     assert stale(root, TABLE) == ["docs/a.md", "docs/b.md"]
 
 
-def test_the_check_names_what_is_stale_and_what_to_do(
+def test_the_check_names_stale_documents_and_the_command_that_writes_them(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert documents.main(["--check"], root, TABLE) == 1

@@ -1,8 +1,7 @@
-"""What the store of keys on DynamoDB does beyond what every store does."""
+"""The store of API keys on DynamoDB, beyond the contract: its calls, repeats and faults."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -11,7 +10,7 @@ from chalicelib.aws.dynamodb.api_keys import NUMBER_BYTES, DynamoDBApiKeyStore
 from chalicelib.domain.api_key import ApiKey
 from chalicelib.domain.errors import Unavailable
 from tests.support.clock import START
-from tests.support.dynamodb import TABLE, Meddler, dynamodb_on_moto, empty_table
+from tests.support.dynamodb import TABLE, RecordingClient
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -19,36 +18,24 @@ if TYPE_CHECKING:
 KEY = ApiKey(id="a", tenant="acme", created_at=START, digest=bytes(range(32)))
 
 
-@pytest.fixture(scope="module")
-def dynamodb() -> Iterator[DynamoDBClient]:
-    with dynamodb_on_moto() as client:
-        yield client
-
-
 @pytest.fixture
-def client(dynamodb: DynamoDBClient) -> Iterator[Meddler]:
-    with empty_table(dynamodb):
-        yield Meddler(dynamodb)
-
-
-@pytest.fixture
-def store(client: Meddler) -> DynamoDBApiKeyStore:
+def store(client: RecordingClient) -> DynamoDBApiKeyStore:
     return DynamoDBApiKeyStore(cast("DynamoDBClient", client), TABLE)
 
 
-def test_a_look_up_is_one_read(store: DynamoDBApiKeyStore, client: Meddler) -> None:
+def test_a_look_up_is_one_read(store: DynamoDBApiKeyStore, client: RecordingClient) -> None:
     store.add(KEY)
     client.calls.clear()
     store.find(KEY.digest)
     assert client.calls == ["get_item"]
 
 
-def test_a_list_is_one_query(store: DynamoDBApiKeyStore, client: Meddler) -> None:
+def test_a_list_is_one_query(store: DynamoDBApiKeyStore, client: RecordingClient) -> None:
     store.list()
     assert client.calls == ["query"]
 
 
-def test_a_repeated_put_adds_one_key(store: DynamoDBApiKeyStore, client: Meddler) -> None:
+def test_a_repeated_put_adds_one_key(store: DynamoDBApiKeyStore, client: RecordingClient) -> None:
     client.repeat("put_item")
     store.add(KEY)
     assert list(store.list()) == [KEY]
@@ -69,7 +56,7 @@ def test_a_key_never_takes_the_place_of_another(store: DynamoDBApiKeyStore) -> N
 
 
 def test_a_repeated_delete_revokes_the_key_it_found(
-    store: DynamoDBApiKeyStore, client: Meddler
+    store: DynamoDBApiKeyStore, client: RecordingClient
 ) -> None:
     store.add(KEY)
     client.repeat("delete_item")
@@ -77,13 +64,13 @@ def test_a_repeated_delete_revokes_the_key_it_found(
     assert list(store.list()) == []
 
 
-def test_nothing_can_be_said_without_the_table(dynamodb: DynamoDBClient) -> None:
+def test_without_the_table_every_operation_is_unavailable(dynamodb: DynamoDBClient) -> None:
     store = DynamoDBApiKeyStore(dynamodb, "timers-nowhere")
-    for ask in (
+    for operation in (
         lambda: store.find(KEY.digest),
         lambda: store.add(KEY),
         store.list,
         lambda: store.revoke(KEY.id),
     ):
         with pytest.raises(Unavailable, match="no table timers-nowhere here: `make infra`"):
-            ask()
+            operation()

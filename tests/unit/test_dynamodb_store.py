@@ -1,11 +1,11 @@
-"""What the store on DynamoDB does beyond what every store does."""
+"""The timer store on DynamoDB, beyond the contract: its calls, costs, repeats and faults."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,9 +26,8 @@ from chalicelib.domain.errors import TimerChanged, TimerNotFound, Unavailable
 from chalicelib.domain.timer import Lease, Status, Timer
 from chalicelib.service.ports import SweepCutoffs
 from infra.resources import table_definition
-from tests.support.armable import HandArmedStore, is_armed
-from tests.support.clock import START, HandClock
-from tests.support.dynamodb import STAGE, TABLE, Meddler, dynamodb_on_moto, empty_table
+from tests.support.clock import START, ManualClock
+from tests.support.dynamodb import STAGE, TABLE, RecordingClient
 from tests.support.factories import (
     DUE,
     LEASE_MS,
@@ -41,6 +40,7 @@ from tests.support.factories import (
     settled,
     settlement_of,
 )
+from tests.support.stores import FakeWakingStore, is_armed
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -52,38 +52,21 @@ DAY_S = 86_400
 URL_OF_500 = "https://receiver.example/" + "x" * 475
 
 
-@pytest.fixture(scope="module")
-def dynamodb() -> Iterator[DynamoDBClient]:
-    with dynamodb_on_moto() as client:
-        yield client
-
-
-@pytest.fixture
-def client(dynamodb: DynamoDBClient) -> Iterator[Meddler]:
-    with empty_table(dynamodb):
-        yield Meddler(dynamodb)
-
-
-@pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
 @pytest.fixture
 def sleeps() -> list[float]:
     return []
 
 
 @pytest.fixture
-def store(client: Meddler, clock: HandClock, sleeps: list[float]) -> HandArmedStore:
-    return another_store(client, clock, sleeps)
+def store(client: RecordingClient, clock: ManualClock, sleeps: list[float]) -> FakeWakingStore:
+    return new_store(client, clock, sleeps)
 
 
-def another_store(
-    client: Meddler, clock: HandClock, sleeps: list[float] | None = None, **steps: Any
-) -> HandArmedStore:
+def new_store(
+    client: RecordingClient, clock: ManualClock, sleeps: list[float] | None = None, **steps: Any
+) -> FakeWakingStore:
     pauses = [] if sleeps is None else sleeps
-    return HandArmedStore(
+    return FakeWakingStore(
         DynamoDBTimerStore(
             cast("DynamoDBClient", client),
             TABLE,
@@ -95,25 +78,25 @@ def another_store(
     )
 
 
-def row_of(client: Meddler, timer: Timer) -> Row:
+def row_of(client: RecordingClient, timer: Timer) -> Row:
     key = rows.timer_key(timer.tenant, timer.id)
     return client.client.get_item(TableName=TABLE, Key=key, ConsistentRead=True)["Item"]
 
 
-def write_row(client: Meddler, timer: Timer, **changes: Any) -> None:
+def write_row(client: RecordingClient, timer: Timer, **changes: Any) -> None:
     row = {**rows.new_row(timer, armed=True), **changes}
     client.client.put_item(TableName=TABLE, Item=row)
 
 
-def set_counter(client: Meddler, last_id: int) -> None:
+def set_counter(client: RecordingClient, last_id: int) -> None:
     row = {**rows.counter_key(TENANT), "last_id": rows.number(last_id)}
     client.client.put_item(TableName=TABLE, Item=row)
 
 
-# Writes that are made twice because the answer of the first was lost
+# Writes that are made twice because the response to the first was lost
 
 
-def test_a_repeated_put_sets_one_timer(store: HandArmedStore, client: Meddler) -> None:
+def test_a_repeated_put_sets_one_timer(store: FakeWakingStore, client: RecordingClient) -> None:
     client.repeat("put_item")
 
     timer = set_timer(store)
@@ -122,17 +105,19 @@ def test_a_repeated_put_sets_one_timer(store: HandArmedStore, client: Meddler) -
     assert set_timer(store).id == timer.id + 1
 
 
-def test_a_repeated_put_knows_a_timer_that_fired_meanwhile(
-    store: HandArmedStore, client: Meddler, clock: HandClock
+def test_a_repeated_put_recognises_a_timer_that_has_fired_since(
+    store: FakeWakingStore, client: RecordingClient, clock: ManualClock
 ) -> None:
     timer = Timer.first(new_timer(), 1)
-    client.repeat("put_item", lambda: settled(another_store(client, clock), timer))
+    client.repeat("put_item", lambda: settled(new_store(client, clock), timer))
 
     assert set_timer(store) == timer
     assert store.get(TENANT, timer.id).status is Status.FIRED
 
 
-def test_a_put_never_overwrites_another_timer(store: HandArmedStore, client: Meddler) -> None:
+def test_a_put_never_overwrites_another_timer(
+    store: FakeWakingStore, client: RecordingClient
+) -> None:
     other = Timer.first(new_timer(url="https://another.example"), 1)
     write_row(client, other)
 
@@ -141,7 +126,7 @@ def test_a_put_never_overwrites_another_timer(store: HandArmedStore, client: Med
     assert store.get(TENANT, 1) == other
 
 
-def test_a_repeated_claim_holds_the_timer(store: HandArmedStore, client: Meddler) -> None:
+def test_a_repeated_claim_holds_the_timer(store: FakeWakingStore, client: RecordingClient) -> None:
     timer = set_timer(store)
     client.repeat("update_item")
 
@@ -155,8 +140,8 @@ def test_a_repeated_claim_holds_the_timer(store: HandArmedStore, client: Meddler
     ("status", "retry_at"),
     [(Status.FIRED, None), (Status.FAILED, None), (Status.PENDING, DUE + 5_000)],
 )
-def test_a_repeated_settle_is_one_that_worked(
-    store: HandArmedStore, client: Meddler, status: Status, retry_at: int | None
+def test_a_repeated_settle_succeeds(
+    store: FakeWakingStore, client: RecordingClient, status: Status, retry_at: int | None
 ) -> None:
     timer = claimed(store, set_timer(store))
     client.repeat("update_item")
@@ -168,7 +153,9 @@ def test_a_repeated_settle_is_one_that_worked(
     assert recorded.version == (1 if retry_at is None else 2)
 
 
-def test_a_token_that_was_taken_over_is_no_receipt(store: HandArmedStore, client: Meddler) -> None:
+def test_a_token_that_was_replaced_settles_nothing(
+    store: FakeWakingStore, client: RecordingClient
+) -> None:
     timer = claimed(store, set_timer(store), "first")
     claimed(store, timer, "second", now=DUE + LEASE_MS)
     assert store.settle(settlement_of(timer, "second"))
@@ -177,8 +164,8 @@ def test_a_token_that_was_taken_over_is_no_receipt(store: HandArmedStore, client
     assert not store.settle(settlement_of(timer, "first"))
 
 
-def test_a_repeated_raise_of_the_counter_leaves_a_gap(
-    store: HandArmedStore, client: Meddler
+def test_a_repeated_increment_of_the_counter_leaves_a_gap(
+    store: FakeWakingStore, client: RecordingClient
 ) -> None:
     first = set_timer(store).id
     client.repeat("update_item")
@@ -187,7 +174,9 @@ def test_a_repeated_raise_of_the_counter_leaves_a_gap(
     assert len({set_timer(store).id for _ in range(20)}) == 20
 
 
-def test_a_repeated_delete_finds_the_timer_gone(store: HandArmedStore, client: Meddler) -> None:
+def test_a_repeated_delete_finds_the_timer_gone(
+    store: FakeWakingStore, client: RecordingClient
+) -> None:
     timer = set_timer(store)
     client.repeat("delete_item")
 
@@ -197,10 +186,10 @@ def test_a_repeated_delete_finds_the_timer_gone(store: HandArmedStore, client: M
         store.get(TENANT, timer.id)
 
 
-def test_a_store_is_named_once_however_many_processes_ask(
-    store: HandArmedStore, client: Meddler, clock: HandClock
+def test_a_store_gets_one_identity_however_many_processes_ask(
+    store: FakeWakingStore, client: RecordingClient, clock: ManualClock
 ) -> None:
-    other = another_store(client, clock)
+    other = new_store(client, clock)
     client.repeat("put_item")
 
     name = store.identity()
@@ -212,10 +201,10 @@ def test_a_store_is_named_once_however_many_processes_ask(
     assert client.calls == []
 
 
-def test_two_processes_that_name_a_store_at_once_agree(
-    store: HandArmedStore, client: Meddler, clock: HandClock
+def test_two_processes_that_make_the_identity_at_once_agree(
+    store: FakeWakingStore, client: RecordingClient, clock: ManualClock
 ) -> None:
-    other = another_store(client, clock)
+    other = new_store(client, clock)
     named: list[str] = []
 
     def overtaken(real: Callable[..., Any], request: Any) -> Any:
@@ -235,7 +224,7 @@ def refused(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "no"}}, "Operation")
 
 
-CALLS: list[Callable[[HandArmedStore], object]] = [
+CALLS: list[Callable[[FakeWakingStore], object]] = [
     lambda store: store.identity(),
     lambda store: store.check(),
     set_timer,
@@ -250,7 +239,7 @@ CALLS: list[Callable[[HandArmedStore], object]] = [
 ]
 
 
-def broken_store(error: Exception) -> HandArmedStore:
+def broken_store(error: Exception) -> FakeWakingStore:
     class Broken:
         def __getattr__(self, name: str) -> Callable[..., Any]:
             def call(**_request: Any) -> Any:
@@ -258,7 +247,9 @@ def broken_store(error: Exception) -> HandArmedStore:
 
             return call
 
-    return HandArmedStore(DynamoDBTimerStore(cast("DynamoDBClient", Broken()), TABLE, HandClock()))
+    return FakeWakingStore(
+        DynamoDBTimerStore(cast("DynamoDBClient", Broken()), TABLE, ManualClock())
+    )
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -277,8 +268,8 @@ def broken_store(error: Exception) -> HandArmedStore:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_store_that_cannot_do_it_now_says_so(
-    error: Exception, call: Callable[[HandArmedStore], object]
+def test_a_temporary_fault_raises_unavailable(
+    error: Exception, call: Callable[[FakeWakingStore], object]
 ) -> None:
     with pytest.raises(Unavailable) as raised:
         call(broken_store(error))
@@ -286,16 +277,16 @@ def test_a_store_that_cannot_do_it_now_says_so(
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_missing_table_is_reported_with_what_makes_it(
-    dynamodb: DynamoDBClient, call: Callable[[HandArmedStore], object]
+def test_the_error_for_a_missing_table_names_the_command_that_makes_it(
+    dynamodb: DynamoDBClient, call: Callable[[FakeWakingStore], object]
 ) -> None:
-    store = HandArmedStore(DynamoDBTimerStore(dynamodb, "timers-nowhere", HandClock()))
+    store = FakeWakingStore(DynamoDBTimerStore(dynamodb, "timers-nowhere", ManualClock()))
 
     with pytest.raises(Unavailable, match=r"timers-nowhere.*`make infra`"):
         call(store)
 
 
-def test_a_request_that_is_wrong_is_not_passed_off_as_an_outage() -> None:
+def test_an_invalid_request_is_not_reported_as_unavailable() -> None:
     with pytest.raises(ClientError, match="ValidationException"):
         broken_store(refused("ValidationException")).check()
 
@@ -337,7 +328,7 @@ def units(before: Row | None, after: Row | None) -> int:
 
 
 def test_a_delivered_timer_costs_five_write_units_and_no_read(
-    store: HandArmedStore, client: Meddler
+    store: FakeWakingStore, client: RecordingClient
 ) -> None:
     set_timer(store)
     set_timer(store)
@@ -355,8 +346,8 @@ def test_a_delivered_timer_costs_five_write_units_and_no_read(
     assert [units(*pair) for pair in itertools.pairwise(states)] == [2, 1, 2]
 
 
-def test_ten_attempts_and_their_record_stay_within_one_unit(
-    store: HandArmedStore, client: Meddler
+def test_ten_attempts_and_their_log_stay_within_one_write_unit(
+    store: FakeWakingStore, client: RecordingClient
 ) -> None:
     timer = set_timer(store, url=URL_OF_500)
     for attempt in range(10):
@@ -375,7 +366,7 @@ def test_ten_attempts_and_their_record_stay_within_one_unit(
 
 
 def test_a_retry_costs_three_write_units_and_a_failure_three(
-    store: HandArmedStore, client: Meddler
+    store: FakeWakingStore, client: RecordingClient
 ) -> None:
     timer = claimed(store, set_timer(store, url=URL_OF_500))
     before = row_of(client, timer)
@@ -390,7 +381,7 @@ def test_a_retry_costs_three_write_units_and_a_failure_three(
     assert units(leased, row_of(client, timer)) == 3
 
 
-def test_a_replay_costs_three_write_units(store: HandArmedStore, client: Meddler) -> None:
+def test_a_replay_costs_three_write_units(store: FakeWakingStore, client: RecordingClient) -> None:
     timer = claimed(store, set_timer(store, url=URL_OF_500))
     store.settle(settlement_of(timer, status=Status.FAILED))
     before = row_of(client, timer)
@@ -399,8 +390,8 @@ def test_a_replay_costs_three_write_units(store: HandArmedStore, client: Meddler
     assert units(before, row_of(client, timer)) == 3
 
 
-def test_a_row_with_a_url_of_500_characters_is_one_unit_in_every_state(
-    store: HandArmedStore, client: Meddler
+def test_a_row_with_a_url_of_500_characters_costs_one_write_unit_in_every_state(
+    store: FakeWakingStore, client: RecordingClient
 ) -> None:
     assert len(URL_OF_500) == 500
     set_counter(client, 10**12)
@@ -415,7 +406,7 @@ def test_a_row_with_a_url_of_500_characters_is_one_unit_in_every_state(
 
 
 def test_a_claim_changes_nothing_that_an_index_carries(
-    store: HandArmedStore, client: Meddler
+    store: FakeWakingStore, client: RecordingClient
 ) -> None:
     timer = set_timer(store)
     before = row_of(client, timer)
@@ -431,7 +422,7 @@ def test_a_claim_changes_nothing_that_an_index_carries(
 
 
 def test_a_busy_service_writes_the_counter_once_per_block(
-    store: HandArmedStore, client: Meddler
+    store: FakeWakingStore, client: RecordingClient
 ) -> None:
     for _ in range(127):
         set_timer(store)
@@ -442,7 +433,9 @@ def test_a_busy_service_writes_the_counter_once_per_block(
 # Shards and what a row carries
 
 
-def test_the_shard_says_whether_a_timer_is_armed(store: HandArmedStore, client: Meddler) -> None:
+def test_the_shard_says_whether_a_timer_is_armed(
+    store: FakeWakingStore, client: RecordingClient
+) -> None:
     one = set_timer(store)
     store.armed = False
     other = set_timer(store)
@@ -454,7 +447,7 @@ def test_the_shard_says_whether_a_timer_is_armed(store: HandArmedStore, client: 
 
 @pytest.mark.parametrize("status", [Status.FIRED, Status.FAILED])
 def test_a_settled_timer_keeps_nothing_of_the_due_index(
-    store: HandArmedStore, client: Meddler, status: Status
+    store: FakeWakingStore, client: RecordingClient, status: Status
 ) -> None:
     timer = settled(store, set_timer(store), status)
 
@@ -462,7 +455,9 @@ def test_a_settled_timer_keeps_nothing_of_the_due_index(
 
 
 @pytest.mark.parametrize("armed", [True, False])
-def test_a_retry_is_armed_or_not_anew(store: HandArmedStore, *, armed: bool) -> None:
+def test_a_retry_is_armed_independently_of_the_attempt_before(
+    store: FakeWakingStore, *, armed: bool
+) -> None:
     store.armed = not armed
     timer = claimed(store, set_timer(store))
 
@@ -473,7 +468,9 @@ def test_a_retry_is_armed_or_not_anew(store: HandArmedStore, *, armed: bool) -> 
 
 
 @pytest.mark.parametrize("armed", [True, False])
-def test_a_rescheduled_timer_is_armed_or_not_anew(store: HandArmedStore, *, armed: bool) -> None:
+def test_a_rescheduled_timer_is_armed_independently_of_its_earlier_state(
+    store: FakeWakingStore, *, armed: bool
+) -> None:
     store.armed = not armed
     timer = set_timer(store)
 
@@ -484,8 +481,8 @@ def test_a_rescheduled_timer_is_armed_or_not_anew(store: HandArmedStore, *, arme
     assert store.get(TENANT, timer.id) == moved
 
 
-def test_a_reschedule_whose_answer_was_lost_finds_its_own_first_try(
-    store: HandArmedStore,
+def test_a_reschedule_repeated_after_a_lost_response_succeeds_once(
+    store: FakeWakingStore,
 ) -> None:
     timer = set_timer(store)
     change = change_of(timer)
@@ -508,7 +505,7 @@ def test_the_key_and_the_shard_of_a_timer_never_change() -> None:
 
 
 def test_a_settled_timer_expires_after_its_retention(
-    store: HandArmedStore, client: Meddler
+    store: FakeWakingStore, client: RecordingClient
 ) -> None:
     timer = claimed(store, set_timer(store))
     assert "expires_at" not in row_of(client, timer)
@@ -518,8 +515,8 @@ def test_a_settled_timer_expires_after_its_retention(
     assert row_of(client, timer)["expires_at"] == rows.number(DUE // 1000 + 2 * DAY_S)
 
 
-def test_a_timer_that_is_set_going_again_does_not_expire(
-    store: HandArmedStore, client: Meddler
+def test_a_timer_made_outstanding_again_does_not_expire(
+    store: FakeWakingStore, client: RecordingClient
 ) -> None:
     timer = settled(store, set_timer(store), Status.FAILED)
 
@@ -529,7 +526,7 @@ def test_a_timer_that_is_set_going_again_does_not_expire(
     assert not left
 
 
-def mark(client: Meddler, timer: Timer) -> None:
+def mark(client: RecordingClient, timer: Timer) -> None:
     """Mark a timer as a sweep does that has sent its wake-up."""
     client.client.update_item(
         TableName=TABLE,
@@ -548,7 +545,9 @@ def mark(client: Meddler, timer: Timer) -> None:
     ids=["settled", "retried"],
 )
 def test_the_mark_of_a_sweep_does_not_outlive_its_version(
-    store: HandArmedStore, client: Meddler, change: Callable[[HandArmedStore, Timer], object]
+    store: FakeWakingStore,
+    client: RecordingClient,
+    change: Callable[[FakeWakingStore, Timer], object],
 ) -> None:
     timer = claimed(store, set_timer(store))
     mark(client, timer)
@@ -559,7 +558,7 @@ def test_the_mark_of_a_sweep_does_not_outlive_its_version(
 
 
 def test_the_mark_of_a_sweep_does_not_outlive_a_reschedule(
-    store: HandArmedStore, client: Meddler
+    store: FakeWakingStore, client: RecordingClient
 ) -> None:
     timer = set_timer(store)
     mark(client, timer)
@@ -569,7 +568,7 @@ def test_the_mark_of_a_sweep_does_not_outlive_a_reschedule(
     assert "woken_at" not in row_of(client, timer)
 
 
-def test_every_row_carries_its_format(store: HandArmedStore, client: Meddler) -> None:
+def test_every_row_carries_its_format(store: FakeWakingStore, client: RecordingClient) -> None:
     set_timer(store)
     store.identity()
 
@@ -579,7 +578,7 @@ def test_every_row_carries_its_format(store: HandArmedStore, client: Meddler) ->
 
 
 def test_a_row_of_a_newer_format_is_read_as_far_as_it_is_known(
-    store: HandArmedStore, client: Meddler
+    store: FakeWakingStore, client: RecordingClient
 ) -> None:
     timer = Timer.first(new_timer(), 1)
     set_counter(client, 1)
@@ -597,10 +596,10 @@ def test_a_row_of_a_newer_format_is_read_as_far_as_it_is_known(
     assert row_of(client, timer)["f"] == rows.number(2)
 
 
-def test_the_table_drops_expired_rows_by_itself(client: Meddler) -> None:
-    answer = client.client.describe_time_to_live(TableName=TABLE)
+def test_the_table_drops_expired_rows_by_itself(client: RecordingClient) -> None:
+    response = client.client.describe_time_to_live(TableName=TABLE)
 
-    description = answer["TimeToLiveDescription"]
+    description = response["TimeToLiveDescription"]
     assert description["AttributeName"] == "expires_at"
     assert description["TimeToLiveStatus"] == "ENABLED"
 
@@ -608,7 +607,7 @@ def test_the_table_drops_expired_rows_by_itself(client: Meddler) -> None:
 # Walking over what is stored
 
 
-def test_timers_are_read_as_they_are_now(store: HandArmedStore, client: Meddler) -> None:
+def test_reads_of_timers_are_consistent(store: FakeWakingStore, client: RecordingClient) -> None:
     reads: list[bool] = []
 
     def note(real: Callable[..., Any], request: Any) -> Any:
@@ -626,12 +625,12 @@ def test_timers_are_read_as_they_are_now(store: HandArmedStore, client: Meddler)
 
 
 def small_pages(real: Callable[..., Any], request: Any) -> Any:
-    """Answer a query with one row a page, as DynamoDB does when rows fill a megabyte."""
+    """Return pages of one row, as DynamoDB does when rows fill a megabyte."""
     return real(**{**request, "Limit": 1})
 
 
-def test_what_fills_more_than_one_page_is_found_whole(
-    store: HandArmedStore, client: Meddler
+def test_results_of_several_pages_are_complete(
+    store: FakeWakingStore, client: RecordingClient
 ) -> None:
     shard = rows.due_shard(TENANT, 1, armed=True)
     ids = [each for each in range(1, 256) if rows.due_shard(TENANT, each, armed=True) == shard][:3]
@@ -654,7 +653,7 @@ def test_what_fills_more_than_one_page_is_found_whole(
 
 
 def test_a_page_of_a_list_ends_after_so_many_empty_partitions(
-    store: HandArmedStore, client: Meddler
+    store: FakeWakingStore, client: RecordingClient
 ) -> None:
     write_row(client, Timer.first(new_timer(), 1))
     set_counter(client, 256 * partitions.PARTITIONS_PER_STEP)
@@ -667,8 +666,8 @@ def test_a_page_of_a_list_ends_after_so_many_empty_partitions(
     assert client.calls.count("query") == partitions.PARTITIONS_PER_STEP + 1
 
 
-def test_a_purge_sends_what_was_left_undone_again_and_pauses_longer_each_time(
-    store: HandArmedStore, client: Meddler, sleeps: list[float]
+def test_a_purge_repeats_unprocessed_deletes_with_growing_pauses(
+    store: FakeWakingStore, client: RecordingClient, sleeps: list[float]
 ) -> None:
     for _ in range(60):
         set_timer(store)
@@ -687,7 +686,7 @@ def test_a_purge_sends_what_was_left_undone_again_and_pauses_longer_each_time(
 
 
 def test_a_purge_of_a_table_that_stays_busy_gives_up(
-    store: HandArmedStore, client: Meddler, sleeps: list[float]
+    store: FakeWakingStore, client: RecordingClient, sleeps: list[float]
 ) -> None:
     set_timer(store)
     client.around["batch_write_item"] = lambda _real, request: {
@@ -700,15 +699,17 @@ def test_a_purge_of_a_table_that_stays_busy_gives_up(
 
 
 @pytest.fixture
-def large_store(client: Meddler, clock: HandClock, sleeps: list[float]) -> HandArmedStore:
+def large_store(
+    client: RecordingClient, clock: ManualClock, sleeps: list[float]
+) -> FakeWakingStore:
     """Return a store of 20,000 ids, with few timers, in which a purge takes small steps."""
     set_counter(client, 20_000)
     for timer_id in (1, 2, 300, 18_500):
         write_row(client, Timer.first(new_timer(), timer_id))
-    return another_store(client, clock, sleeps, partitions_per_step=2, open_ids=1_000)
+    return new_store(client, clock, sleeps, partitions_per_step=2, open_ids=1_000)
 
 
-def purge_steps(store: HandArmedStore, most: int) -> int | None:
+def purge_steps(store: FakeWakingStore, most: int) -> int | None:
     """Purge from the top for as long as ``most`` steps take; return where that ended."""
     before = store.purge(TENANT, before=None, limit=100)
     for _ in range(most - 1):
@@ -718,8 +719,8 @@ def purge_steps(store: HandArmedStore, most: int) -> int | None:
     return before
 
 
-def test_a_purge_that_is_cut_off_goes_on_where_it_ended(
-    large_store: HandArmedStore, client: Meddler
+def test_an_interrupted_purge_continues_where_it_stopped(
+    large_store: FakeWakingStore, client: RecordingClient
 ) -> None:
     steps = 30
     reached = purge_steps(large_store, steps)
@@ -736,7 +737,7 @@ def test_a_purge_that_is_cut_off_goes_on_where_it_ended(
     assert client.client.scan(TableName=TABLE, Select="COUNT")["Count"] == 1
 
 
-def test_each_purge_that_is_cut_off_comes_further(large_store: HandArmedStore) -> None:
+def test_each_interrupted_purge_gets_further(large_store: FakeWakingStore) -> None:
     ends = []
     while (end := purge_steps(large_store, 12)) is not None:
         ends.append(end)
@@ -746,8 +747,8 @@ def test_each_purge_that_is_cut_off_comes_further(large_store: HandArmedStore) -
     assert ends == sorted(set(ends), reverse=True)
 
 
-def test_a_purge_of_long_ago_is_not_gone_on_with(
-    large_store: HandArmedStore, client: Meddler, clock: HandClock
+def test_a_purge_of_long_ago_is_not_continued(
+    large_store: FakeWakingStore, client: RecordingClient, clock: ManualClock
 ) -> None:
     purge_steps(large_store, 30)
     write_row(client, Timer.first(new_timer(), 15_000))

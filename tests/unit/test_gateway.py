@@ -1,3 +1,5 @@
+"""The offline gateway: routes, bodies, headers and queries."""
+
 from __future__ import annotations
 
 import io
@@ -10,29 +12,29 @@ from chalice.app import Chalice, Response
 from chalicelib.rest.problems import replace_chalice_errors
 from chalicelib.rest.reading import MAX_BODY_BYTES
 from local.gateway import Environ, Gateway
-from tests.support.wsgi import Answer, ask, with_body
+from tests.support.wsgi import GatewayResponse, send_request, with_body
 
 
-def answer(body: Any) -> Response:
+def json_response(body: Any) -> Response:
     return Response(json.dumps(body), {"Content-Type": "application/json"})
 
 
 def small_app() -> Chalice:
-    """Return an app whose views tell what reached them."""
+    """Return an app whose views return the request that reached them."""
     app = Chalice("small", configure_logs=False)
     app.api.binary_types = []
     app.register_middleware(replace_chalice_errors, "http")
 
     @app.route("/", methods=["GET"])
     def index() -> Response:
-        return answer("index")
+        return json_response("index")
 
     @app.route("/things", methods=["GET", "POST"], content_types=["*/*"])
     def things() -> Response:
         request: Any = app.current_request
         body = request.raw_body or b""
         assert isinstance(body, bytes)
-        return answer(
+        return json_response(
             {
                 "body": body.decode("latin-1"),
                 "headers": dict(request.headers),
@@ -43,12 +45,14 @@ def small_app() -> Chalice:
 
     @app.route("/things/fixed", methods=["GET"])
     def fixed() -> Response:
-        return answer("fixed")
+        return json_response("fixed")
 
     @app.route("/things/{name}", methods=["GET", "DELETE"], content_types=["*/*"])
     def thing(name: str) -> Response:
         request: Any = app.current_request
-        return Response("", {}, 204) if request.method == "DELETE" else answer({"name": name})
+        return (
+            Response("", {}, 204) if request.method == "DELETE" else json_response({"name": name})
+        )
 
     return app
 
@@ -58,33 +62,33 @@ def gateway() -> Gateway:
     return Gateway(small_app())
 
 
-def post(gateway: Gateway, body: bytes, **environment: Any) -> Answer:
-    return ask(gateway, "POST", "/things", **with_body(body) | environment)
+def post(gateway: Gateway, body: bytes, **environment: Any) -> GatewayResponse:
+    return send_request(gateway, "POST", "/things", **with_body(body) | environment)
 
 
-def chunked(gateway: Gateway, body: bytes) -> Answer:
-    """Post ``body`` as a server hands on what came in chunks: without a length."""
+def chunked(gateway: Gateway, body: bytes) -> GatewayResponse:
+    """Post ``body`` as a server passes on a chunked body: without a length."""
     environ: Environ = {"wsgi.input": io.BytesIO(body), "HTTP_TRANSFER_ENCODING": "chunked"}
-    return ask(gateway, "POST", "/things", **environ)
+    return send_request(gateway, "POST", "/things", **environ)
 
 
 def test_a_fixed_path_reaches_its_view(gateway: Gateway) -> None:
-    assert ask(gateway, "GET", "/").document == "index"
-    assert ask(gateway, "GET", "/things").document["path"] == "/things"
+    assert send_request(gateway, "GET", "/").document == "index"
+    assert send_request(gateway, "GET", "/things").document["path"] == "/things"
 
 
 def test_a_fixed_path_goes_before_one_with_braces(gateway: Gateway) -> None:
-    assert ask(gateway, "GET", "/things/fixed").document == "fixed"
+    assert send_request(gateway, "GET", "/things/fixed").document == "fixed"
 
 
 @pytest.mark.parametrize("name", ["7", "abc", "a.b", "%00", "\x00", "{name}", "caf\xc3\xa9", "-"])
-def test_what_stands_in_braces_reaches_the_view_as_it_came(gateway: Gateway, name: str) -> None:
-    assert ask(gateway, "GET", f"/things/{name}").document == {"name": name}
+def test_a_path_parameter_reaches_the_view_unchanged(gateway: Gateway, name: str) -> None:
+    assert send_request(gateway, "GET", f"/things/{name}").document == {"name": name}
 
 
 @pytest.mark.parametrize("path", ["/things/", "/things//", "/things/fixed/", "//"])
 def test_a_slash_at_the_end_changes_nothing(gateway: Gateway, path: str) -> None:
-    assert ask(gateway, "GET", path).status == "200 OK"
+    assert send_request(gateway, "GET", path).status == "200 OK"
 
 
 @pytest.mark.parametrize(
@@ -101,31 +105,34 @@ def test_a_slash_at_the_end_changes_nothing(gateway: Gateway, path: str) -> None
     ],
 )
 def test_an_unknown_path_is_404_and_says_where_the_routes_are(gateway: Gateway, path: str) -> None:
-    answer = ask(gateway, "GET", path)
-    assert answer.status == "404 Not Found"
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert "GET / names the routes" in answer.document["detail"]
-    assert len(answer.body) < 1_000
+    response = send_request(gateway, "GET", path)
+    assert response.status == "404 Not Found"
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert "GET / names the routes" in response.document["detail"]
+    assert len(response.body) < 1_000
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "BREW"])
 def test_a_wrong_method_is_405_with_the_right_ones(gateway: Gateway, method: str) -> None:
-    answer = ask(gateway, method, "/things")
-    assert answer.status == "405 Method Not Allowed"
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert answer.headers["Allow"] == "GET, POST"
+    response = send_request(gateway, method, "/things")
+    assert response.status == "405 Method Not Allowed"
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["Allow"] == "GET, POST"
 
 
-def test_every_answer_with_a_body_says_how_long_it_is(gateway: Gateway) -> None:
-    for answer in (ask(gateway, "GET", "/things"), ask(gateway, "GET", "/nothing")):
-        assert answer.headers["Content-Length"] == str(len(answer.body))
+def test_every_response_with_a_body_has_its_length(gateway: Gateway) -> None:
+    for response in (
+        send_request(gateway, "GET", "/things"),
+        send_request(gateway, "GET", "/nothing"),
+    ):
+        assert response.headers["Content-Length"] == str(len(response.body))
 
 
-def test_an_answer_without_content_has_no_length(gateway: Gateway) -> None:
-    answer = ask(gateway, "DELETE", "/things/7")
-    assert answer.status == "204 No Content"
-    assert answer.body == b""
-    assert "Content-Length" not in answer.headers
+def test_a_response_without_content_has_no_length(gateway: Gateway) -> None:
+    response = send_request(gateway, "DELETE", "/things/7")
+    assert response.status == "204 No Content"
+    assert response.body == b""
+    assert "Content-Length" not in response.headers
 
 
 def test_a_body_arrives_byte_for_byte(gateway: Gateway) -> None:
@@ -139,8 +146,8 @@ def test_a_chunked_body_arrives_too(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("length", ["0", ""])
 def test_without_a_length_and_chunks_there_is_no_body(gateway: Gateway, length: str) -> None:
-    answer = post(gateway, b"what a reused connection sends next", CONTENT_LENGTH=length)
-    assert answer.document["body"] == ""
+    response = post(gateway, b"what a reused connection sends next", CONTENT_LENGTH=length)
+    assert response.document["body"] == ""
 
 
 def test_a_body_as_long_as_the_limit_arrives(gateway: Gateway) -> None:
@@ -151,13 +158,13 @@ def test_a_body_as_long_as_the_limit_arrives(gateway: Gateway) -> None:
 
 def test_a_longer_body_is_413_and_is_not_read(gateway: Gateway) -> None:
     stream = io.BytesIO(b"x" * (MAX_BODY_BYTES + 1))
-    answer = post(
+    response = post(
         gateway,
         b"",
         **{"wsgi.input": stream, "CONTENT_LENGTH": str(MAX_BODY_BYTES + 1)},
     )
-    assert answer.status.startswith("413 ")
-    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert response.status.startswith("413 ")
+    assert response.headers["Content-Type"] == "application/problem+json"
     assert stream.tell() == 0
 
 
@@ -166,7 +173,7 @@ def test_a_longer_chunked_body_is_413_and_is_read_no_further_than_the_limit(
 ) -> None:
     stream = io.BytesIO(b"x" * (10 * MAX_BODY_BYTES))
     environ: Environ = {"wsgi.input": stream, "HTTP_TRANSFER_ENCODING": "chunked"}
-    assert ask(gateway, "POST", "/things", **environ).status.startswith("413 ")
+    assert send_request(gateway, "POST", "/things", **environ).status.startswith("413 ")
     assert stream.tell() == MAX_BODY_BYTES + 1
 
 
@@ -190,14 +197,14 @@ def test_a_missing_content_type_stays_missing(gateway: Gateway, absent: dict[str
 
 
 def test_the_query_is_decoded_and_blank_values_are_kept(gateway: Gateway) -> None:
-    answer = ask(gateway, "GET", "/things", QUERY_STRING="a=%2F+b&c=&a=2")
-    assert answer.document["query"] == {"a": "2", "c": ""}
+    response = send_request(gateway, "GET", "/things", QUERY_STRING="a=%2F+b&c=&a=2")
+    assert response.document["query"] == {"a": "2", "c": ""}
 
 
 def test_without_a_query_there_are_no_parameters(gateway: Gateway) -> None:
-    assert ask(gateway, "GET", "/things", QUERY_STRING="").document["query"] == {}
+    assert send_request(gateway, "GET", "/things", QUERY_STRING="").document["query"] == {}
 
 
 @pytest.mark.parametrize("query", ["=", "&", "a", "%", "%ff=%ff", "&&a=%zz", "a=" + "x" * 9_000])
 def test_a_strange_query_crashes_nothing(gateway: Gateway, query: str) -> None:
-    assert ask(gateway, "GET", "/things", QUERY_STRING=query).status == "200 OK"
+    assert send_request(gateway, "GET", "/things", QUERY_STRING=query).status == "200 OK"

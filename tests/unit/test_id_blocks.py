@@ -1,3 +1,5 @@
+"""The ids that a process reserves on the counter."""
+
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +8,7 @@ import pytest
 
 from chalicelib.aws.dynamodb.id_blocks import BUSY_MS, MAX_BLOCK, IdBlocks, next_size
 from chalicelib.domain.errors import Unavailable
-from tests.support.clock import HandClock
+from tests.support.clock import ManualClock
 
 
 class Counter:
@@ -28,17 +30,12 @@ def counter() -> Counter:
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-def ids(counter: Counter, clock: HandClock) -> IdBlocks:
+def ids(counter: Counter, clock: ManualClock) -> IdBlocks:
     return IdBlocks(counter.lease, clock)
 
 
 def test_a_quiet_service_counts_1_2_3_and_leases_no_more_than_it_uses(
-    ids: IdBlocks, counter: Counter, clock: HandClock
+    ids: IdBlocks, counter: Counter, clock: ManualClock
 ) -> None:
     given = []
     for _ in range(5):
@@ -58,7 +55,7 @@ def test_blocks_double_under_load_up_to_the_largest(ids: IdBlocks, counter: Coun
 
 
 def test_blocks_shrink_when_the_load_is_over(
-    ids: IdBlocks, counter: Counter, clock: HandClock
+    ids: IdBlocks, counter: Counter, clock: ManualClock
 ) -> None:
     for _ in range(7):
         ids.next("a")
@@ -92,7 +89,7 @@ def test_each_tenant_counts_for_itself(ids: IdBlocks) -> None:
 
 
 def test_threads_and_processes_are_never_given_the_same_id(counter: Counter) -> None:
-    processes = [IdBlocks(counter.lease, HandClock()) for _ in range(2)]
+    processes = [IdBlocks(counter.lease, ManualClock()) for _ in range(2)]
     with ThreadPoolExecutor(8) as threads:
         given = list(threads.map(lambda n: processes[n % 2].next("a"), range(2_000)))
 
@@ -100,7 +97,7 @@ def test_threads_and_processes_are_never_given_the_same_id(counter: Counter) -> 
     assert min(given) == 1
 
 
-def test_a_lease_that_fails_uses_up_nothing(clock: HandClock) -> None:
+def test_a_lease_that_fails_uses_up_nothing(clock: ManualClock) -> None:
     counter = Counter()
     down = True
 

@@ -1,4 +1,4 @@
-"""What a Lambda loads before its first event: every module costs a cold start."""
+"""The modules that a Lambda loads before its first event: each makes a cold start longer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OFFLINE_ONLY = {"aiohttp", "granian", "uvloop", "sqlite3", "chalicelib.embedded"
 
 
 def modules_after(code: str) -> set[str]:
-    """Return what is loaded after ``code`` ran in a new process, as in a Lambda."""
+    """Return the modules that are loaded after ``code`` ran in a new process."""
     script = f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **IN_LAMBDA}
     ran = subprocess.run(

@@ -1,3 +1,5 @@
+"""The resources, alarms and policies of a stage fit the code."""
+
 from __future__ import annotations
 
 import re
@@ -22,13 +24,14 @@ from infra.errors import DeployError
 from infra.package import ROOT, require_stage
 from infra.resources import create_table, resources_template
 from tests.support.dynamodb import dynamodb_on_moto
-from tests.support.templates import ACCOUNT, FUNCTIONS, REGION, STAGES, config, policy, resources
+from tests.support.moto import REGION
+from tests.support.templates import ACCOUNT, FUNCTIONS, STAGES, config, policy, resources
 
 FORCED = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 """Actions that AWS grants on everything or not at all."""
 
 WRITES_S = 2.0
-"""What claim, settle and put-back take at their slowest when DynamoDB and SQS answer."""
+"""What claim, settle and put-back take at their slowest while DynamoDB and SQS respond."""
 
 ARN = re.compile(
     r"arn:aws:(dynamodb|sqs|scheduler|iam|logs|ssm):(\*:\*|:\*):"
@@ -70,7 +73,7 @@ def test_the_stack_makes_the_table_that_the_store_is_tested_on(stage: str) -> No
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
 
 
-def test_no_stack_takes_the_table_with_it_and_production_guards_it() -> None:
+def test_the_table_outlives_its_stack_and_is_protected_in_production() -> None:
     for stage in STAGES:
         table = resources(stage)["Table"]
         assert table["DeletionPolicy"] == "RetainExceptOnCreate"
@@ -100,7 +103,7 @@ def test_logs_are_kept_for_a_while_and_no_longer() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_schedule_may_invoke_one_function_and_leave_dead_letters(stage: str) -> None:
+def test_a_schedule_may_invoke_one_function_and_send_dead_letters(stage: str) -> None:
     names = Names(stage)
     role = resources(stage)["SchedulerRole"]["Properties"]
     (wake,) = role["Policies"]
@@ -131,7 +134,7 @@ def test_only_schedules_of_this_group_may_take_the_schedulers_role(stage: str) -
     }
 
 
-def test_a_message_that_nobody_handles_ends_among_the_dead_letters() -> None:
+def test_an_unhandled_message_becomes_a_dead_letter() -> None:
     made = resources("dev")
     queue, dead = made["Queue"]["Properties"], made["DeadLetters"]["Properties"]
     assert queue["RedrivePolicy"] == {
@@ -157,7 +160,7 @@ def test_every_time_limit_leaves_room_for_the_one_inside_it() -> None:
         keys_s = secrets.connect_timeout + secrets.read_timeout
         busy_s = MAX_WAIT_MS / 1000 + keys_s + 2 * LAMBDA_SEND_TIMEOUT_S
         assert busy_s + WRITES_S <= timeout < settings.lease_ms / 1000
-        assert timeout == 28, "settings.py says so to whoever wants longer calls"
+        assert timeout == 28, "settings.py names this limit"
         assert resources("dev")["Queue"]["Properties"]["VisibilityTimeout"] == 6 * timeout
     assert functions["api_handler"]["lambda_timeout"] <= 29
     assert functions["sweeper"]["lambda_timeout"] <= 60
@@ -206,7 +209,7 @@ def test_the_table_and_every_index_of_it_are_watched_for_throttled_writes_and_re
     assert sorted(watched, key=str) == sorted(wanted, key=str)
 
 
-def test_every_alarm_is_heard_where_there_is_a_topic_and_none_shouts_over_silence_but_one() -> None:
+def test_alarms_notify_the_topic_and_only_one_of_them_treats_missing_data_as_bad() -> None:
     heard = {"Fn::If": ["HasAlarmTopic", [{"Ref": "AlarmTopic"}], {"Ref": "AWS::NoValue"}]}
     template = resources_template()["Resources"].values()
     for resource in template:
@@ -219,7 +222,7 @@ def test_every_alarm_is_heard_where_there_is_a_topic_and_none_shouts_over_silenc
     assert shouting == ["timers-dev-unswept"]
 
 
-def test_an_operators_guide_tells_of_every_alarm() -> None:
+def test_the_operators_guide_lists_every_alarm() -> None:
     guide = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     missing = [name for name in alarms("dev") if name.replace("timers-dev-", "…-") not in guide]
     assert missing == []
@@ -280,7 +283,7 @@ def test_no_function_may_make_keys_and_only_the_authorizer_may_read_them(
 
 
 @pytest.mark.parametrize("function", ["webhook", "webhook_queue"])
-def test_who_delivers_may_make_no_row_but_the_stores_name(function: str) -> None:
+def test_the_delivering_functions_may_put_no_row_but_the_identity(function: str) -> None:
     (put,) = [found for found in policy("dev", function) if "dynamodb:PutItem" in found["Action"]]
     assert put["Action"] == ["dynamodb:PutItem"]
     assert put["Condition"] == {
@@ -306,7 +309,7 @@ def test_every_function_has_a_policy_and_sizes(stage: str) -> None:
         assert function["iam_policy_file"] == f"policies/{stage}/{name}.json"
 
 
-def test_only_what_a_shell_must_not_override_is_set_in_the_configuration() -> None:
+def test_the_configuration_sets_only_values_that_a_shell_must_not_override() -> None:
     for stage in STAGES:
         assert config()["stages"][stage]["environment_variables"] == {"TIMERS_STAGE": stage}
     assert "environment_variables" not in config()

@@ -1,4 +1,4 @@
-"""The bodies that are sent are those that the models, and so the OpenAPI document, describe."""
+"""Response bodies fit their models, from which the OpenAPI document is made."""
 
 from __future__ import annotations
 
@@ -43,30 +43,30 @@ def assert_is(model: Any, body: object) -> None:
 
 
 @pytest.mark.parametrize("timer", [PENDING, FAILED], ids=["pending", "failed"])
-def test_a_timer_is_as_its_models_say(timer: Timer) -> None:
+def test_the_body_of_a_timer_fits_its_models(timer: Timer) -> None:
     assert_is(models.TimerStatus, timer_status(timer, START))
     assert_is(models.TimerItem, timer_item(timer, START))
 
 
 @pytest.mark.parametrize("attempt", [FAILURE, NOTICE], ids=["webhook", "on_failure"])
-def test_an_attempt_is_as_its_model_says(attempt: AttemptRecord) -> None:
+def test_the_body_of_an_attempt_fits_its_model(attempt: AttemptRecord) -> None:
     assert_is(models.AttemptItem, attempt_item(attempt))
 
 
 @pytest.mark.parametrize("before", [None, 7])
-def test_a_replay_is_as_its_model_says(before: int | None) -> None:
+def test_the_body_of_a_replay_fits_its_model(before: int | None) -> None:
     outcome = Replayed(matching=2, replayed=1, before=before)
     assert_is(models.ReplayResult, replay_result(outcome))
 
 
-def test_a_problem_is_as_its_models_say() -> None:
+def test_the_body_of_a_problem_fits_its_models() -> None:
     assert_is(models.Problem, document_of(errors.TimerNotFound("x"), 404))
     invalid = errors.InvalidRequest([Fault("url", "is required")])
     assert_is(models.InvalidRequestProblem, document_of(invalid, 422))
 
 
 @pytest.mark.parametrize("success", SUCCESSES.values(), ids=SUCCESSES)
-def test_the_example_of_a_response_is_one(success: Success[Any]) -> None:
+def test_the_example_of_a_response_fits_its_model(success: Success[Any]) -> None:
     assert_is(success.body, success.example)
 
 

@@ -1,3 +1,5 @@
+"""The bodies of requests: fields, limits and faults."""
+
 from __future__ import annotations
 
 import json
@@ -20,7 +22,7 @@ def parse(**fields: Any) -> SetTimer:
 
 
 def faults(body: bytes) -> dict[str, str]:
-    """Return what was found wrong with ``body``, by field; every field at most once."""
+    """Return the faults of ``body`` by field, and check that no field has two."""
     with pytest.raises(InvalidRequest) as refusal:
         SetTimer.parse(body)
     found = {fault.field: fault.message for fault in refusal.value.faults}
@@ -29,7 +31,7 @@ def faults(body: bytes) -> dict[str, str]:
 
 
 def amount_faults(amount: str, field: str = "seconds") -> dict[str, str]:
-    """Return what was found wrong with ``amount``, written as it stands into the JSON."""
+    """Return the faults of a body whose JSON has the text ``amount``."""
     return faults(f'{{"{field}": {amount}, "url": "{URL}"}}'.encode())
 
 
@@ -136,7 +138,7 @@ def test_a_negative_amount_is_refused_even_where_the_total_is_not() -> None:
     ],
 )
 @pytest.mark.parametrize("field", ["hours", "minutes", "seconds"])
-def test_what_is_no_whole_number_is_refused(field: str, amount: str) -> None:
+def test_an_amount_that_is_not_an_integer_is_refused(field: str, amount: str) -> None:
     found = amount_faults(amount, field)
     assert found == {field: "must be a whole number, written without quotes or a fraction"}
 
@@ -147,7 +149,7 @@ def test_a_number_that_json_does_not_know_is_malformed(amount: str) -> None:
         SetTimer.parse(f'{{"seconds": {amount}, "url": "{URL}"}}'.encode())
 
 
-def test_no_way_of_saying_when_is_refused() -> None:
+def test_a_request_without_a_time_is_refused() -> None:
     found = faults(json.dumps({"url": URL}).encode())
     assert list(found) == ["seconds"]
     assert "at least one of hours, minutes, seconds" in found["seconds"]
@@ -202,7 +204,7 @@ def test_an_empty_object_lacks_both_time_and_url() -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"5", b'"text"', b"true", b"[{}]"])
-def test_what_is_no_object_is_refused_as_a_whole(body: bytes) -> None:
+def test_json_that_is_not_an_object_is_refused(body: bytes) -> None:
     assert faults(body) == {"body": "must be a JSON object"}
 
 
@@ -228,7 +230,7 @@ def test_what_is_no_object_is_refused_as_a_whole(body: bytes) -> None:
         '{"seconds": 1, "url": "https://h"}'.encode("utf-16"),
     ],
 )
-def test_what_is_no_json_is_malformed(body: bytes) -> None:
+def test_invalid_json_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBody, match="must be JSON"):
         SetTimer.parse(body)
 
@@ -264,7 +266,7 @@ def test_no_fault_repeats_the_value_that_was_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("moment", "text"),
+    ("at", "text"),
     [
         (0, "1970-01-01T00:00:00.000Z"),
         (1_800_000_000_000, "2027-01-15T08:00:00.000Z"),
@@ -273,11 +275,11 @@ def test_no_fault_repeats_the_value_that_was_sent() -> None:
         (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
     ],
 )
-def test_moments_are_written_in_rfc_3339_with_milliseconds(moment: int, text: str) -> None:
-    assert rfc3339(moment) == text
+def test_times_are_written_in_rfc_3339_with_milliseconds(at: int, text: str) -> None:
+    assert rfc3339(at) == text
 
 
-def test_no_moment_is_null() -> None:
+def test_a_missing_time_is_written_as_null() -> None:
     assert rfc3339(None) is None
 
 
@@ -286,7 +288,7 @@ def test_a_timers_status_is_its_id_and_the_time_left() -> None:
     assert timer_status(Timer.first(new, 1), DUE - 644_001) == {"id": 1, "time_left": 645}
 
 
-def test_a_timer_in_a_list_tells_what_it_is_about() -> None:
+def test_a_timer_in_a_list_has_all_its_fields() -> None:
     new = NewTimer(tenant="default", url=URL, created_at=DUE - 5_000, due_at=DUE)
     item = timer_item(Timer.first(new, 2), DUE - 5_000)
     assert (

@@ -1,3 +1,5 @@
+"""Reading requests and writing responses: ids, queries, pages, problems and access."""
+
 from __future__ import annotations
 
 import json
@@ -71,12 +73,12 @@ def document(response: Response) -> Any:
 def admitted(headers: dict[str, str], settings: Any = OFFLINE) -> int:
     """Return the status that a request with ``headers`` ends with."""
     asked = request(headers=headers)
-    answer = access.same_site_only(asked, lambda _: Response("in"), settings)
-    return int(answer.status_code)
+    response = access.same_site_only(asked, lambda _: Response("in"), settings)
+    return int(response.status_code)
 
 
 @pytest.mark.parametrize("text", ["1", "7", "10", "9223372036854775807"])
-def test_an_id_is_a_whole_number_from_1(text: str) -> None:
+def test_an_id_is_an_integer_from_1(text: str) -> None:
     assert reading.timer_id(text) == int(text)
 
 
@@ -109,7 +111,7 @@ def test_an_id_is_a_whole_number_from_1(text: str) -> None:
         "1/2",
     ],
 )
-def test_what_is_no_id_names_no_timer(text: str) -> None:
+def test_an_invalid_id_names_no_timer(text: str) -> None:
     with pytest.raises(TimerNotFound) as refusal:
         reading.timer_id(text)
     assert len(refusal.value.detail) < 200
@@ -129,7 +131,7 @@ def test_a_limit_from_1_to_1000_is_read(limit: int) -> None:
     "text",
     ["", " ", "0", "-1", "1001", "99999999999", "1.5", "1e2", "abc", "01", "\u0661", "\x00", "é"],
 )
-def test_a_query_that_makes_no_sense_is_refused_by_name(name: str, text: str) -> None:
+def test_an_invalid_query_is_refused_by_name(name: str, text: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         query(**{name: text})
     assert [fault.field for fault in refusal.value.faults] == [name]
@@ -147,7 +149,7 @@ def test_a_status_is_read(status: Status) -> None:
 
 
 @pytest.mark.parametrize("before", [1, 2, 255, 10**6, 2**63 - 1])
-def test_a_cursor_goes_on_where_the_page_before_it_ended(before: int) -> None:
+def test_a_cursor_continues_after_the_page_before_it(before: int) -> None:
     assert query(cursor=cursor.write(before))["before"] == before
 
 
@@ -157,11 +159,11 @@ def test_a_cursor_for_no_id_is_refused(before: int) -> None:
         query(cursor=cursor.write(before))
 
 
-def test_a_page_with_more_behind_it_links_to_the_next_with_the_same_query() -> None:
-    answer = listing(page(range(9, 7, -1), before=8), limit="2", status="failed")
-    link = answer.headers["Link"]
+def test_a_page_with_more_to_come_links_to_the_next_with_the_same_query() -> None:
+    response = listing(page(range(9, 7, -1), before=8), limit="2", status="failed")
+    link = response.headers["Link"]
     assert link == f'</timers?limit=2&cursor={cursor.write(8)}&status=failed>; rel="next"'
-    assert [item["id"] for item in document(answer)] == [9, 8]
+    assert [item["id"] for item in document(response)] == [9, 8]
 
 
 @pytest.mark.parametrize("character", ['"', "é", "\U0001f552"])
@@ -170,22 +172,22 @@ def test_no_page_is_too_long_for_a_lambda(character: str) -> None:
     timers = [
         Timer.first(new_timer(url=url, on_failure_url=url), number) for number in range(1000, 0, -1)
     ]
-    answer = listing(Page(timers=timers, before=None), limit="1000")
-    assert len(json.dumps(answer.to_dict())) < 6 * 2**20
-    shown = document(answer)
+    response = listing(Page(timers=timers, before=None), limit="1000")
+    assert len(json.dumps(response.to_dict())) < 6 * 2**20
+    shown = document(response)
     assert 10 < len(shown) < 1000
-    assert str(cursor.write(shown[-1]["id"])) in str(answer.headers["Link"])
+    assert str(cursor.write(shown[-1]["id"])) in str(response.headers["Link"])
 
 
 def test_a_link_keeps_the_stage_that_the_caller_sees() -> None:
-    answer = listing(page(range(1), before=8), path="/dev/timers", limit="2")
-    assert str(answer.headers["Link"]).startswith("</dev/timers?")
+    response = listing(page(range(1), before=8), path="/dev/timers", limit="2")
+    assert str(response.headers["Link"]).startswith("</dev/timers?")
 
 
 def test_an_empty_page_may_have_a_next_one() -> None:
-    answer = listing(page(range(0), before=8), limit="2")
-    assert document(answer) == []
-    assert "Link" in answer.headers
+    response = listing(page(range(0), before=8), limit="2")
+    assert document(response) == []
+    assert "Link" in response.headers
 
 
 def test_the_last_page_has_no_link() -> None:
@@ -194,9 +196,9 @@ def test_the_last_page_has_no_link() -> None:
 
 def test_a_page_that_grows_too_long_ends_early_and_links_to_the_rest() -> None:
     timers = [Timer.first(new_timer(url="http://h/" + "x" * 1_900), n) for n in (5, 4, 3, 2)]
-    answer = listing(Page(timers=timers, before=None), max_bytes=5_000, limit="4")
-    assert [item["id"] for item in document(answer)] == [5, 4, 3]
-    assert answer.headers["Link"] == f'</timers?limit=4&cursor={cursor.write(3)}>; rel="next"'
+    response = listing(Page(timers=timers, before=None), max_bytes=5_000, limit="4")
+    assert [item["id"] for item in document(response)] == [5, 4, 3]
+    assert response.headers["Link"] == f'</timers?limit=4&cursor={cursor.write(3)}>; rel="next"'
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,7 @@ def test_a_page_that_grows_too_long_ends_early_and_links_to_the_rest() -> None:
         "",
     ],
 )
-def test_json_is_read_by_any_of_its_names(content_type: str) -> None:
+def test_json_is_read_under_any_json_content_type(content_type: str) -> None:
     asked = request(headers={"content-type": content_type}, body=b"{}")
     assert reading.json_body(asked) == b"{}"
 
@@ -233,7 +235,7 @@ def test_a_missing_content_type_is_read_as_json() -> None:
         "x" * 5_000,
     ],
 )
-def test_another_type_is_refused_with_what_to_send(content_type: str) -> None:
+def test_the_refusal_of_another_content_type_says_what_to_send(content_type: str) -> None:
     with pytest.raises(errors.UnsupportedMediaType) as refusal:
         reading.json_body(request(headers={"content-type": content_type}, body=b"{}"))
     assert "curl: -H 'Content-Type: application/json'" in refusal.value.detail
@@ -266,18 +268,18 @@ def test_a_body_may_be_as_long_as_the_limit_and_no_longer() -> None:
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
 def test_an_error_becomes_a_problem_document(error: errors.TimersError, status: int) -> None:
-    answer = problem(error)
-    assert answer.status_code == status
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    found = document(answer)
+    response = problem(error)
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "application/problem+json"
+    found = document(response)
     assert found["type"] == f"urn:webhook-timers:{error.code}"
     assert (found["status"], found["detail"]) == (status, error.detail)
     assert found["title"]
 
 
 def test_the_problem_of_an_invalid_request_names_every_fault() -> None:
-    answer = problem(InvalidRequest([Fault("url", "is required"), Fault("x", "unknown")]))
-    assert document(answer)["errors"] == [
+    response = problem(InvalidRequest([Fault("url", "is required"), Fault("x", "unknown")]))
+    assert document(response)["errors"] == [
         {"field": "url", "message": "is required"},
         {"field": "x", "message": "unknown"},
     ]
@@ -287,7 +289,7 @@ def test_the_problem_of_a_wrong_method_names_the_right_ones() -> None:
     assert problem(errors.MethodNotAllowed(["POST", "GET"])).headers["Allow"] == "GET, POST"
 
 
-def test_the_problem_of_an_unavailable_store_says_when_to_come_back() -> None:
+def test_the_problem_of_an_unavailable_store_says_when_to_retry() -> None:
     assert problem(errors.Unavailable("x", retry_after=7)).headers["Retry-After"] == "7"
 
 
@@ -296,17 +298,17 @@ def test_every_error_of_a_request_has_a_status() -> None:
         assert kind in CATALOGUE
 
 
-def test_a_fault_of_ours_tells_the_client_nothing_but_that() -> None:
+def test_the_problem_of_an_internal_error_has_no_details() -> None:
     api = Router[FakeService]()
 
     @api.get("/", returns=HEALTHY)
     def view(_service: FakeService, _request: ApiRequest) -> Response:
         raise RuntimeError("secret")
 
-    answer = call(app_of(api), "GET", "/")
-    assert answer["statusCode"] == 500
-    assert answer["headers"]["Content-Type"] == "application/problem+json"
-    assert "secret" not in str(answer["body"])
+    response = call(app_of(api), "GET", "/")
+    assert response["statusCode"] == 500
+    assert response["headers"]["Content-Type"] == "application/problem+json"
+    assert "secret" not in str(response["body"])
 
 
 def test_a_view_gets_the_request_and_what_its_path_names() -> None:
@@ -316,8 +318,8 @@ def test_a_view_gets_the_request_and_what_its_path_names() -> None:
     def view(_service: FakeService, asked: ApiRequest) -> Response:
         return Response([asked.path, asked.timer_id])
 
-    answer = call(app_of(api), "GET", "/timers/{timer_id}", timer_id="7")
-    assert json.loads(answer["body"]) == ["/timers/7", 7]
+    response = call(app_of(api), "GET", "/timers/{timer_id}", timer_id="7")
+    assert json.loads(response["body"]) == ["/timers/7", 7]
 
 
 @pytest.mark.parametrize(
@@ -372,7 +374,7 @@ def test_a_request_without_a_host_is_refused() -> None:
     "origin",
     ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8000", "http://box.local"],
 )
-def test_a_page_of_this_machine_may_call(origin: str) -> None:
+def test_a_web_page_of_this_machine_is_admitted(origin: str) -> None:
     assert admitted({"host": "localhost", "origin": origin}) == 200
 
 
@@ -390,17 +392,17 @@ def test_a_page_of_this_machine_may_call(origin: str) -> None:
         "http://[",
     ],
 )
-def test_a_page_of_another_site_may_not(origin: str) -> None:
+def test_a_web_page_of_another_site_is_refused(origin: str) -> None:
     assert admitted({"host": "localhost", "origin": origin}) == 403
 
 
 def test_a_refusal_names_the_setting_that_admits_others() -> None:
     asked = request(headers={"host": "evil.example"})
-    answer = access.same_site_only(asked, lambda _: Response("in"), OFFLINE)
-    assert "TIMERS_ALLOWED_HOSTS" in document(answer)["detail"]
+    response = access.same_site_only(asked, lambda _: Response("in"), OFFLINE)
+    assert "TIMERS_ALLOWED_HOSTS" in document(response)["detail"]
 
 
-def test_a_server_on_this_machine_is_as_careful_with_an_emulator_behind_it() -> None:
+def test_an_offline_server_on_an_emulator_checks_hosts_and_origins_too() -> None:
     assert admitted({"host": "localhost"}, ON_AN_EMULATOR) == 200
     assert admitted({"host": "evil.example"}, ON_AN_EMULATOR) == 403
     assert admitted({"host": "localhost", "origin": "https://evil.example"}, ON_AN_EMULATOR) == 403
@@ -417,13 +419,13 @@ def test_the_routes_are_named_with_their_methods() -> None:
     assert api.names() == ["GET /a", "GET /b", "POST /b"]
 
 
-def test_with_keys_any_host_and_origin_are_admitted_as_no_page_has_a_key() -> None:
+def test_with_keys_any_host_and_origin_are_admitted() -> None:
     headers = {"host": "timers.example", "origin": "https://app.example"}
     assert admitted(headers, WITH_KEYS) == 200
     assert admitted({}, WITH_KEYS) == 200
 
 
-def test_a_caller_acts_for_the_tenant_that_the_authorizer_names() -> None:
+def test_the_tenant_of_a_request_is_the_one_of_its_authorizer() -> None:
     named = {"authorizer": {"tenant": "acme", "principalId": "acme"}}
     assert access.tenant_of(named, needs_key=True) == "acme"
     assert access.tenant_of(named, needs_key=False) == "acme"
@@ -442,16 +444,16 @@ def test_a_caller_acts_for_the_tenant_that_the_authorizer_names() -> None:
         {"authorizer": {"refused": "unauthorized"}},
     ],
 )
-def test_whom_no_authorizer_names_is_refused_where_a_key_is_needed(context: Any) -> None:
+def test_a_request_without_a_tenant_is_refused_if_keys_are_needed(context: Any) -> None:
     with pytest.raises(errors.Unauthorized) as refusal:
         access.tenant_of(context, needs_key=True)
-    answer = problem(refusal.value)
-    assert answer.status_code == 401
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    response = problem(refusal.value)
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == "Bearer"
     assert access.tenant_of(context, needs_key=False) == "default"
 
 
-def test_an_authorizer_that_could_not_tell_refuses_nobody_for_good() -> None:
+def test_a_request_whose_authorizer_was_unavailable_is_503_not_401() -> None:
     away = {"authorizer": {"refused": "unavailable"}}
     with pytest.raises(errors.Unavailable):
         access.tenant_of(away, needs_key=True)

@@ -1,3 +1,5 @@
+"""The decision after an attempt: success, retry or failure."""
+
 from __future__ import annotations
 
 import pytest
@@ -37,7 +39,7 @@ def decision(
 
 
 @pytest.mark.parametrize(("wish", "allowed"), [(None, 3), (1, 1), (2, 2), (3, 3), (9, 3)])
-def test_a_timer_gets_the_attempts_it_wished_for_but_no_more_than_any(
+def test_a_timer_gets_the_attempts_it_asked_for_up_to_the_limit(
     wish: int | None, allowed: int
 ) -> None:
     assert attempts_allowed((5, 60), wish) == allowed
@@ -49,18 +51,18 @@ def test_every_2xx_is_a_success(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [100, 101, 199, 300, 301, 302, 304, 307, 308, 400, 404, 500])
-def test_every_other_status_is_none(status: int) -> None:
+def test_every_other_status_is_a_failure(status: int) -> None:
     assert not succeeded(Outcome(status=status))
 
 
 @pytest.mark.parametrize("status", [301, 302, 400, 401, 404, 408, 409, 413, 429, 500, 502, 503])
-def test_a_status_that_may_heal_is_tried_again(status: int) -> None:
+def test_a_status_that_may_be_temporary_is_retried(status: int) -> None:
     assert decision(Outcome(status=status)) == Decision(
         status=Status.PENDING, next_attempt_at=NOW + 5_000
     )
 
 
-def test_no_answer_is_tried_again() -> None:
+def test_a_call_without_a_response_is_retried() -> None:
     assert decision(Outcome(error="connection refused")).next_attempt_at == NOW + 5_000
 
 
@@ -99,7 +101,7 @@ def test_jitter_lengthens_a_delay_and_never_shortens_it() -> None:
 @pytest.mark.parametrize(
     ("wish", "delay_s"), [(0, 5), (3, 5), (30, 30), (MAX_RETRY_AFTER_S, 86_400), (10**9, 86_400)]
 )
-def test_a_receiver_may_put_the_next_attempt_off_by_a_day_and_never_forward(
+def test_a_receiver_may_delay_the_next_attempt_by_up_to_a_day_and_never_hasten_it(
     wish: float, delay_s: int
 ) -> None:
     outcome = Outcome(status=503, retry_after=wish)

@@ -1,4 +1,4 @@
-"""What a route is unless it says otherwise: closed, for one tenant, with errors as problems."""
+"""The defaults of a route: it needs a key, acts for one tenant, and returns errors as problems."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ KEYS = FakeService(TIMERS_AUTH="keys")
 api = Router[FakeService]()
 
 
-def told(value: object) -> Response:
+def json_response(value: object) -> Response:
     return Response(json.dumps(value), {"Content-Type": "application/json"})
 
 
 @api.get("/public", public=True, returns=HEALTHY)
 def public(_service: FakeService, request: ApiRequest) -> Response:
-    return told(request.caller)
+    return json_response(request.caller)
 
 
 @api.get("/public/tenant", public=True, returns=HEALTHY)
-def curious(_service: FakeService, request: ApiRequest) -> Response:
-    return told(request.tenant)
+def public_tenant(_service: FakeService, request: ApiRequest) -> Response:
+    return json_response(request.tenant)
 
 
 @api.get("/closed", returns=HEALTHY, query=ListTimers)
 def closed(_service: FakeService, request: ApiRequest[ListTimers]) -> Response:
-    return told([request.tenant, request.input.limit])
+    return json_response([request.tenant, request.input.limit])
 
 
 @api.patch("/closed/{timer_id}", returns=HEALTHY, body=MoveTimer)
 def change(_service: FakeService, request: ApiRequest[MoveTimer]) -> Response:
-    return told([request.tenant, request.timer_id, request.input.delay_ms])
+    return json_response([request.tenant, request.timer_id, request.input.delay_ms])
 
 
 @api.delete("/closed", returns=HEALTHY, raises=(errors.PurgeDisabled,))
@@ -73,7 +73,7 @@ def test_a_route_has_the_authorizer_unless_it_says_that_it_is_public() -> None:
     assert guarded(app_of(api, KEYS)) == closed_routes
 
 
-def test_where_no_key_is_needed_no_route_has_the_authorizer() -> None:
+def test_without_keys_no_route_has_the_authorizer() -> None:
     assert guarded(app_of(api)) == set()
 
 
@@ -88,7 +88,7 @@ def test_a_view_of_a_closed_route_gets_the_tenant_that_the_authorizer_found() ->
     assert json.loads(response["body"]) == ["acme", 100]
 
 
-def test_where_no_key_is_needed_the_tenant_is_the_default_one() -> None:
+def test_without_keys_the_tenant_is_the_default_one() -> None:
     assert json.loads(call(app_of(api), "GET", "/closed")["body"]) == ["default", 100]
 
 
@@ -129,7 +129,7 @@ def test_an_error_of_a_view_becomes_a_problem() -> None:
     assert (response["statusCode"], problem_of(response)) == (403, "purge-disabled")
 
 
-def test_an_error_that_the_catalogue_does_not_know_is_a_fault_of_ours() -> None:
+def test_an_error_outside_the_catalogue_is_an_internal_error() -> None:
     response = call(app_of(api), "POST", "/closed")
     assert (response["statusCode"], problem_of(response)) == (500, "internal")
     assert "no request" not in response["body"]

@@ -1,3 +1,5 @@
+"""Settings from the environment: defaults, limits and refusals."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -172,7 +174,7 @@ def test_a_key_is_needed_in_a_lambda_and_not_on_this_machine(engine: str) -> Non
         [],
     ],
 )
-def test_what_chalice_builds_on_this_machine_needs_a_key(arguments: list[str]) -> None:
+def test_an_app_that_chalice_builds_on_this_machine_needs_a_key(arguments: list[str]) -> None:
     assert load(CHALICE, arguments).needs_key
     assert not load({}, arguments).needs_key
 

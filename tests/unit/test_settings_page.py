@@ -1,3 +1,5 @@
+"""The page of settings in the documents is the one that the table makes."""
+
 from __future__ import annotations
 
 from chalicelib.settings.table import SUBJECTS, TABLE

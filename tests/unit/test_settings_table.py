@@ -1,4 +1,4 @@
-"""Every row of the table of settings, checked against what ``load`` does with it."""
+"""Every row of the table of settings is what ``load`` does."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_number_just_outside_the_bounds_is_refused(setting: Setting[Any]) -> N
         ("TIMERS_RETRY_DELAYS", "0.0 to 2592000.0"),
     ],
 )
-def test_a_refusal_tells_the_bounds(name: str, bounds: str) -> None:
+def test_a_refusal_shows_the_bounds(name: str, bounds: str) -> None:
     with pytest.raises(InvalidSettings) as refused:
         load({name: "-1"})
     assert str(refused.value) == f"{name}=-1: must be a number from {bounds}"

@@ -1,3 +1,5 @@
+"""Signatures of webhooks, and the text of signing secrets."""
+
 from __future__ import annotations
 
 import base64
@@ -77,7 +79,7 @@ def test_secrets_keep_their_order_whatever_blanks_are_between_them() -> None:
         PREFIX + base64.b64encode(b"x" * 65).decode(),
     ],
 )
-def test_a_secret_that_is_none_is_refused_and_never_shown(text: str) -> None:
+def test_an_invalid_secret_is_refused_and_never_shown(text: str) -> None:
     with pytest.raises(ValueError, match="signing secret") as refusal:
         read_secret(text)
     hidden = text.removeprefix(PREFIX)

@@ -1,4 +1,4 @@
-"""What the store of keys in a file does beyond what every store does."""
+"""The store of API keys in a file, beyond the contract: files, locks and processes."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def mode(path: Path) -> int:
 
 
 def assert_unavailable(store: SQLiteApiKeyStore, error: type[Exception] = Unavailable) -> None:
-    for ask in (
+    for operation in (
         lambda: store.find(KEY.digest),
         lambda: store.add(KEY),
         store.list,
         lambda: store.revoke(KEY.id),
     ):
         with pytest.raises(error, match=r"keys\.db|store cannot"):
-            ask()
+            operation()
 
 
-def test_looking_makes_no_file(store: SQLiteApiKeyStore, folder: Path) -> None:
+def test_reading_makes_no_file(store: SQLiteApiKeyStore, folder: Path) -> None:
     store.find(KEY.digest)
     store.list()
     assert not folder.exists()
@@ -82,23 +82,25 @@ def test_the_same_key_is_not_added_twice(store: SQLiteApiKeyStore) -> None:
 
 
 def test_while_another_process_writes_a_look_up_waits_and_then_gives_up(
-    store: SQLiteApiKeyStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
 ) -> None:
+    store = SQLiteApiKeyStore(DataFolder(folder), busy_timeout_s=0.01)
     store.add(KEY)
-    monkeypatch.setattr("chalicelib.embedded.api_keys.BUSY_TIMEOUT_S", 0.01)
     with closing(sqlite3.connect(folder / "keys.db", isolation_level=None)) as writer:
         writer.execute("BEGIN EXCLUSIVE")
         assert_unavailable(store)
     assert store.find(KEY.digest) == KEY
 
 
-def test_a_damaged_file_opens_for_nobody(store: SQLiteApiKeyStore, folder: Path) -> None:
+def test_a_damaged_file_makes_every_operation_unavailable(
+    store: SQLiteApiKeyStore, folder: Path
+) -> None:
     folder.mkdir()
     (folder / "keys.db").write_bytes(b"\xff" * 8192)
     assert_unavailable(store)
 
 
-def test_a_file_that_cannot_be_opened_opens_for_nobody(
+def test_a_file_that_cannot_be_opened_makes_every_operation_unavailable(
     store: SQLiteApiKeyStore, folder: Path
 ) -> None:
     (folder / "keys.db").mkdir(parents=True)  # root may read anything that is a file
@@ -124,10 +126,17 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_removed_meanwhile_is_not_made_by_a_look_up(
-    store: SQLiteApiKeyStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
 ) -> None:
-    folder.mkdir()
-    monkeypatch.setattr(SQLiteApiKeyStore, "_check_file", lambda *_, **__: None)
+    class RacingStore(SQLiteApiKeyStore):
+        """Another process removes the file after the check."""
+
+        def _check_file(self, *, make: bool) -> None:
+            super()._check_file(make=make)
+            (folder / "keys.db").unlink()
+
+    SQLiteApiKeyStore(DataFolder(folder)).add(KEY)
+    store = RacingStore(DataFolder(folder))
     with pytest.raises(Unavailable):
         store.find(KEY.digest)
     assert list(folder.iterdir()) == []
@@ -154,7 +163,10 @@ def test_looking_up_a_key_leaves_other_connections_their_locks(
 
 
 def another_process_writes(path: Path) -> str:
-    """Return what keeps another process from writing; locks do not count within one process."""
+    """Return the error of another process that writes, empty if it can.
+
+    Locks do not count within one process.
+    """
     code = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     return done.stderr

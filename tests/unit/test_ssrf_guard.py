@@ -1,3 +1,5 @@
+"""The addresses that may be called, and those that may not."""
+
 from __future__ import annotations
 
 import ipaddress

@@ -1,3 +1,5 @@
+"""The URL that is called for a timer, and its headers."""
+
 from __future__ import annotations
 
 import base64
@@ -116,7 +118,7 @@ def test_the_authority_is_made_canonical(url: str, expected: str) -> None:
         "http ://h",
     ],
 )
-def test_what_is_no_absolute_http_url_is_refused(url: str) -> None:
+def test_a_url_that_is_not_absolute_http_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"absolute http or https URL|blank around"):
         parse_target(url)
 
@@ -210,7 +212,7 @@ def test_a_control_character_is_refused_wherever_it_stands(url: str, character: 
         "http://a。。b",
     ],
 )
-def test_what_is_no_host_name_is_refused(url: str) -> None:
+def test_an_invalid_host_name_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"must have a (valid )?host"):
         parse_target(url)
 
@@ -244,7 +246,7 @@ def test_a_host_that_normalises_to_a_delimiter_is_refused(url: str) -> None:
         "http://::1",
     ],
 )
-def test_what_is_no_ipv6_address_in_brackets_is_refused(url: str) -> None:
+def test_an_invalid_ipv6_address_in_brackets_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_target(url)
 

@@ -1,3 +1,5 @@
+"""A timer: its time left, its wake-up and its lease."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -48,7 +50,7 @@ def test_time_left_is_rounded_up_and_0_only_when_expired(
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.001, 0.25, 0.999])
-def test_a_timer_set_within_a_millisecond_shows_no_second_too_many(fraction: float) -> None:
+def test_a_fraction_of_a_millisecond_adds_no_second_to_the_time_left(fraction: float) -> None:
     accepted = CREATED - 1 + fraction if fraction else float(CREATED)
     assert FRESH.time_left(accepted) == 30
 
@@ -79,7 +81,7 @@ def test_a_timer_that_expired_shows_0_for_ever_whatever_the_clock_says(
     assert timer.time_left(now) == 0
 
 
-def test_a_wakeup_names_the_version_and_the_moment_of_the_next_attempt() -> None:
+def test_a_wakeup_has_the_version_and_time_of_the_next_attempt() -> None:
     retried = replace(FRESH, version=4, next_attempt_at=DUE + 1)
     assert retried.wakeup() == Wakeup(tenant="default", id=3, version=4, at=DUE + 1)
 

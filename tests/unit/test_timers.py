@@ -1,3 +1,5 @@
+"""The use cases of the API: set, cancel, purge and move."""
+
 from __future__ import annotations
 
 import pytest
@@ -12,9 +14,10 @@ from chalicelib.domain.errors import (
 )
 from chalicelib.domain.timer import Timer
 from chalicelib.service.timers import PURGE_STEP, TimerRequest, Timers
-from tests.support.clock import START, HandClock
+from tests.support.clock import START, ManualClock
 from tests.support.factories import claimed
-from tests.support.recording import RecordingRows, RecordingWakeups
+from tests.support.stores import RecordingStore
+from tests.support.wakeups import RecordingWakeups
 
 TENANT = "default"
 URL = "http://h/a"
@@ -25,7 +28,7 @@ def lease_end(timer: Timer) -> int:
     return timer.lease.until
 
 
-def test_a_timer_is_due_its_delay_after_the_moment_it_was_accepted(
+def test_a_timer_is_due_its_delay_after_it_was_accepted(
     timers: Timers,
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
@@ -34,7 +37,7 @@ def test_a_timer_is_due_its_delay_after_the_moment_it_was_accepted(
 
 
 def test_a_fraction_of_a_millisecond_makes_a_timer_late_and_never_early(
-    timers: Timers, clock: HandClock
+    timers: Timers, clock: ManualClock
 ) -> None:
     clock.advance(0.25)
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
@@ -42,10 +45,10 @@ def test_a_fraction_of_a_millisecond_makes_a_timer_late_and_never_early(
     assert timer.time_left(clock.now) == 30
 
 
-def test_the_moment_of_acceptance_is_before_the_write_however_long_that_takes(
-    timers: Timers, rows: RecordingRows
+def test_a_timer_counts_from_before_its_write_however_long_that_takes(
+    timers: Timers, rows: RecordingStore
 ) -> None:
-    rows.writing_takes_ms = 700
+    rows.write_takes_ms = 700
     assert timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000)).due_at == START + 30_000
 
 
@@ -59,11 +62,11 @@ def test_cancelling_removes_the_timer_and_its_wakeup(
     assert wakeups.forgotten == [timer.wakeup()]
 
 
-def test_a_timer_whose_webhook_is_on_the_wire_is_not_cancelled(
-    timers: Timers, rows: RecordingRows, wakeups: RecordingWakeups, clock: HandClock
+def test_a_timer_in_flight_is_not_cancelled(
+    timers: Timers, rows: RecordingStore, wakeups: RecordingWakeups, clock: ManualClock
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=1_000))
-    claimed(rows.sqlite, timer)
+    claimed(rows, timer)
     clock.advance(1_500)
     with pytest.raises(TimerInFlight):
         timers.cancel(TENANT, timer.id)
@@ -72,10 +75,10 @@ def test_a_timer_whose_webhook_is_on_the_wire_is_not_cancelled(
 
 
 def test_a_timer_whose_sender_died_can_be_cancelled_once_its_lease_is_over(
-    timers: Timers, rows: RecordingRows, clock: HandClock
+    timers: Timers, rows: RecordingStore, clock: ManualClock
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=1_000))
-    clock.now = lease_end(claimed(rows.sqlite, timer))
+    clock.now = lease_end(claimed(rows, timer))
     timers.cancel(TENANT, timer.id)
     with pytest.raises(TimerNotFound):
         timers.get(TENANT, timer.id)
@@ -87,9 +90,9 @@ def test_an_unknown_timer_is_not_cancelled(timers: Timers) -> None:
 
 
 def test_purging_removes_every_timer_in_as_many_steps_as_it_takes(
-    timers: Timers, rows: RecordingRows
+    timers: Timers, rows: RecordingStore
 ) -> None:
-    with rows.sqlite.transaction():
+    with rows.transaction():
         for _ in range(2 * PURGE_STEP + 1):
             timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
     timers.purge(TENANT)
@@ -109,7 +112,7 @@ def test_purging_leaves_the_timers_of_others(timers: Timers) -> None:
 
 
 def test_a_disabled_purge_removes_nothing_and_names_the_setting(
-    store: WakingTimerStore, rows: RecordingRows, clock: HandClock
+    store: WakingTimerStore, rows: RecordingStore, clock: ManualClock
 ) -> None:
     timers = Timers(store, clock, allow_purge=False)
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
@@ -118,11 +121,11 @@ def test_a_disabled_purge_removes_nothing_and_names_the_setting(
     assert timers.get(TENANT, timer.id) == timer
 
 
-def test_a_purge_that_runs_out_of_time_says_so_and_goes_on_when_called_again(
-    store: WakingTimerStore, rows: RecordingRows, clock: HandClock
+def test_a_purge_that_runs_out_of_time_raises_and_continues_when_called_again(
+    store: WakingTimerStore, rows: RecordingStore, clock: ManualClock
 ) -> None:
     timers = Timers(store, clock, budget_ms=0)
-    with rows.sqlite.transaction():
+    with rows.transaction():
         for _ in range(PURGE_STEP + 1):
             timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
     with pytest.raises(Unavailable, match="call again"):
@@ -136,8 +139,8 @@ def test_a_purge_that_runs_out_of_time_says_so_and_goes_on_when_called_again(
 # Moving
 
 
-def test_a_moved_timer_is_due_its_delay_after_this_moment(
-    timers: Timers, wakeups: RecordingWakeups, clock: HandClock
+def test_a_moved_timer_is_due_its_delay_after_the_move(
+    timers: Timers, wakeups: RecordingWakeups, clock: ManualClock
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
     clock.advance(10_000)
@@ -151,25 +154,25 @@ def test_a_moved_timer_is_due_its_delay_after_this_moment(
     assert wakeups.forgotten == [timer.wakeup()]
 
 
-def test_a_timer_whose_time_has_come_is_not_moved(
-    timers: Timers, rows: RecordingRows, clock: HandClock
+def test_an_expired_timer_is_not_moved(
+    timers: Timers, rows: RecordingStore, clock: ManualClock
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
     clock.advance(30_000)
     with pytest.raises(TimerExpired):
         timers.move(TENANT, timer.id, 60_000)
 
-    claimed(rows.sqlite, timer)
+    claimed(rows, timer)
     clock.now = START
     with pytest.raises(TimerExpired):
         timers.move(TENANT, timer.id, 60_000)
 
 
-def test_a_timer_that_never_was_is_not_moved(timers: Timers) -> None:
+def test_an_unknown_timer_is_not_moved(timers: Timers) -> None:
     with pytest.raises(TimerNotFound):
         timers.move(TENANT, 1, 60_000)
 
 
-def test_now_is_the_services_clock(timers: Timers, clock: HandClock) -> None:
+def test_now_is_the_services_clock(timers: Timers, clock: ManualClock) -> None:
     clock.advance(1.5)
     assert timers.now == START + 1.5

@@ -1,4 +1,4 @@
-"""What ``chalice local`` is allowed to do."""
+"""When ``chalice local`` may serve."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ended(*arguments: str, auth: str = "none", **environment: str) -> bool:
         ["--host", "127.0.0.1", "--host", "192.168.1.7"],
     ],
 )
-def test_without_keys_it_does_not_serve_others(
+def test_without_keys_it_serves_no_other_machine(
     capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     assert ended(*arguments)

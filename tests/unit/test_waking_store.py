@@ -7,7 +7,8 @@ import pytest
 from chalicelib.aws.waking_store import WRITE_FIRST_MS
 from chalicelib.service.timers import TimerRequest, Timers
 from tests.support.clock import START
-from tests.support.recording import RecordingRows, RecordingWakeups
+from tests.support.stores import RecordingStore
+from tests.support.wakeups import RecordingWakeups
 
 TENANT = "default"
 URL = "http://h/a"
@@ -15,7 +16,7 @@ URL = "http://h/a"
 
 @pytest.mark.parametrize("delay_ms", [WRITE_FIRST_MS + 1, 30_000, 10 * 365 * 86_400_000])
 def test_a_wakeup_is_registered_before_the_timer_is_stored(
-    timers: Timers, rows: RecordingRows, wakeups: RecordingWakeups, delay_ms: int
+    timers: Timers, rows: RecordingStore, wakeups: RecordingWakeups, delay_ms: int
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=delay_ms))
     assert rows.log == ["wake", "put"]
@@ -25,7 +26,7 @@ def test_a_wakeup_is_registered_before_the_timer_is_stored(
 
 @pytest.mark.parametrize("delay_ms", [0, 1_000, WRITE_FIRST_MS])
 def test_a_very_near_timer_is_stored_before_its_wakeup_is_registered(
-    timers: Timers, rows: RecordingRows, wakeups: RecordingWakeups, delay_ms: int
+    timers: Timers, rows: RecordingStore, wakeups: RecordingWakeups, delay_ms: int
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=delay_ms))
     assert rows.log == ["put", "wake"]
@@ -33,9 +34,9 @@ def test_a_very_near_timer_is_stored_before_its_wakeup_is_registered(
 
 
 def test_a_timer_is_woken_again_when_storing_it_outlasted_its_delay(
-    timers: Timers, rows: RecordingRows, wakeups: RecordingWakeups
+    timers: Timers, rows: RecordingStore, wakeups: RecordingWakeups
 ) -> None:
-    rows.writing_takes_ms = 30_000
+    rows.write_takes_ms = 30_000
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
     assert rows.log == ["wake", "put", "wake"]
     assert wakeups.registered == [timer.wakeup()] * 2
@@ -43,7 +44,7 @@ def test_a_timer_is_woken_again_when_storing_it_outlasted_its_delay(
 
 @pytest.mark.parametrize("delay_ms", [0, WRITE_FIRST_MS, 30_000])
 def test_a_wakeup_that_cannot_be_registered_leaves_the_timer_stored_and_unarmed(
-    timers: Timers, rows: RecordingRows, wakeups: RecordingWakeups, delay_ms: int
+    timers: Timers, rows: RecordingStore, wakeups: RecordingWakeups, delay_ms: int
 ) -> None:
     wakeups.broken = True
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=delay_ms))
@@ -52,8 +53,8 @@ def test_a_wakeup_that_cannot_be_registered_leaves_the_timer_stored_and_unarmed(
 
 
 @pytest.mark.parametrize("delay_ms", [0, WRITE_FIRST_MS])
-def test_a_wakeup_that_could_overtake_the_move_is_registered_after_it(
-    timers: Timers, rows: RecordingRows, delay_ms: int
+def test_a_wakeup_that_could_overtake_its_move_is_registered_after_it(
+    timers: Timers, rows: RecordingStore, delay_ms: int
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
     rows.log.clear()
@@ -62,17 +63,17 @@ def test_a_wakeup_that_could_overtake_the_move_is_registered_after_it(
 
 
 def test_a_move_whose_write_outlasts_its_delay_is_woken_again(
-    timers: Timers, rows: RecordingRows
+    timers: Timers, rows: RecordingStore
 ) -> None:
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
     rows.log.clear()
-    rows.writing_takes_ms = 5_000
+    rows.write_takes_ms = 5_000
     timers.move(TENANT, timer.id, 5_000)
     assert rows.log == ["wake", "put", "wake"]
 
 
 def test_a_move_whose_wakeup_cannot_be_registered_is_left_to_the_sweep(
-    timers: Timers, rows: RecordingRows, wakeups: RecordingWakeups
+    timers: Timers, rows: RecordingStore, wakeups: RecordingWakeups
 ) -> None:
     wakeups.broken = True
     timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))

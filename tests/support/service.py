@@ -1,4 +1,4 @@
-"""A service on a store of the test's."""
+"""The service of one process, on a store that the test chooses."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from chalicelib.embedded.folder import DataFolder
 from chalicelib.service.ports import ApiKeyStore, Clock, Telemetry, TimerStore
 from chalicelib.settings import load
 
-NOWHERE = Path("/nonexistent")
+NO_FOLDER = DataFolder(Path("/nonexistent"))
 
 
 @dataclass
-class HandEngine:
-    """An engine put together by a test."""
+class FakeEngine:
+    """An engine of the test's stores, which fires nothing."""
 
     timers: TimerStore
     api_keys: ApiKeyStore
@@ -32,7 +32,7 @@ def service_on(
     telemetry: Telemetry | None = None,
     **environment: str,
 ) -> Service:
-    """Return a service on ``store``, set up by ``environment`` alone."""
-    keys = api_keys or SQLiteApiKeyStore(DataFolder(NOWHERE))
-    engine = HandEngine(timers=store, api_keys=keys, request_budget_ms=budget_ms)
+    """Return a service on ``store`` whose settings are those of ``environment`` alone."""
+    keys = api_keys or SQLiteApiKeyStore(NO_FOLDER)
+    engine = FakeEngine(timers=store, api_keys=keys, request_budget_ms=budget_ms)
     return Service(load(environment), engine, telemetry=telemetry, clock=clock)
