@@ -44,7 +44,7 @@ class EmbeddedEngine:
         self._options = options
         self._max_in_flight = max_in_flight
 
-    # Imports are late: a command that makes an API key needs neither aiohttp nor the dispatcher.
+    # Imports are late: a command that makes an API key needs neither the sender nor the dispatcher.
 
     @cached_property
     def timers(self) -> RemoteTimerStore:
