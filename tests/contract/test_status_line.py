@@ -220,3 +220,27 @@ def test_an_error_never_repeats_what_a_receiver_sent(
     assert outcome.error is not None
     assert outcome.error.startswith("not an HTTP answer")
     assert "secret" not in outcome.error
+
+
+@pytest.mark.parametrize("banner", [b"SSH-2.0-OpenSSH_9.6\r\n", b"220 mail.example ESMTP\r\n"])
+def test_a_receiver_that_speaks_first_is_a_failed_attempt(
+    sender: ClosableSender, listen: Listen, banner: bytes
+) -> None:
+    for _ in range(5):
+        outcome = sender.send(call(listen(greet=stay(banner))))
+        assert outcome.status is None
+        assert (outcome.error or "").startswith("not an HTTP answer")
+
+
+@pytest.mark.parametrize("end", [reset, close], ids=["reset", "closed"])
+def test_a_receiver_that_accepts_and_ends_is_a_failed_attempt(
+    sender: ClosableSender, listen: Listen, end: Response
+) -> None:
+    for _ in range(5):
+        outcome = sender.send(call(listen(greet=end)))
+        assert outcome.status is None
+        assert outcome.error in {
+            "connection closed without an answer",
+            "connection reset by peer",
+            "broken pipe",
+        }

@@ -244,7 +244,16 @@ def test_the_code_is_small_and_has_no_unneeded_files(packages: Path, stage: str)
     with zipfile.ZipFile(code) as archive:
         names = archive.namelist()
     top = {name.partition("/")[0] for name in names}
-    foreign = {"pip", "setuptools", "botocore", "boto3", "aiohappyeyeballs", "granian", "yaml", "tests"}
+    foreign = {
+        "pip",
+        "setuptools",
+        "botocore",
+        "boto3",
+        "aiohappyeyeballs",
+        "granian",
+        "yaml",
+        "tests",
+    }
     foreign |= {"infra", "local", "bench"}
     assert top & foreign == set()
     assert {"app.py", "chalice", "chalicelib", "pydantic", "requests"} <= top

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import cast
 
 from chalicelib.domain.response import MAX_RESPONSE_BYTES, ResponseTooLong
-from chalicelib.domain.response_head import HeadReader, HeadTooLong, ResponseHead
+from chalicelib.domain.response_head import HeadReader, HeadTooLong, NotHttp, ResponseHead
 from chalicelib.embedded.sender.body import BodySkipper
 from chalicelib.embedded.sender.tls import Tls
 
@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._response: asyncio.Future[ResponseHead] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._left = MAX_RESPONSE_BYTES
+        self._failure: Exception | None = None
         self._fd = -1
 
     @property
@@ -71,9 +72,12 @@ class Connection(asyncio.Protocol):
         The future raises ``TimeoutError``, ``ClosedWithoutResponse``, ``NotHttp``,
         ``ResponseTooLong`` and ``ssl.SSLError``.
         """
-        assert self._transport is not None
-        self._reader, self._skipper = HeadReader(), None
         self._response = self._loop.create_future()
+        if self._transport is None or self._transport.is_closing():
+            # A receiver may close a new connection, or speak, before it is asked.
+            self._response.set_exception(self._failure or ClosedWithoutResponse(None, heard=False))
+            return self._response
+        self._reader, self._skipper = HeadReader(), None
         self._left = MAX_RESPONSE_BYTES
         self._timer = self._loop.call_at(deadline, self._time_out)
         if self._tls is not None:
@@ -138,7 +142,7 @@ class Connection(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         if self._reader is None:
-            self.close()  # nobody asked
+            self._fail(NotHttp("it speaks before it is asked"))
             return
         if self._skipper is not None:
             self._skipper.feed(data)
@@ -191,6 +195,7 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, error: Exception) -> None:
         """Tell whoever waits for this connection, and close it."""
+        self._failure = self._failure or error
         self._stop_timer()
         if not self.established.done():
             self.established.set_exception(error)

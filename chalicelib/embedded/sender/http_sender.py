@@ -139,7 +139,7 @@ class HttpSender:
             partial(self._idle.put, origin),
             drain_s=self._drain_s,
             tls=self._tls if origin.scheme == "https" else None,
-            server_name=origin.host,
+            server_name=origin.host.removesuffix("."),  # RFC 6066, section 3
         )
         try:
             _, connection = await self._loop.create_connection(make, sock=opened)
