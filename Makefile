@@ -95,4 +95,4 @@ bench: ## Measure this machine: requests per second, lateness, memory; prints JS
 	@$(PYTHON) -m bench
 
 clean: ## Remove what make made; your timers stay
-	rm -rf .venv .venvs .venv-emulator .venv-emulator.lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .chalice/deployments
+	rm -rf dist .venv .venvs .venv-emulator .venv-emulator.lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .chalice/deployments

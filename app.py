@@ -1,6 +1,7 @@
 """The REST API: every route on one screen. Importing this opens no file or connection.
 
-Only under ``chalice local`` it starts the dispatcher too, which fires timers beside the server.
+Only under ``chalice local`` does it also start the dispatcher or the pump, which fires timers
+beside the server.
 """
 
 from __future__ import annotations
@@ -119,6 +120,8 @@ def replay_timers(service: Service, request: ApiRequest[ReplayTimers]) -> Respon
 def create_app(service: Service) -> Chalice:
     """Return the Chalice app: the API and the Lambda functions of ``service``."""
     names, refuse_in_api = Names(service.settings.stage), service.settings.under_chalice_local
+    # Not those of ``chalicelib.functions``: they belong to this process's service, and tests make
+    # apps of other services.
     functions = create_functions(service, names, refuse_in_api=refuse_in_api)
     return api.app("timers", service, functions.blueprint, functions.authorizer)
 

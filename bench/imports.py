@@ -42,6 +42,7 @@ _ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "eu-central-1",
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
+    "PYTHONDONTWRITEBYTECODE": "",  # a Lambda's package is compiled too
 }
 
 

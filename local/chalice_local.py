@@ -47,7 +47,7 @@ def start(
 
     _or_end(check, end)
     thread = threading.Thread(
-        target=_fire_or_end, args=(fire or firing.fire, end), name="dispatcher", daemon=True
+        target=_fire_or_end, args=(fire or firing.fire, end), name="firing", daemon=True
     )
     thread.start()
     return thread

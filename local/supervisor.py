@@ -49,8 +49,8 @@ class Supervisor:
 
     def __init__(self, service: Service) -> None:
         self._settings = service.settings
-        self._engine = firing_of(service)
-        self._firing = Child(self._engine.module)
+        self._firing = firing_of(service)
+        self._firing_process = Child(self._firing.module)
         self._api = Child("local.server")
         self._stopping = False
 
@@ -58,18 +58,18 @@ class Supervisor:
         """Serve; return the exit code. Raises ``StartupError``."""
         self._settings.require_loopback_without_keys(self._settings.host)
         wait_for_port(self._settings.host, self._settings.port)
-        self._engine.prepare()
-        self._engine.check()
+        self._firing.prepare()
+        self._firing.check()
         # Before the children start: a signal must not end this process without stopping them.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        self._firing.start()
+        self._firing_process.start()
         self._api.start()
         responded = False
         try:
             responded = self._wait_for_response()
             if responded:
-                print(banner(self._settings, self._engine.place), flush=True)
+                print(banner(self._settings, self._firing.place), flush=True)
             return self._watch()
         finally:
             self._stop(responded=responded)
@@ -78,10 +78,10 @@ class Supervisor:
         """Wait until the API is healthy. Return False if a child ends first, or at a signal."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and not self._stopping:
-            if self._firing.exit_code() is not None or self._api.exit_code() is not None:
+            if self._firing_process.exit_code() is not None or self._api.exit_code() is not None:
                 return False
             # Ready first: a health check without a dispatcher would wait for seconds.
-            if self._engine.ready() and _is_healthy(self._settings):
+            if self._firing.ready() and _is_healthy(self._settings):
                 return True
             time.sleep(_POLL_S)
         return False
@@ -90,7 +90,7 @@ class Supervisor:
         """Restart children that end, until a signal; return the exit code."""
         # Polled, because subprocess offers nothing to wait on, and only Linux has os.pidfd_open.
         while not self._stopping:
-            for child in (self._firing, self._api):
+            for child in (self._firing_process, self._api):
                 code = child.exit_code()
                 if code == os.EX_CONFIG:
                     return code  # it would end like this again; it has printed why
@@ -108,7 +108,10 @@ class Supervisor:
     def _stop(self, *, responded: bool) -> None:
         api_patience_s = STOP_API_S if responded else STOP_STARTING_S
         # The API first: a request that it still accepted needs the dispatcher.
-        for child, patience_s in ((self._api, api_patience_s), (self._firing, STOP_FIRING_S)):
+        for child, patience_s in (
+            (self._api, api_patience_s),
+            (self._firing_process, STOP_FIRING_S),
+        ):
             # An API that is killed during its start loses nothing, so there is nothing to report.
             if not child.stop(patience_s) and responded:
                 print(f"webhook-timers: {child.module} did not end: killed", file=sys.stderr)

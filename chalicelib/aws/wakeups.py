@@ -87,7 +87,7 @@ class AwsWakeups:
         """Put wake-ups on the queue, ten per call. Return those that the queue accepted.
 
         Raises ``Unavailable``; some may be on the queue then. A far wake-up gets the longest near
-        delay. The delivery registers it again then.
+        delay. When it arrives, the delivery registers it again.
         """
         taken: list[Wakeup] = []
         with _unavailable_on_error():

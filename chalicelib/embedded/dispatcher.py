@@ -150,6 +150,7 @@ class Dispatcher:
             return self._clock() + self._policy.write_again_s * 1000
         limit = min(free_slots, CLAIM_BATCH, BURST_LIMIT - self._in_burst())
         if limit <= 0:
+            # A part of the window: the calls of a burst end, or grow older than it, one by one.
             return self._clock() + BURST_WINDOW_S * 1000 / 4
         try:
             # Not durable: after a power cut the claim is gone, and so is its sender.

@@ -277,7 +277,11 @@ class SQLiteTimerStore(TransactionalStore):
         return None if row is None else timer_of(row)
 
     def _get_unleased(self, tenant: str, timer_id: int, now: int) -> Timer:
-        """Return a timer that no sender holds. Raises ``TimerNotFound`` and ``TimerInFlight``."""
+        """Return a timer that no sender holds. Raises ``TimerNotFound`` and ``TimerInFlight``.
+
+        A lease that has ended does not block: a sender that is slow checks its lease before it
+        calls.
+        """
         timer = self.get(tenant, timer_id)
         if timer.leased(now):
             raise TimerInFlight(f"The webhook of timer {timer_id} is on the wire right now.")

@@ -66,12 +66,12 @@ class Writer:
         *,
         log_bytes: int = LOG_BYTES,
         checkpoint_writes: int = CHECKPOINT_WRITES,
-        timer: Callable[[], float] = time.perf_counter,
+        stopwatch: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """``timer`` measures commits, in seconds. See the constants for the other two."""
+        """``stopwatch`` measures commits, in seconds. See the constants for the other two."""
         self.store = store
         self._checkpoint_writes = checkpoint_writes
-        self._timer = timer
+        self._stopwatch = stopwatch
         if store.path is not None:
             _fill_log(store.path, log_bytes)
         self._loop = asyncio.get_running_loop()
@@ -175,10 +175,10 @@ class Writer:
         commit.add_done_callback(lambda done: self._committed(group, results, done))
 
     def _commit(self, *, durable: bool) -> None:
-        started = self._timer()
+        started = self._stopwatch()
         self.store.commit()
         if durable:
-            took_s = self._timer() - started
+            took_s = self._stopwatch() - started
             self._average_commit_s += (took_s - self._average_commit_s) * _AVERAGE_WEIGHT
 
     def _committed(

@@ -68,7 +68,8 @@ def attempt(
     ``random`` is in [0, 1) and decides the jitter of a retry. When the timer fails for good, its
     failure notice is sent before the failure is recorded.
 
-    Raises ``Unavailable`` instead of making a call for which the lease leaves too little time.
+    Raises ``Unavailable`` instead of calling the webhook with less than half of the lease left, or
+    sending the notice after its end.
     """
     timer, lease = claimed.timer, claimed.lease
     # Too little time is left if the process was halted after the claim, for example because a
@@ -80,7 +81,8 @@ def attempt(
     log = extended(timer.log, record)
     if decision.status is Status.FAILED and timer.options.on_failure_url is not None:
         # The notice comes before the settlement. If the process ends between the two, the next
-        # attempt sends the notice again. In the other order the notice could be lost.
+        # attempt sends the notice again. In the other order the notice could be lost. It needs no
+        # margin: it may be sent twice, but no webhook is sent after it.
         _check_lease(timer, lease, clock())
         _, notice = yield from _call(timer, signer, clock, notice_url=timer.options.on_failure_url)
         now = math.floor(clock())

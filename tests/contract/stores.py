@@ -151,7 +151,7 @@ def _dispatcher_process(folder: DataFolder, rate: Rate | None) -> Iterator[_OnLo
 
     async def serve() -> None:
         writer = Writer(SQLiteTimerStore.open(str(folder.store), rate), log_bytes=0)
-        server = WriteServer(writer, on_due_at=lambda _at: None)
+        server = WriteServer(writer, on_next_attempt=lambda _at: None)
         await server.start(folder.listen())
         loop = asyncio.get_running_loop()
         started.set_result(_OnLoop(loop, writer.store))

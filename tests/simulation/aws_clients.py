@@ -1,4 +1,4 @@
-"""The boto3 clients of SQS and EventBridge Scheduler, as far as ``AwsWaker`` uses them."""
+"""The boto3 clients of SQS and EventBridge Scheduler, as far as ``AwsWakeups`` uses them."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class DispatcherProcess(Process):
         sender = EmbeddedSender(self, env, clock)
         with self._loop.running():
             store = ObservedStore(database, env.time, env.oracle)
-            writer = Writer(store, timer=simulated_stopwatch(env))
+            writer = Writer(store, stopwatch=simulated_stopwatch(env))
             self._dispatcher = Dispatcher(
                 writer,
                 sender,

@@ -60,7 +60,10 @@ FORMAT = 1
 # These three numbers are part of stored rows, so they can never change.
 IDS_PER_PARTITION = 256
 SHARDS = 64
-"""Partitions of the due index, each good for 1,000 writes a second (AWS limit)."""
+"""Shards of the due index. Each has two partitions, for armed and for unarmed timers.
+
+A partition is good for 1,000 writes a second (AWS limit).
+"""
 
 FAILED_SHARDS = 8
 """Partitions of a tenant's failed timers. An outage of a receiver fails many at once."""

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from chalicelib.aws.dynamodb.rows import Row
 
 NOT_LEASED = "(attribute_not_exists(#lease_until) OR #lease_until <= :now)"
-"""No sender holds the timer at ``:now``."""
+"""No sender holds the timer at ``:now``.
+
+A lease that has ended does not block: a sender that is slow checks its lease before it calls.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,17 @@ from chalicelib.domain.timer import Timer
 from chalicelib.embedded.ipc import messages
 from chalicelib.embedded.writer import Writer
 
-_DUE_TIME_ARGUMENTS = {"create": "due_at", "reschedule": "at"}
-"""The methods that give a timer a due time, and the argument that holds it (epoch ms)."""
+_NEXT_ATTEMPT_ARGUMENTS = {"create": "due_at", "reschedule": "at"}
+"""The methods that set when a timer is attempted next, and the argument that says it (epoch ms)."""
 
 
 class WriteServer:
     """Submits requests to the writer, and responds once each is committed."""
 
-    def __init__(self, writer: Writer, on_due_at: Callable[[int], None]) -> None:
-        """``on_due_at`` is called with every new due time (epoch ms)."""
+    def __init__(self, writer: Writer, on_next_attempt: Callable[[int], None]) -> None:
+        """``on_next_attempt`` is called with the time of every new next attempt (epoch ms)."""
         self._writer = writer
-        self._on_due_at = on_due_at
+        self._on_next_attempt = on_next_attempt
         self._server: asyncio.Server | None = None
         self._sessions: set[_Session] = set()
         store = writer.store
@@ -57,8 +57,8 @@ class WriteServer:
                 return
             respond(messages.result(result))
             # Only after the commit: an earlier round would not find the timer.
-            if method in _DUE_TIME_ARGUMENTS:
-                self._on_due_at(arguments[_DUE_TIME_ARGUMENTS[method]])
+            if method in _NEXT_ATTEMPT_ARGUMENTS:
+                self._on_next_attempt(arguments[_NEXT_ATTEMPT_ARGUMENTS[method]])
 
         operation = functools.partial(self._operations[method], **arguments)
         self._writer.carry_out(operation, done, durable=True)
