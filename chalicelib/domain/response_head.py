@@ -18,7 +18,7 @@ MAX_HEAD_BYTES = 16_384
 MAX_INTERIM_RESPONSES = 8
 """Interim responses (1xx) accepted before the final one. A receiver needs one or two."""
 
-_STATUS_LINE = re.compile(rb"HTTP/(\d+)\.(\d+)[ \t]+(\d{3})(?!\d)")
+_STATUS_LINE = re.compile(rb"HTTP/(\d+)\.(\d+)[ \t]+([1-9]\d{2})(?!\d)")
 _SWITCHING_PROTOCOLS = 101
 _INTERIM = range(100, 200)
 _WITHOUT_BODY = (204, 304)
@@ -138,14 +138,14 @@ class HeadReader:
         found = _STATUS_LINE.match(line)
         if found is None:
             raise NotHttp("it does not begin with a status line")
-        major, minor, status = (int(part) for part in found.groups())
+        major, minor, status = found[1], found[2], int(found[3])
         if status in _INTERIM and status != _SWITCHING_PROTOCOLS:
             self._interim += 1
             if self._interim > MAX_INTERIM_RESPONSES:
                 raise HeadTooLong
             self._in_interim = True
             return
-        self.head = ResponseHead(status, keep_alive=(major, minor) == (1, 1))
+        self.head = ResponseHead(status, keep_alive=(major, minor) == (b"1", b"1"))
 
     def _read_header(self, head: ResponseHead, line: bytes) -> None:
         name, colon, value = line.partition(b":")

@@ -16,6 +16,7 @@ from chalicelib.embedded.api_keys import SQLiteApiKeyStore
 from chalicelib.embedded.folder import DataFolder
 from chalicelib.service.ports import ApiKeyStore
 from tests.contract import stores
+from tests.contract.certificate import Authority
 from tests.contract.senders import (
     AMPLE_S,
     AS_SERVED,
@@ -114,3 +115,17 @@ def listen() -> Iterator[Listen]:
     yield listening
     for receiver in receivers:
         receiver.close()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def trusted(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Authority:
+    """Make every sender trust the authority of the tests, and no other."""
+    # OpenSSL's own setting, for the sender that uses the system's trust. requests has none.
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(authority.file))
+    return authority

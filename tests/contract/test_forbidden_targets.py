@@ -183,20 +183,6 @@ def test_only_the_first_addresses_of_a_name_are_tried(
 # TLS: to the checked address, for the name
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-def trusted(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Authority:
-    """Make every sender trust the authority of the tests, and no other."""
-    # OpenSSL's own setting, for the sender that uses the system's trust. requests has none.
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(authority.file))
-    return authority
-
-
 def asked_for(context: ssl.SSLContext) -> list[str | None]:
     """Return a list that collects the names clients ask ``context`` for (SNI)."""
     names: list[str | None] = []

@@ -15,6 +15,7 @@ import pytest
 from chalicelib.aws.sender import RequestsSender
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.webhook import Call, Outcome
+from tests.contract.network import resolve
 from tests.contract.senders import (
     AMPLE_S,
     OPEN,
@@ -231,6 +232,7 @@ def test_a_broken_body_does_not_undo_the_status(
     [
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"HTTP/1.1 abc Nonsense\r\n\r\n",
+        b"HTTP/1.1 000 Nothing\r\n\r\n",
         b"HTTP/1.1 2",
         b"HTTP/1.1 103 Early\r\n\r\n",
         b"HTTP/1.1 103 Early\r\nLink: </a>\r\n",
@@ -239,6 +241,7 @@ def test_a_broken_body_does_not_undo_the_status(
     ids=[
         "another protocol",
         "no status",
+        "a status of zeros",
         "cut in the status",
         "cut after an interim response",
         "cut in an interim response",
@@ -275,6 +278,28 @@ def test_a_refused_connection_is_a_failed_attempt(sender: ClosableSender) -> Non
         outcome = sender.send(Call(url=url, headers={}))
     assert outcome.status is None
     assert "refused" in (outcome.error or "")
+
+
+def test_addresses_that_all_refuse_are_a_failed_attempt(
+    sender: ClosableSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve(monkeypatch, {"dual.example": [["127.0.0.1", "127.0.0.2", "127.0.0.3"]]})
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://dual.example:{unused.getsockname()[1]}/7"
+        outcome = sender.send(Call(url=url, headers={}))
+    assert outcome == Outcome(error="connection refused")
+
+
+@pytest.mark.parametrize("value", ["a\r\nX: b", "a\nX: b", "€"])
+def test_a_header_that_could_not_be_told_from_two_is_not_sent(
+    sender: ClosableSender, listen: Listen, value: str
+) -> None:
+    receiver = listen()
+    outcome = sender.send(call(receiver, **{"X-Value": value}))
+    assert outcome.status is None
+    assert outcome.error
+    assert receiver.requests == []
 
 
 def test_a_name_that_does_not_exist_is_a_failed_attempt(sender: ClosableSender) -> None:

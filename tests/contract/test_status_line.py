@@ -53,6 +53,9 @@ DELIVERED = {
     ),
     "no reason": b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n",
     "a reason of no text": b"HTTP/1.1 200 \xff\x00\r\nContent-Length: 0\r\n\r\n",
+    "a version of 5,000 digits": (
+        b"HTTP/1." + b"1" * 5_000 + b" 200 OK\r\nContent-Length: 0\r\n\r\n"
+    ),
     "bare line feeds": b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
     "an old version": b"HTTP/1.0 200 OK\r\n\r\n",
     "a version to come": b"HTTP/1.7 200 OK\r\nContent-Length: 0\r\n\r\n",

@@ -13,7 +13,7 @@ from http.client import HTTPException, RemoteDisconnected
 import requests
 from urllib3.exceptions import NameResolutionError, ProtocolError
 
-from chalicelib.domain.failure import Failure, lacks_files, system_error, timed_out, unexpected
+from chalicelib.domain.failure import Failure, lacks_files, system_error, timed_out
 from chalicelib.domain.response import ResponseTooLong
 from chalicelib.domain.response_head import HeadTooLong, NotHttp
 from chalicelib.domain.ssrf_guard import ForbiddenTarget
@@ -30,8 +30,11 @@ _FAILURES: dict[type[Exception], Failure] = {
 }
 
 
-def failure_text(error: BaseException, deadline_s: float) -> str:
-    """Return why there was no response, as attempt records say it. ``deadline_s`` is in seconds."""
+def failure_text(error: BaseException, deadline_s: float) -> str | None:
+    """Return why there was no response, as attempt records say it; None for an unknown error.
+
+    ``deadline_s`` is in seconds.
+    """
     errors = list(_with_causes(error))
     for cause in errors:
         if isinstance(cause, (TimeoutError, requests.Timeout)):
@@ -41,7 +44,7 @@ def failure_text(error: BaseException, deadline_s: float) -> str:
                 return failure.text(cause)
         if isinstance(cause, ssl.SSLError):
             return Failure.TLS_FAILED.text(errors[-1])
-    return _broken_connection(errors) or unexpected(error)
+    return _broken_connection(errors)
 
 
 def ended_early(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ The package's docstring describes the threads.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,10 +19,12 @@ from chalicelib.aws.sender.connection import current_call
 from chalicelib.aws.sender.failures import ended_early, failure_text, no_open_files
 from chalicelib.aws.sender.in_flight_call import InFlightCall
 from chalicelib.domain.errors import Unavailable
-from chalicelib.domain.failure import NO_FILES, timed_out
+from chalicelib.domain.failure import NO_FILES, timed_out, unexpected
 from chalicelib.domain.response import MAX_DRAIN_BYTES, MAX_DRAIN_S, parse_retry_after
 from chalicelib.domain.ssrf_guard import Guard
 from chalicelib.domain.webhook import Call, Outcome
+
+log = logging.getLogger(__name__)
 
 
 class RequestsSender:
@@ -79,11 +82,14 @@ class RequestsSender:
         current_call.set(call)
         try:
             self._post(call)
-        except Exception as error:  # noqa: BLE001 - every failure of a call is an outcome
+        except Exception as error:
             if not call.response_began and no_open_files(error):
                 call.abandon(Unavailable(NO_FILES))
             else:
-                call.conclude_early(failure_text(error, call.deadline_s))
+                text = failure_text(error, call.deadline_s)
+                if text is None:
+                    log.exception("a call failed in a way that the sender does not know")
+                call.conclude_early(text or unexpected(error))
         finally:
             call.detach()
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import cast
 
 from chalicelib.domain.response import MAX_RESPONSE_BYTES, ResponseTooLong
-from chalicelib.domain.response_head import HeadReader, HeadTooLong, NotHttp, ResponseHead
+from chalicelib.domain.response_head import HeadReader, HeadTooLong, ResponseHead
 from chalicelib.embedded.sender.body import BodySkipper
 from chalicelib.embedded.sender.tls import Tls
 
@@ -33,16 +33,20 @@ class Connection(asyncio.Protocol):
     def __init__(
         self,
         on_free: Callable[[Connection], None],
+        on_lost: Callable[[Connection], None],
         *,
         drain_s: float,
         tls: ssl.SSLContext | None = None,
         server_name: str = "",
     ) -> None:
-        """``on_free`` gets the connection each time it can be used for another call."""
-        self.reused = False
+        """``on_free`` gets the connection each time it can be used for another call.
+
+        ``on_lost`` gets it once, when it has ended.
+        """
         self.established: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._on_free = on_free
+        self._on_lost = on_lost
         self._drain_s = drain_s
         self._tls_context = tls
         self._server_name = server_name
@@ -53,6 +57,10 @@ class Connection(asyncio.Protocol):
         self._response: asyncio.Future[ResponseHead] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._left = MAX_RESPONSE_BYTES
+        self._early = bytearray()
+        """What came before the first request: a receiver that is full may refuse at once."""
+        self._asked = False
+        self._heard = False
         self._failure: Exception | None = None
         self._fd = -1
 
@@ -74,17 +82,19 @@ class Connection(asyncio.Protocol):
         """
         self._response = self._loop.create_future()
         if self._transport is None or self._transport.is_closing():
-            # A receiver may close a new connection, or speak, before it is asked.
+            # A receiver may close a new connection before it is asked.
             self._response.set_exception(self._failure or ClosedWithoutResponse(None, heard=False))
             return self._response
         self._reader, self._skipper = HeadReader(), None
         self._left = MAX_RESPONSE_BYTES
         self._timer = self._loop.call_at(deadline, self._time_out)
-        if self._tls is not None:
-            self._tls.send(request)
-        else:
-            self._transport.write(request)
-        return self._response
+        self._asked, self._heard = True, False
+        early, self._early = bytes(self._early), bytearray()
+        response = self._response
+        self._guarded(lambda: self._send(request))
+        if early:
+            self._guarded(lambda: self._read(early))
+        return response
 
     def close(self) -> None:
         """End the connection now."""
@@ -97,11 +107,11 @@ class Connection(asyncio.Protocol):
         """Begin, with the handshake if there is TLS."""
         self._transport = cast("asyncio.Transport", transport)
         self._fd = self._transport.get_extra_info("socket").fileno()
-        if self._tls_context is None:
+        context = self._tls_context
+        if context is None:
             self.established.set_result(None)
-            return
-        self._tls = Tls(self._tls_context, self._server_name, self._transport.write)
-        self._guarded(self._tls.start)
+        else:
+            self._guarded(lambda: self._start_tls(context))
 
     def data_received(self, data: bytes) -> None:
         """Count and read what came."""
@@ -122,11 +132,20 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let what is known of the response stand, or tell that there is none."""
         self._transport = None
-        if self._reader is not None:
-            self._reader.end()
-            self._decide()
-        heard = self._left < MAX_RESPONSE_BYTES
-        self._fail(ClosedWithoutResponse(exc, heard=heard))
+        self._fail(ClosedWithoutResponse(exc, heard=self._heard))
+        self._on_lost(self)
+
+    def _start_tls(self, context: ssl.SSLContext) -> None:
+        assert self._transport is not None
+        self._tls = Tls(context, self._server_name, self._transport.write)
+        self._tls.start()
+
+    def _send(self, request: bytes) -> None:
+        assert self._transport is not None
+        if self._tls is not None:
+            self._tls.send(request)
+        else:
+            self._transport.write(request)
 
     # Reading
 
@@ -142,8 +161,12 @@ class Connection(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         if self._reader is None:
-            self._fail(NotHttp("it speaks before it is asked"))
+            if self._asked:
+                self.close()  # nobody waits: it would be taken for the response to the next call
+            else:
+                self._early += data
             return
+        self._heard = True
         if self._skipper is not None:
             self._skipper.feed(data)
         else:
@@ -172,16 +195,11 @@ class Connection(asyncio.Protocol):
         if not skipper.clean:
             self.close()
             return
-        self.reused = True
         self._on_free(self)
 
     def _time_out(self) -> None:
-        """End the call at its deadline. A status that has come stands."""
-        if self._reader is not None and self._reader.head is not None:
-            self._reader.end()
-            self._decide()
+        """End the call at its deadline."""
         self._fail(TimeoutError())
-        self.close()
 
     # Failing
 
@@ -194,7 +212,10 @@ class Connection(asyncio.Protocol):
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        """Tell whoever waits for this connection, and close it."""
+        """Tell whoever waits for this connection, and close it. A status that has come stands."""
+        if self._reader is not None:
+            self._reader.end()
+            self._decide()
         self._failure = self._failure or error
         self._stop_timer()
         if not self.established.done():

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Sequence
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
+from chalicelib.domain.failure import lacks_files
 from chalicelib.domain.ssrf_guard import Guard
 from chalicelib.embedded.sender.resolver import GuardedResolver
 
 HAPPY_EYEBALLS_DELAY_S = 0.25
 """After this long the next address of a name is tried beside the last (RFC 8305, section 5)."""
+
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
 
 
 class Dialer:
@@ -35,7 +40,9 @@ class Dialer:
         if found is None:
             found = await self._resolver.resolve(host, port)
         connected = await self._connect(found)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # macOS refuses this on a connection that the receiver has reset already.
+        with contextlib.suppress(OSError):
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connected
 
     def _literal(self, host: str, port: int) -> Sequence[AddrInfoType] | None:
@@ -49,13 +56,40 @@ class Dialer:
             return [(socket.AF_INET6, socket.SOCK_STREAM, 0, "", (host, port, 0, 0))]
         return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))]
 
+    async def _race(self, found: Sequence[AddrInfoType]) -> socket.socket:
+        """Try several addresses, the next one beside the last. Raises ``OSError``."""
+        refused: list[OSError] = []
+
+        def open_socket(address: AddrInfoType) -> socket.socket:
+            try:
+                return socket.socket(*address[:3])
+            except OSError as error:
+                refused.append(error)
+                raise
+
+        try:
+            return await start_connection(
+                found,
+                happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S,
+                interleave=1,
+                loop=self._loop,
+                socket_factory=open_socket,
+            )
+        except (OSError, RuntimeError) as error:
+            # When no file was left for some address, the failures of the others decide nothing.
+            if refused and lacks_files(refused[0]):
+                raise refused[0] from error
+            if isinstance(error, OSError) and error.errno:
+                raise
+            # The library joins failures of several kinds into one text. The last one speaks.
+            number = int((_ERRNO.findall(str(error)) or [errno.EHOSTUNREACH])[-1])
+            raise OSError(number, os.strerror(number)) from error
+
     async def _connect(self, found: Sequence[AddrInfoType]) -> socket.socket:
         if not found:
             raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
         if len(found) > 1:
-            return await start_connection(
-                found, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S, interleave=1, loop=self._loop
-            )
+            return await self._race(found)
         family, kind, protocol, _, address = found[0]
         opened = socket.socket(family, kind, protocol)
         try:

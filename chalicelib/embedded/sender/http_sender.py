@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 import time
@@ -17,6 +18,7 @@ from chalicelib.domain.failure import (
     lacks_files,
     system_error,
     timed_out,
+    unexpected,
 )
 from chalicelib.domain.response import MAX_DRAIN_S, ResponseTooLong, parse_retry_after
 from chalicelib.domain.response_head import NotHttp, ResponseHead
@@ -27,6 +29,8 @@ from chalicelib.embedded.sender.dialer import Dialer
 from chalicelib.embedded.sender.pool import IdlePool
 from chalicelib.embedded.sender.request import Origin, request_of
 from chalicelib.embedded.sender.resolver import BUSY, GuardedResolver
+
+log = logging.getLogger(__name__)
 
 _PAUSES_WITHOUT_FILES_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 """How long a call waits for an open file, again and again, before it is given up unrecorded."""
@@ -66,7 +70,7 @@ class HttpSender:
         self._clock = clock
         self._deadline_s = deadline_s
         self._drain_s = drain_s
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or _default_tls()
         self._loop = asyncio.get_running_loop()
         self._resolver = GuardedResolver(guard, deadline_s)
         self._dialer = Dialer(guard, self._resolver)
@@ -74,7 +78,7 @@ class HttpSender:
 
     async def close(self) -> None:
         """Close every idle connection. A call on its way ends by its own deadline."""
-        self._idle.clear()
+        self._idle.close()
         await self._resolver.close()
 
     async def send(self, call: Call) -> Outcome:
@@ -88,8 +92,11 @@ class HttpSender:
             head = await self._send(call, self._loop.time() + deadline_s)
         except Unavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a receiver does is an outcome
-            return Outcome(error=_failure_text(error, deadline_s))
+        except Exception as error:
+            text = _failure_text(error, deadline_s)
+            if text is None:
+                log.exception("a call failed in a way that the sender does not know")
+            return Outcome(error=text or unexpected(error))
         retry_after = parse_retry_after(head.retry_after, self._clock())
         return Outcome(status=head.status, retry_after=retry_after)
 
@@ -98,14 +105,14 @@ class HttpSender:
         kept = self._idle.take(origin)
         if kept is not None:
             try:
-                return await kept.exchange(request, deadline)
+                return await _exchange(kept, request, deadline)
             except ClosedWithoutResponse as error:
                 if error.heard:
                     raise
                 # The receiver closed the connection while it was idle. That is no failure of this
                 # attempt: send once more, on a connection that is certainly new.
         connection = await self._connect(origin, deadline)
-        return await connection.exchange(request, deadline)
+        return await _exchange(connection, request, deadline)
 
     async def _connect(self, origin: Origin, deadline: float) -> Connection:
         left_s = max(deadline - self._loop.time(), 0.0)
@@ -113,7 +120,7 @@ class HttpSender:
             return await asyncio.wait_for(self._open(origin), left_s)
         except asyncio.TimeoutError as error:
             # The receiver was never asked: this is no attempt.
-            if self._resolver.is_waiting(origin.host):
+            if self._resolver.is_waiting(origin.host, origin.port):
                 raise Unavailable(BUSY) from error
             raise
         except OSError as error:
@@ -137,6 +144,7 @@ class HttpSender:
         make = partial(
             Connection,
             partial(self._idle.put, origin),
+            self._idle.forget,
             drain_s=self._drain_s,
             tls=self._tls if origin.scheme == "https" else None,
             server_name=origin.host.removesuffix("."),  # RFC 6066, section 3
@@ -154,8 +162,25 @@ class HttpSender:
         return connection
 
 
-def _failure_text(error: Exception, deadline_s: float) -> str:
-    """Return why there was no response, in words of our own. Raises an error of ours again."""
+async def _exchange(connection: Connection, request: bytes, deadline: float) -> ResponseHead:
+    """Send one request, and wait for its response. A call that is cancelled ends its connection."""
+    try:
+        return await connection.exchange(request, deadline)
+    except asyncio.CancelledError:
+        connection.close()
+        raise
+
+
+def _default_tls() -> ssl.SSLContext:
+    """Return a context that trusts what the system trusts."""
+    context = ssl.create_default_context()
+    # A receiver of TLS 1.2 could make us negotiate again and again. TLS 1.3 has no renegotiation.
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    return context
+
+
+def _failure_text(error: Exception, deadline_s: float) -> str | None:
+    """Return why there was no response, in words of our own; None for an unknown error."""
     if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
         return timed_out(deadline_s)
     for kind, failure in _FAILURES.items():
@@ -163,7 +188,4 @@ def _failure_text(error: Exception, deadline_s: float) -> str:
             return failure.text(error)
     if isinstance(error, ClosedWithoutResponse):
         return system_error(error.cause or error) or Failure.CLOSED_WITHOUT_RESPONSE.text()
-    known = system_error(error)
-    if known is None:
-        raise error
-    return known
+    return system_error(error)

@@ -25,6 +25,7 @@ class IdlePool:
         self._by_origin: defaultdict[Origin, list[Connection]] = defaultdict(list)
         self._expiry: OrderedDict[Connection, tuple[Origin, float]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def take(self, origin: Origin) -> Connection | None:
         """Return a connection to ``origin`` that can be used, None if there is none."""
@@ -41,6 +42,9 @@ class IdlePool:
 
     def put(self, origin: Origin, connection: Connection) -> None:
         """Keep a connection for the next call to ``origin``."""
+        if self._closed:
+            connection.close()
+            return
         if len(self._expiry) >= self._max_idle:
             self._drop(next(iter(self._expiry)))
         self._by_origin[origin].append(connection)
@@ -55,6 +59,16 @@ class IdlePool:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def forget(self, connection: Connection) -> None:
+        """Keep a connection that has ended no longer: it would take the place of a good one."""
+        if connection in self._expiry:
+            self._drop(connection)
+
+    def close(self) -> None:
+        """Close every idle connection, and from now on each one that would become idle."""
+        self._closed = True
+        self.clear()
 
     def _expire(self) -> None:
         """Close what has been idle for too long. One timer serves all connections."""

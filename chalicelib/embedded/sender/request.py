@@ -12,6 +12,9 @@ _HOST = r"\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)"
 _URL = re.compile(
     rf"(https?)://((?:{_HOST})(?::([0-9]{{1,5}}))?)(?:/([!-~]*)|(\?[!-~]*))?", re.ASCII
 )
+_HEADER = re.compile(r"[!-9;-~]+: [\t -~]*")
+"""A header as we send it: ASCII, without line breaks."""
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _MAX_PORT = 65_535
 
@@ -28,7 +31,7 @@ def request_of(call: Call) -> tuple[Origin, bytes]:
     """Return where ``call`` goes, and its HTTP/1.1 request.
 
     The URL is canonical (``domain.target``): its path and query go out byte for byte. Raises
-    ``InvalidUrl`` for any other.
+    ``InvalidUrl`` for any other, and for a header that could not be told from two.
     """
     found = _URL.fullmatch(call.url)
     if found is None:
@@ -38,5 +41,9 @@ def request_of(call: Call) -> tuple[Origin, bytes]:
     if origin.port > _MAX_PORT:
         raise InvalidUrl
     lines = [f"POST /{path or query or ''} HTTP/1.1", f"Host: {authority}", "Content-Length: 0"]
-    lines += [f"{name}: {value}" for name, value in call.headers.items()]
+    for name, value in call.headers.items():
+        line = f"{name}: {value}"
+        if not _HEADER.fullmatch(line):
+            raise InvalidUrl
+        lines.append(line)
     return origin, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

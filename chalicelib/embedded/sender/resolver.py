@@ -53,7 +53,7 @@ class GuardedResolver:
         self._new_thread = new_thread
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._under_way: dict[tuple[str, int], asyncio.Task[Addresses]] = {}
-        self._waiting: set[str] = set()
+        self._waiting: set[tuple[str, int]] = set()
         self._threads = 0
         self._idle = 0
 
@@ -72,14 +72,12 @@ class GuardedResolver:
         # Shielded: the end of the call that asked first must not end the look-up of the others.
         return await asyncio.shield(task)
 
-    def is_waiting(self, host: str) -> bool:
+    def is_waiting(self, host: str, port: int) -> bool:
         """Tell whether the look-up of ``host`` has not begun, for want of a free one."""
-        return host in self._waiting
+        return (host, port) in self._waiting
 
     async def close(self) -> None:
         """Let the threads end. One whose look-up hangs ends after that."""
-        for task in self._under_way.values():
-            task.cancel()
         for _ in range(self._threads):
             self._jobs.put(None)
 
@@ -89,13 +87,13 @@ class GuardedResolver:
             task.exception()  # retrieved: every call that asked may have been given up
 
     async def _look_up(self, host: str, port: int) -> Addresses:
-        self._waiting.add(host)
+        self._waiting.add((host, port))
         try:
             await asyncio.wait_for(self._slots.acquire(), self._max_wait_s)
         except asyncio.TimeoutError as error:
             raise Unavailable(BUSY) from error
         finally:
-            self._waiting.discard(host)
+            self._waiting.discard((host, port))
         try:
             self._reserve_thread()
         except RuntimeError as error:

@@ -66,6 +66,10 @@ class Tls:
                 return b"".join(parts), False
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b"".join(parts), True
+            except ssl.SSLError:
+                if not parts:
+                    raise
+                return b"".join(parts), True  # what came before the fault was whole
             if not part:
                 return b"".join(parts), True
             parts.append(part)
