@@ -15,13 +15,14 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from bench import hanging, imports, lateness, memory, queue_path, throughput
+from bench import backlog, hanging, imports, lateness, memory, queue_path, throughput
 from bench.figures import BenchError, progress
 from bench.sink import Sink, receiving
 
 MEASUREMENTS: dict[str, Callable[[Sink], dict[str, Any]]] = {
     "throughput": throughput.measure,
     "lateness": lateness.measure,
+    "backlog": backlog.measure,
     "hanging": hanging.measure,
     "memory": memory.measure,
     "queue": queue_path.measure,
