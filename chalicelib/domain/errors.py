@@ -22,7 +22,7 @@ TimersError
 ├── Unavailable             the store cannot be reached or cannot write; try again later
 └── StartupError            the service cannot start with its settings
     ├── InvalidSettings
-    ├── DataFolderError     the folder is missing, read-only, or held by another server
+    ├── DataFolderError     the folder is missing, read-only, not safe, or of another server
     └── StoreFileError      the file is damaged, not ours, or written by a newer version
 """
 
@@ -205,12 +205,12 @@ class InvalidSettings(StartupError):
 
 
 class DataFolderError(StartupError):
-    """The data folder cannot be used: not writable, or another server holds it."""
+    """The data folder cannot be used: not writable, not safe, or another server holds it."""
 
     code = "data-folder"
 
 
 class StoreFileError(StartupError):
-    """The store file is damaged, is not ours, or was written by a newer version."""
+    """The store file is damaged, a link, not ours, or was written by a newer version."""
 
     code = "store-file"

@@ -15,6 +15,14 @@ from chalicelib.domain.errors import RateLimited
 BURST_MS = 1_000.0
 """How far the theoretical arrival time may be ahead of now, in ms."""
 
+MAX_CLOCK_SKEW_MS = 60_000.0
+"""How far two readings of the time may differ without a clock change, in ms.
+
+The threads of one machine differ by milliseconds, and the machines of one service by less than a
+second, so a minute leaves room for a machine whose clock is not set. A tenant may have to wait this
+long after a clock was put back.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -29,28 +37,48 @@ class Rate:
     def horizon(self, now: float) -> float:
         """Return the latest theoretical arrival time that is possible without a clock change."""
         # Below one timer a second, a single timer costs more than the burst.
-        return now + max(BURST_MS, self.cost_ms(1))
+        return now + max(BURST_MS, self.cost_ms(1)) + MAX_CLOCK_SKEW_MS
 
     def max_ahead_ms(self, count: int) -> float:
         """Return how far ahead the theoretical arrival time may be to admit ``count`` timers."""
         # At least 0: an idle tenant may always set a timer, even if it costs more than the burst.
         return max(BURST_MS - self.cost_ms(count), 0.0)
 
-    def admit(self, paid_until: float, now: float, count: int = 1) -> float:
+    def steady(self, paid_until: float, latest: float, now: float) -> float:
+        """Return the time that counts: a clock slightly behind ``latest`` has not advanced.
+
+        ``latest`` is the latest time at which a timer was counted.
+        """
+        return now if paid_until > self.horizon(now) else max(latest, now)
+
+    def admit(self, paid_until: float, now: float, count: int = 1, *, latest: float = 0.0) -> float:
         """Return the theoretical arrival time after ``count`` more timers.
 
         Raises ``RateLimited``.
         """
-        # The clock was put back. Waiting for the old time could lock the tenant out for hours.
+        steady = self.steady(paid_until, latest, now)
+        # The clock was put back. Waiting for the old time could lock the tenant out for hours. A
+        # smaller difference must not start afresh: with two clocks, every call would.
         if paid_until > self.horizon(now):
             paid_until = now
-        wait_ms = paid_until - now - self.max_ahead_ms(count)
-        if wait_ms > 0:
+        admitted_at = paid_until - self.max_ahead_ms(count)
+        if steady < admitted_at:
             raise RateLimited(
                 f"At most {self.per_s:g} timers a second may be set.",
-                max(1, math.ceil(wait_ms / 1000)),
+                max(1, math.ceil((admitted_at - now) / 1000)),
             )
-        return max(paid_until, now) + self.cost_ms(count)
+        return max(paid_until, steady) + self.cost_ms(count)
+
+
+@dataclass(frozen=True, slots=True)
+class _Usage:
+    """What one tenant has used: its theoretical arrival time and its ``latest`` clock reading."""
+
+    paid_until: float = 0.0
+    latest: float = 0.0
+
+
+_UNUSED = _Usage()
 
 
 class Limiter:
@@ -58,10 +86,17 @@ class Limiter:
 
     def __init__(self, rate: Rate | None) -> None:
         self._rate = rate
-        self._paid_until: dict[str, float] = {}
+        self._usage: dict[str, _Usage] = {}
 
     def admit(self, tenant: str, now: float) -> None:
-        """Count one timer at ``now`` (epoch ms), or raise ``RateLimited`` and do not count it."""
-        if self._rate is not None:
-            paid_until = self._paid_until.get(tenant, 0.0)
-            self._paid_until[tenant] = self._rate.admit(paid_until, now)
+        """Count one timer at ``now`` (epoch ms), or raise ``RateLimited`` and do not count it.
+
+        The times are read by the threads of the API, so they need not be in order.
+        """
+        if self._rate is None:
+            return
+        used = self._usage.get(tenant, _UNUSED)
+        self._usage[tenant] = _Usage(
+            paid_until=self._rate.admit(used.paid_until, now, latest=used.latest),
+            latest=self._rate.steady(used.paid_until, used.latest, now),
+        )

@@ -18,7 +18,12 @@ from chalicelib.domain.signing import signature
 from chalicelib.domain.timer import Timer
 from chalicelib.domain.webhook import Call
 
-MAX_URL_CHARACTERS = 2048
+MAX_URL_BYTES = 2048
+"""Limits both the client's text in UTF-8 and the canonical URL, in which one letter may take 12."""
+
+MAX_URL_CHARACTERS = MAX_URL_BYTES
+"""The same limit where only characters can be counted. No text has fewer bytes than characters."""
+
 USER_AGENT = "webhook-timers/1"
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -49,22 +54,40 @@ class Target:
 
     def url(self, timer_id: int) -> str:
         """Return the URL to call: the path with the id appended, then the query."""
+        slash = "" if self.path.endswith("/") else "/"
+        return self._url(f"{self.path}{slash}{timer_id}")
+
+    def byte_count(self) -> int:
+        """Return the length of the canonical URL, which is ASCII, without a timer's id."""
+        return len(self._url(self.path))
+
+    def _url(self, path: str) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
-        slash = "" if self.path.endswith("/") else "/"
         query = f"?{self.query}" if self.query else ""
-        return f"{self.scheme}://{host}{port}{self.path}{slash}{timer_id}{query}"
+        return f"{self.scheme}://{host}{port}{path}{query}"
 
 
-@functools.lru_cache(maxsize=1024)
 def parse_target(url: str) -> Target:
-    """Return the parts of an absolute http or https URL (RFC 3986).
+    """Return the parts of an absolute http or https URL (RFC 3986) that a client sends.
 
     Characters that a URL must not have become escapes of UTF-8. Escapes stay as they are. The
     fragment is dropped. Raises ``ValueError`` with a message that continues "the URL …".
     """
     if len(url) > MAX_URL_CHARACTERS:
         raise ValueError(f"must have at most {MAX_URL_CHARACTERS} characters")
+    target = _parse(url)
+    # The text is stored and the canonical form is sent. Either may be the longer one: a fragment is
+    # only stored.
+    if max(len(url.encode()), target.byte_count()) > MAX_URL_BYTES:
+        raise ValueError(
+            f"must have at most {MAX_URL_BYTES} bytes, also where other characters become escapes"
+        )
+    return target
+
+
+@functools.lru_cache(maxsize=1024)
+def _parse(url: str) -> Target:
     # ``urlsplit`` would silently remove tabs and newlines, and blanks before the URL.
     if _CONTROL.search(url):
         raise ValueError("must not contain control characters")
@@ -109,7 +132,8 @@ def prepare(
 
     Raises ``ValueError``, as ``parse_target`` does, when the URL cannot be called.
     """
-    target = parse_target(timer.url if notice_url is None else notice_url)
+    # Any length: older versions accepted URLs that are longer in canonical form.
+    target = _parse(timer.url if notice_url is None else notice_url)
     # Receivers drop duplicates by this id. So it is the same on every attempt at a timer, and no
     # other store or tenant has it.
     webhook_id = f"{store_id}.{timer.tenant}.{timer.id}"

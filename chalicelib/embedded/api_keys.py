@@ -13,9 +13,9 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from chalicelib.domain.api_key import ApiKey
-from chalicelib.domain.errors import KeyNotFound, StoreFileError, Unavailable
+from chalicelib.domain.errors import KeyNotFound, StartupError, StoreFileError, Unavailable
 from chalicelib.embedded.database import BUSY_TIMEOUT_S, unavailable_on_error
-from chalicelib.embedded.folder import DataFolder, make_private
+from chalicelib.embedded.folder import DataFolder, check_database, make_private
 
 APPLICATION_ID = 0x54494D4B
 """``TIMK`` in ASCII. It differs from that of timers.db, so that neither is opened as the other."""
@@ -42,7 +42,7 @@ class SQLiteApiKeyStore:
         """``busy_timeout_s`` is how long a call waits for another process that writes."""
         self._folder = folder
         self._busy_timeout_s = busy_timeout_s
-        self._path = folder.path / "keys.db"
+        self._path = folder.keys
 
     def find(self, digest: bytes) -> ApiKey | None:
         """Return the key with the SHA-256 ``digest``, None if there is none."""
@@ -93,15 +93,19 @@ class SQLiteApiKeyStore:
             yield connection
 
     def _check_file(self, *, make: bool) -> None:
-        """Return if the file exists and may be used. SQLite would make it readable by every user.
+        """Return if the file exists and may be used.
 
-        The file is not opened for this check: closing it would release the locks that other
-        threads hold on it (https://sqlite.org/howtocorrupt.html, 2.2).
+        SQLite would make it readable by every user, and would follow a link.
         """
-        if make:
-            make_private(self._path)
-        elif not self._path.exists():
-            raise FileNotFoundError(self._path)
+        try:
+            if make:
+                make_private(self._path)
+            elif not os.path.lexists(self._path):
+                raise FileNotFoundError(self._path)
+            self._folder.check()
+            check_database(self._path)
+        except StartupError as error:
+            raise Unavailable(error.detail) from error
         if not os.access(self._path, os.R_OK | os.W_OK):
             raise Unavailable(f"{self._path} cannot be used (no permission).")
 

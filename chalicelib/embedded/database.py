@@ -9,8 +9,10 @@ import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from chalicelib.domain.errors import StoreFileError, Unavailable
+from chalicelib.embedded.folder import check_database
 
 MEMORY = ":memory:"
 APPLICATION_ID = 0x54494D52
@@ -100,7 +102,11 @@ def open_store(
 
 
 def open_reader(path: str) -> sqlite3.Connection:
-    """Open a store that another process writes. Raises ``Unavailable`` if it cannot be opened."""
+    """Open a store that another process writes.
+
+    Raises ``Unavailable`` if it cannot be opened, and ``StoreFileError`` if it is a link or not
+    ours.
+    """
     with unavailable_on_error():
         connection = _connect(path, BUSY_TIMEOUT_S, cache_kib=_READER_CACHE_KIB)
         connection.execute("PRAGMA query_only=1")
@@ -117,6 +123,8 @@ def unavailable_on_error() -> Iterator[None]:
 
 
 def _connect(path: str, busy_timeout_s: float, *, cache_kib: int) -> sqlite3.Connection:
+    if path != MEMORY:
+        check_database(Path(path))
     # Transactions are begun by our own statements, not by the sqlite3 module. Commits may run on
     # another thread than the other statements, but never at the same time.
     connection = sqlite3.connect(

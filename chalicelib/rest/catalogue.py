@@ -188,12 +188,12 @@ _ENTRIES = (
             "another server (pid 7) works on /data; stop it, or name another folder with DATA_DIR=…"
         ),
         status=503,
-        when="The data folder is missing, read-only, or held by another server.",
+        when="The data folder is missing, read-only, open to others, or held by another server.",
     ),
     Entry(
         example=errors.StoreFileError("/data/timers.db is a SQLite file of another application"),
         status=503,
-        when="The store file is damaged, foreign, or of a newer version.",
+        when="The store file is damaged, a link, foreign, or of a newer version.",
     ),
 )
 

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from typing_extensions import TypeAliasType
 
-from chalicelib.domain.target import MAX_URL_CHARACTERS, parse_target
+from chalicelib.domain.target import MAX_URL_BYTES, MAX_URL_CHARACTERS, parse_target
 from chalicelib.domain.timer import Status
 from chalicelib.rest.cursor import MAX_ID
 
@@ -75,7 +75,8 @@ Url = TypeAliasType(
         AfterValidator(_check_target),
         Field(
             description="An absolute `http` or `https` URL with a host. Control characters, blanks "
-            "before its path, and addresses that must not be called are refused.",
+            "before its path, and addresses that must not be called are refused. It has at most "
+            f"{MAX_URL_BYTES:,} bytes, also where other characters become escapes.",
             json_schema_extra={"pattern": _URL, "format": "webhook-url"},
         ),
     ],

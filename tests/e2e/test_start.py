@@ -64,6 +64,33 @@ def test_a_folder_that_cannot_be_made_is_named(make_server: MakeServer, tmp_path
     assert "DATA_DIR=" in line
 
 
+def test_a_folder_that_others_may_write_is_refused_with_the_cure(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    folder.chmod(0o777)
+
+    line = refusal(make_server(folder))
+
+    assert str(folder) in line
+    assert f"chmod 700 {folder}" in line
+    assert list(folder.iterdir()) == []
+
+
+def test_a_link_in_the_place_of_the_store_is_refused(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir(0o700)
+    (folder / "timers.db").symlink_to(tmp_path / "elsewhere")
+
+    line = refusal(make_server(folder))
+
+    assert f"{folder / 'timers.db'} cannot be opened: it is a symbolic link" in line
+    assert not (tmp_path / "elsewhere").exists()
+
+
 @pytest.mark.parametrize("content", [b"not a database", b"\xff" * 8192])
 def test_a_damaged_store_is_refused_and_left_as_it_is(
     make_server: MakeServer, tmp_path: Path, content: bytes

@@ -177,6 +177,15 @@ def test_a_url_of_2049_characters_is_refused_with_the_limit() -> None:
     assert found == {"url": "must have at most 2048 characters"}
 
 
+@pytest.mark.parametrize("field", ["url", "on_failure_url"])
+def test_a_url_of_more_than_2048_bytes_is_refused_with_the_limit(field: str) -> None:
+    body = {"seconds": 1, "url": URL, field: "http://h/" + "é" * 340}
+    found = faults(json.dumps(body, ensure_ascii=False).encode())
+    assert found == {
+        field: "must have at most 2048 bytes, also where other characters become escapes"
+    }
+
+
 @pytest.mark.parametrize("field", ["minuets", "Seconds", "id", "", "url ", "__class__", "é"])
 def test_an_unknown_field_is_refused_by_name(field: str) -> None:
     found = faults(json.dumps({"seconds": 1, "url": URL, field: 1}).encode())

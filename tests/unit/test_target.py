@@ -14,7 +14,7 @@ from hypothesis.strategies import integers, ip_addresses, lists, sampled_from
 from urllib3.util import parse_url
 from yarl import URL
 
-from chalicelib.domain.target import MAX_URL_CHARACTERS, parse_target, prepare
+from chalicelib.domain.target import MAX_URL_BYTES, MAX_URL_CHARACTERS, parse_target, prepare
 from chalicelib.domain.timer import Timer
 
 
@@ -379,6 +379,51 @@ def test_a_url_may_have_2048_characters() -> None:
 def test_a_url_of_2049_characters_is_refused() -> None:
     with pytest.raises(ValueError, match="at most 2048 characters"):
         parse_target("http://h/" + "a" * (MAX_URL_CHARACTERS - 8))
+
+
+@pytest.mark.parametrize(
+    ("start", "letter", "bytes_each"),
+    [
+        ("http://h/", "a", 1),
+        ("http://h/", "%20", 3),
+        ("http://h/", "a b", 5),
+        ("http://h/", "é", 6),
+        ("http://h/?", "é", 6),
+        ("http://h/?q=", "漢", 9),
+        ("http://h/", "\U0001f600", 12),
+        ("http://h/p?", '"', 3),
+        ("https://b\u00fccher.example:8443/", "é", 6),
+    ],
+)
+def test_the_limit_of_a_url_counts_the_bytes_that_are_sent(
+    start: str, letter: str, bytes_each: int
+) -> None:
+    room = MAX_URL_BYTES - len(called(start).replace("/7", "/"))
+    longest = start + letter * (room // bytes_each)
+    assert MAX_URL_BYTES - bytes_each < parse_target(longest).byte_count() <= MAX_URL_BYTES
+    assert len(called(longest)) <= MAX_URL_BYTES + len("/7")
+    with pytest.raises(ValueError, match="at most 2048"):
+        parse_target(longest + letter)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://h/#" + "é" * 1_020,
+        "http://" + "漢" * 700 + "@h/",
+        "http://u:" + "\U0001f600" * 512 + "@h/",
+        "http://h/" + "\U0001f600" * 2_039,
+    ],
+    ids=["fragment", "user", "password", "path"],
+)
+def test_the_limit_of_a_url_counts_the_bytes_that_are_stored(url: str) -> None:
+    assert len(url) <= MAX_URL_CHARACTERS
+    with pytest.raises(ValueError, match="at most 2048 bytes"):
+        parse_target(url)
+
+
+def test_a_stored_url_of_an_older_version_is_called_whatever_its_bytes() -> None:
+    assert called("http://h/" + "é" * 2_000) == "http://h/" + "%C3%A9" * 2_000 + "/7"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,10 @@ MAX_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class _Payment:
-    """The part of the update that moves ``paid_until``, the theoretical arrival time."""
+    """The part of the update that moves ``paid_until``, the theoretical arrival time.
+
+    It also sets ``paid_at``, the latest clock reading of any process, to the value ``:paid_at``.
+    """
 
     paid_until: str
     condition: str
@@ -83,13 +86,15 @@ class Counter:
         one for a busy tenant.
         """
         now = self._clock()
-        idle, busy = _payment_of_idle(rate, now, count), _payment_of_busy(rate, now, count)
+        idle = _payment_of_idle(rate, now, count)
         for _ in range(MAX_TRIES):
             try:
                 return self._add(tenant, count, idle)
             except ConditionFailed as failure:
+                paid_until, latest = _ms(failure.row, "paid_until"), _ms(failure.row, "paid_at")
                 # The tenant is busy. Raises RateLimited if its TAT is too far ahead.
-                rate.admit(_paid_until(failure.row), now, count)
+                rate.admit(paid_until, now, count, latest=latest)
+                busy = _payment_of_busy(rate, now, rate.steady(paid_until, latest, now), count)
             # Another process may have moved the TAT since then. If so, start again.
             with contextlib.suppress(ConditionFailed):
                 return self._add(tenant, count, busy)
@@ -97,7 +102,7 @@ class Counter:
 
     def _add(self, tenant: str, count: int, payment: _Payment | None = None) -> int:
         """Increment the counter and return its new value."""
-        pay = f", #paid_until = {payment.paid_until}" if payment else ""
+        pay = f", #paid_until = {payment.paid_until}, #paid_at = :paid_at" if payment else ""
         values = {":format": rows.FORMAT, ":count": count, **(payment.values if payment else {})}
         # ADD creates the counter of a tenant that has none yet.
         counter = self._items.update(
@@ -118,21 +123,26 @@ def _payment_of_idle(rate: Rate, now: float, count: int) -> _Payment:
         "OR #paid_until > :horizon",
         values={
             ":now": _microseconds(now),
+            ":paid_at": _microseconds(now),
             ":later": _microseconds(now) + _microseconds(rate.cost_ms(count)),
             ":horizon": _microseconds(rate.horizon(now)),
         },
     )
 
 
-def _payment_of_busy(rate: Rate, now: float, count: int) -> _Payment:
-    """Return the payment of a tenant whose TAT is ahead, but leaves room in the burst."""
+def _payment_of_busy(rate: Rate, now: float, steady: float, count: int) -> _Payment:
+    """Return the payment of a tenant whose TAT is ahead, but leaves room in the burst.
+
+    ``steady`` is ``now``, or the latest reading of another process whose clock is ahead.
+    """
     return _Payment(
         paid_until="#paid_until + :cost",
         condition="#paid_until BETWEEN :now AND :most",
         values={
             ":cost": _microseconds(rate.cost_ms(count)),
             ":now": _microseconds(now),
-            ":most": _microseconds(now + rate.max_ahead_ms(count)),
+            ":paid_at": _microseconds(steady),
+            ":most": _microseconds(steady + rate.max_ahead_ms(count)),
         },
     )
 
@@ -142,6 +152,9 @@ def _microseconds(ms: float) -> int:
     return int(ms * 1000)
 
 
-def _paid_until(counter: Row | None) -> float:
-    """Return the theoretical arrival time in epoch ms, 0 for a tenant without one."""
-    return int(counter["paid_until"]["N"]) / 1000 if counter and "paid_until" in counter else 0.0
+def _ms(counter: Row | None, attribute: str) -> float:
+    """Return a time of the counter in epoch ms, 0 if it has none.
+
+    Rows of older versions have no ``paid_at``.
+    """
+    return int(counter[attribute]["N"]) / 1000 if counter and attribute in counter else 0.0

@@ -34,8 +34,9 @@ sweeper relies on the wake-up of an armed timer until it is overdue, and wakes u
 Three other kinds of item:
 
 - ``C#<tenant>`` with ``id`` 0 is the id counter. ``last_id`` is the highest id reserved so far.
-  If the rate of creates is limited, it has ``paid_until`` (``counter.py``). While a purge is
-  unfinished it has ``purge_top`` and ``purge_to``, the range that is empty, and ``purged_at``.
+  If the rate of creates is limited, it has ``paid_until`` and ``paid_at`` in epoch microseconds
+  (``counter.py``). While a purge is unfinished it has ``purge_top`` and ``purge_to``, the range
+  that is empty, and ``purged_at``.
 - ``STORE`` with ``id`` 0 has ``identity``, the store's random name.
 - ``KEYS`` is the partition of API keys (``api_keys.py``).
 """
