@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 from chalice.app import Chalice
 from chalice.local import LocalChalice
 
-from chalicelib.domain.errors import MalformedBody, RouteNotFound, TimersError
+from chalicelib.domain.errors import MalformedBody, RouteNotFound, TimersError, excerpt
 from chalicelib.rest.problems import problem
 from chalicelib.rest.reading import MAX_BODY_BYTES, too_large
 from local.authorizers import Authorizers
@@ -52,7 +52,7 @@ class Gateway:
         path = environ["PATH_INFO"].rstrip("/") or "/"
         route, parameters = self._match(path)
         if route is None:
-            missing = RouteNotFound(f"There is no {path[:100]}; GET / names the routes.")
+            missing = RouteNotFound(f"There is no {excerpt(path)}; GET / names the routes.")
             return problem(missing).to_dict()
         try:
             caller = self._authorizers and self._authorizers.context(

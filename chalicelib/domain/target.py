@@ -70,11 +70,15 @@ def parse_target(url: str) -> Target:
         raise ValueError("must not contain control characters")
     if url != url.strip():
         raise ValueError("must not have a blank around it")
+    # The messages of ``urlsplit`` repeat parts of the URL, which may be a password.
     try:
         parts = urlsplit(url)
+    except ValueError as error:
+        raise ValueError("must have a valid host name") from error
+    try:
         port = parts.port  # parsed only now: raises if it is no number, or too large
     except ValueError as error:
-        raise ValueError(f"is not a valid URL: {error}") from error
+        raise ValueError(f"must have a port between 1 and {_MAX_PORT}") from error
     if parts.scheme not in _DEFAULT_PORTS:
         raise ValueError("must be an absolute http or https URL")
     # Browsers end the host at a backslash, ``urlsplit`` does not. So ``http://a\@b`` would be two

@@ -59,12 +59,15 @@ def check_site(headers: Mapping[str, str], allowed_hosts: frozenset[str]) -> Non
     host = headers.get("host", "")
     if not _is_local(_hostname("//" + host), allowed_hosts):
         raise errors.CrossSiteRequest(
-            f"Host {host[:100]!r} is not this machine's; TIMERS_ALLOWED_HOSTS names others."
+            f"Host {errors.excerpt(host)!r} is not this machine's; "
+            "TIMERS_ALLOWED_HOSTS names others."
         )
     # Only browsers send Origin. "null", from a sandboxed page, has no host name and is refused.
     origin = headers.get("origin")
     if origin is not None and not _is_local(_hostname(origin), allowed_hosts):
-        raise errors.CrossSiteRequest(f"Requests of pages from {origin[:100]!r} are refused.")
+        raise errors.CrossSiteRequest(
+            f"Requests of pages from {errors.excerpt(origin)!r} are refused."
+        )
 
 
 # Clients send the same few names with every request.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.domain import errors
-from chalicelib.domain.errors import Fault, TimersError
+from chalicelib.domain.errors import MAX_FAULTS, Fault, TimersError
 from chalicelib.rest.headers import ALLOW, RETRY_AFTER, WWW_AUTHENTICATE, Header
 from chalicelib.rest.reading import MAX_BODY_BYTES, too_large
 
@@ -143,10 +143,14 @@ _ENTRIES = (
     ),
     Entry(
         example=errors.InvalidRequest(
-            [Fault("minuets", "unknown field"), Fault("url", "is required")]
+            [
+                Fault("url", "is required"),
+                Fault("minuets", "unknown field; did you mean minutes?"),
+            ]
         ),
         status=422,
-        when="The body is JSON but no valid request, or a query parameter is not valid.",
+        when="The body is JSON but no valid request, or a query parameter is not valid; so is a "
+        f"name that is unknown or given twice. `errors` has {MAX_FAULTS} faults at most.",
     ),
     Entry(
         example=errors.RateLimited("At most 100 timers a second may be set."),

@@ -17,10 +17,10 @@ from chalicelib.rest.fields import Id, StatusName
 from chalicelib.rest.headers import Header
 from chalicelib.rest.models import InvalidRequestProblem, Problem
 from chalicelib.rest.problems import PROBLEM_JSON, URN, document_of
-from chalicelib.rest.requests import ListTimers
 from chalicelib.rest.responses import INDEX, Success
 from chalicelib.rest.router import Route, names_of
 from chalicelib.rest.schemas import PREFIX, Schemas, prose, schema_of
+from chalicelib.rest.validation import Query
 
 Json = dict[str, Any]
 ErrorTypes = tuple[type[TimersError], ...]
@@ -35,8 +35,8 @@ Call this URL at that time, whatever happens in between.
 default and names the setting.
 
 **Requests.** A `Content-Type` that is missing is read as `application/json`. A body where none is
-expected is ignored, and so are query parameters that are not listed here; of a parameter that is
-given twice the last counts. A slash at the end of a path changes nothing.
+expected is ignored. A query parameter that is not listed here, or is given twice, is 422, as is a
+field of a body. Bodies are UTF-8. A slash at the end of a path changes nothing.
 
 **Errors** are `application/problem+json` (RFC 9457). A refused request changes nothing and never
 fires. Beside what each operation lists, an unknown path is 404 `route-not-found`, and a method that
@@ -81,6 +81,7 @@ ANY_ROUTE: ErrorTypes = (
     errors.MalformedBody,
     errors.CrossSiteRequest,
     errors.BodyTooLarge,
+    InvalidRequest,
     Throttled,
     Internal,
     errors.Unavailable,
@@ -109,8 +110,6 @@ def errors_of(route: Route[Any]) -> ErrorTypes:
         kinds += [errors.TimerNotFound, errors.RouteNotFound]
     if route.body:
         kinds.append(errors.UnsupportedMediaType)
-    if route.body or route.query:
-        kinds.append(InvalidRequest)
     return (*kinds, *ANY_ROUTE)
 
 
@@ -154,7 +153,7 @@ class _DocumentWriter:
             "summary": summary,
             "description": description,
             "security": [] if route.public else [{"key": []}],
-            "parameters": list(_parameters(route.query)) if route.query else [],
+            "parameters": list(_parameters(route.query)),
         }
         if route.body:
             content = {"schema": self._schemas.of(route.body), "examples": route.body.examples}
@@ -254,8 +253,8 @@ def _header(header: Header, *, required: bool = True) -> Json:
     }
 
 
-def _parameters(query: type[ListTimers]) -> Iterator[Json]:
-    for name, schema in schema_of(query)["properties"].items():
+def _parameters(query: type[Query]) -> Iterator[Json]:
+    for name, schema in schema_of(query).get("properties", {}).items():
         parameter: Json = {"name": name, "in": "query", "description": schema.pop("description")}
         (example,) = schema.pop("examples", [None])
         parameter["schema"] = schema

@@ -19,9 +19,8 @@ from chalicelib.rest import access, reading
 from chalicelib.rest.catalogue import Internal
 from chalicelib.rest.problems import problem, replace_chalice_errors
 from chalicelib.rest.reading import ApiRequest
-from chalicelib.rest.requests import ListTimers
 from chalicelib.rest.responses import Success
-from chalicelib.rest.validation import Body, Limits
+from chalicelib.rest.validation import Body, Limits, Query
 from chalicelib.service.ports import Telemetry
 from chalicelib.settings import Settings
 
@@ -47,13 +46,14 @@ View = Callable[[ServiceT, ApiRequest[Any]], Response]
 class RouteOptions(TypedDict, total=False):
     """The keyword arguments of a route's decorator.
 
-    ``body`` or ``query`` is the model that reads the request. ``raises`` are the errors that only
+    ``body`` or ``query`` is the model that reads the request. Without ``query``, no parameter is
+    accepted. ``raises`` are the errors that only
     some routes have. ``tag`` groups the routes in the OpenAPI document.
     """
 
     returns: Required[Success[Any]]
     body: type[Body]
-    query: type[ListTimers]
+    query: type[Query]
     raises: tuple[type[TimersError], ...]
     public: bool
     tag: str
@@ -68,7 +68,7 @@ class Route(Generic[ServiceT]):
     view: View[ServiceT]
     returns: Success[Any]
     body: type[Body] | None = None
-    query: type[ListTimers] | None = None
+    query: type[Query] = Query
     raises: tuple[type[TimersError], ...] = ()
     public: bool = False
     tag: str = "timers"
@@ -79,12 +79,9 @@ class Route(Generic[ServiceT]):
         return self.view.__name__
 
     def read(self, request: Request, limits: Limits) -> Any:
-        """Return the body or the query of ``request``. Raises ``RequestError``."""
-        if self.body:
-            return self.body.parse(reading.json_body(request), limits)
-        if self.query:
-            return self.query.parse(reading.query_of(request))
-        return None
+        """Return the body of ``request``, its query if it has no body. Raises ``RequestError``."""
+        query = self.query.parse(reading.query_of(request))
+        return self.body.parse(reading.json_body(request), limits) if self.body else query
 
 
 class Router(Generic[ServiceT]):

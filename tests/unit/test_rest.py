@@ -57,7 +57,9 @@ def listing(
     page: Page, *, path: str = "/timers", max_bytes: int = MAX_PAGE_BYTES, **parameters: str
 ) -> Response:
     """Return the response to a list with ``parameters`` in its query, whose page is ``page``."""
-    asked = ApiRequest("default", path, {}, ListTimers.parse(parameters))
+    asked = ApiRequest(
+        "default", path, {}, ListTimers.parse({name: [text] for name, text in parameters.items()})
+    )
     return page_of(asked, page, NOW, max_bytes)
 
 
@@ -141,6 +143,13 @@ def test_every_fault_of_a_query_is_named() -> None:
     with pytest.raises(InvalidRequest) as refusal:
         query(limit="0", status="done", cursor="x")
     assert [fault.field for fault in refusal.value.faults] == ["limit", "status", "cursor"]
+
+
+def test_a_parameter_that_is_given_twice_is_refused_by_name() -> None:
+    asked = request(query={"status": ["failed", "failed"], "limit": ["1"]})
+    with pytest.raises(InvalidRequest) as refusal:
+        ListTimers.parse(reading.query_of(asked))
+    assert refusal.value.faults == [Fault("status", "this parameter is given more than once")]
 
 
 @pytest.mark.parametrize("status", list(Status))
