@@ -82,9 +82,16 @@ def move_timer(service: Service, request: ApiRequest[MoveTimer]) -> Response:
     return responses.TIME_LEFT.response(timer_status(timer, service.timers.now))
 
 
-@api.delete("/timers/{timer_id}", returns=responses.CANCELLED, raises=(errors.TimerInFlight,))
+@api.delete(
+    "/timers/{timer_id}",
+    returns=responses.CANCELLED,
+    raises=(errors.TimerSettled, errors.TimerInFlight),
+)
 def cancel_timer(service: Service, request: ApiRequest) -> Response:
-    """Cancel a timer. No attempt starts after the response."""
+    """Cancel a pending timer. No attempt starts after the response.
+
+    A timer that has fired or failed cannot be cancelled: the response is 409 `timer-settled`.
+    """
     service.timers.cancel(request.tenant, request.timer_id)
     return responses.CANCELLED.response(None)
 

@@ -12,6 +12,7 @@ TimersError
 │   ├── MethodNotAllowed
 │   ├── TimerNotFound
 │   ├── TimerInFlight       a sender holds it, so it cannot be cancelled, moved or replayed
+│   ├── TimerSettled        it has fired or failed, so it is too late to cancel it
 │   ├── TimerExpired        it is due, so it cannot be moved
 │   ├── TimerNotFailed      it has not failed, so it cannot be replayed
 │   ├── TimerChanged        another request changed it at the same time
@@ -143,6 +144,12 @@ class TimerInFlight(RequestError):
     """A sender holds the timer, so it cannot be cancelled, moved or replayed now."""
 
     code = "timer-in-flight"
+
+
+class TimerSettled(RequestError):
+    """The timer has fired or failed, so it can no longer be cancelled."""
+
+    code = "timer-settled"
 
 
 class TimerExpired(RequestError):

@@ -114,6 +114,11 @@ _ENTRIES = (
         when="The timer is in flight: its webhook is being called right now.",
     ),
     Entry(
+        example=errors.TimerSettled("Timer 1 has fired; it cannot be cancelled."),
+        status=409,
+        when="The timer has fired or failed, so it is too late to cancel it. It stays as it is.",
+    ),
+    Entry(
         example=errors.TimerExpired("The time of timer 1 has come; it cannot be moved."),
         status=409,
         when="The due time of the timer has passed, so it can no longer be moved.",

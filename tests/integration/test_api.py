@@ -479,11 +479,20 @@ def test_cancelling_a_timer_in_flight_is_409(service: Service) -> None:
 
 
 @pytest.mark.parametrize("status", [Status.FIRED, Status.FAILED])
-def test_a_settled_timer_can_be_removed(service: Service, status: Status) -> None:
+def test_cancelling_a_settled_timer_is_409_and_leaves_it(service: Service, status: Status) -> None:
     service.set(seconds=1)
     service.settle(1, status)
+    document = assert_problem(service.delete("/timers/1"), 409)
+    assert document["type"] == "urn:webhook-timers:timer-settled"
+    assert document["detail"] == f"Timer 1 has {status.value}; it cannot be cancelled."
+    assert service.list(f"?status={status.value}") == [1]
+
+
+def test_a_timer_that_is_due_and_not_claimed_can_be_cancelled(service: Service) -> None:
+    service.set(seconds=1)
+    service.clock.advance(5_000)
     assert service.delete("/timers/1").status_code == 204
-    assert service.list() == []
+    assert service.store.due(START + 10**12, 10) == []
 
 
 def test_a_purge_removes_every_timer(service: Service) -> None:

@@ -267,6 +267,7 @@ def test_a_body_may_be_as_long_as_the_limit_and_no_longer() -> None:
         (errors.TimerNotFound("x"), 404),
         (errors.MethodNotAllowed(["GET"]), 405),
         (errors.TimerInFlight("x"), 409),
+        (errors.TimerSettled("x"), 409),
         (errors.BodyTooLarge("x"), 413),
         (errors.UnsupportedMediaType("x"), 415),
         (errors.InvalidRequest([Fault("url", "x")]), 422),
