@@ -38,14 +38,16 @@ class Gateway:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Respond to one request (PEP 3333)."""
-        response = self._respond(environ)
+        # HEAD is GET whose response is sent without its body (RFC 9110, 9.3.2).
+        head = environ["REQUEST_METHOD"] == "HEAD"
+        response = self._respond(environ | {"REQUEST_METHOD": "GET"} if head else environ)
         body = response["body"].encode()
         headers = list(response["headers"].items())
         # A 204 must not have this header (RFC 9110, 8.6).
         if response["statusCode"] != HTTPStatus.NO_CONTENT:
             headers.append(("Content-Length", str(len(body))))
         start_response(_STATUS_LINES[response["statusCode"]], headers)
-        return [body]
+        return [] if head else [body]
 
     def _respond(self, environ: Environ) -> dict[str, Any]:
         # API Gateway ignores a slash at the end too.

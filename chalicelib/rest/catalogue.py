@@ -82,7 +82,8 @@ _ENTRIES = (
             "Host 'evil.example' is not this machine's; TIMERS_ALLOWED_HOSTS names others."
         ),
         status=403,
-        when="Offline and without keys: `Host` or `Origin` is not this machine's.",
+        when="Offline and without keys: `Host` is not this machine's, or a page of another origin "
+        "sent the request (`Origin`, `Sec-Fetch-Site`).",
     ),
     Entry(
         example=errors.PurgeDisabled(
@@ -104,7 +105,7 @@ _ENTRIES = (
     Entry(
         example=errors.MethodNotAllowed(["DELETE", "GET", "POST"]),
         status=405,
-        when="The path has no such method. No path has HEAD or OPTIONS.",
+        when="The path has no such method. No path has OPTIONS. HEAD counts as GET.",
         header=ALLOW,
         header_value=lambda error: str(error.allowed),
     ),

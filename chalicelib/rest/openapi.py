@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chalicelib.domain import errors
-from chalicelib.domain.errors import InvalidRequest, TimersError
+from chalicelib.domain.errors import CrossSiteRequest, InvalidRequest, TimersError
 from chalicelib.rest import callbacks
 from chalicelib.rest.catalogue import CATALOGUE, Entry, Internal, Throttled
 from chalicelib.rest.fields import Id, StatusName
@@ -40,7 +40,8 @@ field of a body. Bodies are UTF-8. A slash at the end of a path changes nothing.
 
 **Errors** are `application/problem+json` (RFC 9457). A refused request changes nothing and never
 fires. Beside what each operation lists, an unknown path is 404 `route-not-found`, and a method that
-the path does not have, HEAD and OPTIONS included, is 405 `method-not-allowed` with `Allow`. The
+the path does not have, OPTIONS included, is 405 `method-not-allowed` with `Allow`. HEAD is GET
+without the body; on AWS a packaged stage answers it on the routes that need no key. The
 server in front refuses invalid HTTP, and paths or headers that are too long: offline with 400, 414
 or 431 and no document, on AWS with a 4xx `bad-request` whose document may lack `status`.
 
@@ -79,7 +80,7 @@ TAGS = {
 
 ANY_ROUTE: ErrorTypes = (
     errors.MalformedBody,
-    errors.CrossSiteRequest,
+    CrossSiteRequest,
     errors.BodyTooLarge,
     InvalidRequest,
     Throttled,
@@ -90,7 +91,7 @@ ANY_ROUTE: ErrorTypes = (
     errors.DataFolderError,
     errors.StoreFileError,
 )
-"""The errors that every route may respond with."""
+"""The errors that every route may respond with, ``CrossSiteRequest`` if it is not for any site."""
 
 NO_ROUTE: ErrorTypes = (errors.RouteNotFound, errors.MethodNotAllowed)
 """The errors of a path or a method that the API does not have."""
@@ -110,7 +111,8 @@ def errors_of(route: Route[Any]) -> ErrorTypes:
         kinds += [errors.TimerNotFound, errors.RouteNotFound]
     if route.body:
         kinds.append(errors.UnsupportedMediaType)
-    return (*kinds, *ANY_ROUTE)
+    kinds += [kind for kind in ANY_ROUTE if not (route.any_site and kind is CrossSiteRequest)]
+    return tuple(kinds)
 
 
 class _DocumentWriter:

@@ -554,6 +554,20 @@ def test_the_service_is_healthy_when_it_reaches_its_store(service: Service) -> N
     assert (response.status_code, response.json_body) == (200, {"status": "ok"})
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": ""},
+        {"Host": "balancer.example"},
+        {"Host": "10.0.0.7:8000", "Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_everybody_may_ask_for_the_health(service: Service, headers: dict[str, str]) -> None:
+    for method in ("GET", "HEAD"):
+        assert service.request(method, "/health", headers=headers).status_code == 200
+    assert_problem(service.request("DELETE", "/health", headers=headers), 403)
+
+
 def test_the_service_is_not_healthy_when_it_does_not(start: Start) -> None:
     response = start(BrokenStore).get("/health")
     assert "disk full" in assert_problem(response, 503)["detail"]
@@ -589,7 +603,7 @@ def test_a_store_that_fails_makes_every_request_503(service: Service) -> None:
         ("/timers/replay", "POST"),
     ],
 )
-@pytest.mark.parametrize("method", ["PUT", "HEAD", "TRACE"])
+@pytest.mark.parametrize("method", ["PUT", "TRACE"])
 def test_a_wrong_method_is_405_with_the_right_ones(
     service: Service, path: str, allowed: str, method: str
 ) -> None:
