@@ -41,7 +41,7 @@ field of a body. Bodies are UTF-8. A slash at the end of a path changes nothing.
 **Errors** are `application/problem+json` (RFC 9457). A refused request changes nothing and never
 fires. Beside what each operation lists, an unknown path is 404 `route-not-found`, and a method that
 the path does not have, OPTIONS included, is 405 `method-not-allowed` with `Allow`. HEAD is GET
-without the body; on AWS a packaged stage answers it on the routes that need no key. The
+without the body; a packaged stage on AWS answers it on the routes that need no key. The
 server in front refuses invalid HTTP, and paths or headers that are too long: offline with 400, 414
 or 431 and no document, on AWS with a 4xx `bad-request` whose document may lack `status`.
 

@@ -41,6 +41,16 @@ NO_IDS = [
 ]
 
 
+class CountingStore(SQLiteTimerStore):
+    """A store that counts its checks."""
+
+    checks = 0
+
+    def check(self) -> None:
+        self.checks += 1
+        super().check()
+
+
 class BrokenStore(SQLiteTimerStore):
     """A store whose disk is full."""
 
@@ -566,6 +576,21 @@ def test_everybody_may_ask_for_the_health(service: Service, headers: dict[str, s
     for method in ("GET", "HEAD"):
         assert service.request(method, "/health", headers=headers).status_code == 200
     assert_problem(service.request("DELETE", "/health", headers=headers), 403)
+
+
+def test_all_who_ask_for_the_health_share_one_check(start: Start) -> None:
+    service = start(CountingStore)
+    for _ in range(64):
+        assert service.get("/health").status_code == 200
+    assert isinstance(service.store, CountingStore)
+    # The clock is the real one, so another second may begin meanwhile.
+    assert 1 <= service.store.checks <= 8
+
+
+def test_head_needs_a_key_where_get_does(start: Start) -> None:
+    service = start(TIMERS_AUTH="keys")
+    responses = [service.request("HEAD", path) for path in ("/timers", "/timers/1", "/health")]
+    assert [response.status_code for response in responses] == [401, 401, 200]
 
 
 def test_the_service_is_not_healthy_when_it_does_not(start: Start) -> None:
