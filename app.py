@@ -27,10 +27,10 @@ def index(_service: Service, _request: ApiRequest) -> Response:
     return responses.INDEX.response({"routes": api.names()})
 
 
-@api.get("/health", public=True, returns=responses.HEALTHY, tag="service")
+@api.get("/health", public=True, any_site=True, returns=responses.HEALTHY, tag="service")
 def health(service: Service, _request: ApiRequest) -> Response:
-    """Tell whether the service can reach its store."""
-    service.timers.check()
+    """Tell whether the service can reach its store. Each process checks once a second at most."""
+    service.health.check()
     return responses.HEALTHY.response({"status": "ok"})
 
 
@@ -83,9 +83,16 @@ def move_timer(service: Service, request: ApiRequest[MoveTimer]) -> Response:
     return responses.TIME_LEFT.response(timer_status(timer, service.timers.now))
 
 
-@api.delete("/timers/{timer_id}", returns=responses.CANCELLED, raises=(errors.TimerInFlight,))
+@api.delete(
+    "/timers/{timer_id}",
+    returns=responses.CANCELLED,
+    raises=(errors.TimerSettled, errors.TimerInFlight),
+)
 def cancel_timer(service: Service, request: ApiRequest) -> Response:
-    """Cancel a timer. No attempt starts after the response."""
+    """Cancel a pending timer. No attempt starts after the response.
+
+    A timer that has fired or failed cannot be cancelled: the response is 409 `timer-settled`.
+    """
     service.timers.cancel(request.tenant, request.timer_id)
     return responses.CANCELLED.response(None)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from chalicelib.domain.errors import InvalidSettings
 from chalicelib.service.api_keys import ApiKeys
 from chalicelib.service.dead_letters import DeadLetters
+from chalicelib.service.health import HealthCheck
 from chalicelib.service.options import EngineOptions
 from chalicelib.service.ports import Clock, Engine, NoTelemetry, Telemetry
 from chalicelib.service.timers import Timers
@@ -63,6 +64,11 @@ class Service:
             budget_ms=self.engine.request_budget_ms,
             meter=self.telemetry.meter,
         )
+
+    @cached_property
+    def health(self) -> HealthCheck:
+        """Check whether the store is ready."""
+        return HealthCheck(self.timers.check)
 
     @cached_property
     def dead_letters(self) -> DeadLetters:

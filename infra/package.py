@@ -115,7 +115,8 @@ def _accept_any_method(template: dict[str, Any]) -> None:
     """Pass unknown methods of every path to the API, which responds with 405 and ``Allow``.
 
     API Gateway itself would respond as if there were no such path. These methods need no key,
-    because the response reveals nothing.
+    because the response reveals nothing. HEAD is one of them: the API answers it like GET on the
+    public routes, and with 401 on the others.
     """
     paths = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]["paths"]
     for operations in paths.values():

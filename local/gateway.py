@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 from chalice.app import Chalice
 from chalice.local import LocalChalice
 
-from chalicelib.domain.errors import MalformedBody, RouteNotFound, TimersError
+from chalicelib.domain.errors import MalformedBody, RouteNotFound, TimersError, excerpt
 from chalicelib.rest.problems import problem
 from chalicelib.rest.reading import MAX_BODY_BYTES, too_large
 from local.authorizers import Authorizers
@@ -38,21 +38,23 @@ class Gateway:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Respond to one request (PEP 3333)."""
-        response = self._respond(environ)
+        # HEAD is GET whose response is sent without its body (RFC 9110, 9.3.2).
+        head = environ["REQUEST_METHOD"] == "HEAD"
+        response = self._respond(environ | {"REQUEST_METHOD": "GET"} if head else environ)
         body = response["body"].encode()
         headers = list(response["headers"].items())
         # A 204 must not have this header (RFC 9110, 8.6).
         if response["statusCode"] != HTTPStatus.NO_CONTENT:
             headers.append(("Content-Length", str(len(body))))
         start_response(_STATUS_LINES[response["statusCode"]], headers)
-        return [body]
+        return [] if head else [body]
 
     def _respond(self, environ: Environ) -> dict[str, Any]:
         # API Gateway ignores a slash at the end too.
         path = environ["PATH_INFO"].rstrip("/") or "/"
         route, parameters = self._match(path)
         if route is None:
-            missing = RouteNotFound(f"There is no {path[:100]}; GET / names the routes.")
+            missing = RouteNotFound(f"There is no {excerpt(path)}; GET / names the routes.")
             return problem(missing).to_dict()
         try:
             caller = self._authorizers and self._authorizers.context(

@@ -108,10 +108,9 @@ class WakingTimerStore:
         return timer
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
-        """Remove one timer and return it as it was. Raises as ``TimerStore.cancel`` does."""
+        """Remove a pending timer and return it as it was. Raises as ``TimerStore.cancel`` does."""
         timer = self._store.cancel(tenant, timer_id, now)
-        if timer.next_attempt_at is not None:
-            self._wakeups.forget(timer.wakeup())
+        self._wakeups.forget(timer.wakeup())
         return timer
 
     def reschedule(self, change: Reschedule) -> Timer:

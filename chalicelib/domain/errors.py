@@ -12,6 +12,7 @@ TimersError
 │   ├── MethodNotAllowed
 │   ├── TimerNotFound
 │   ├── TimerInFlight       a sender holds it, so it cannot be cancelled, moved or replayed
+│   ├── TimerSettled        it has fired or failed, so it is too late to cancel it
 │   ├── TimerExpired        it is due, so it cannot be moved
 │   ├── TimerNotFailed      it has not failed, so it cannot be replayed
 │   ├── TimerChanged        another request changed it at the same time
@@ -29,6 +30,17 @@ TimersError
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+MAX_FAULTS = 20
+"""The faults of one request that are named. The others are only mentioned."""
+
+MAX_EXCERPT_CHARACTERS = 40
+"""The characters of a client's text that an error repeats."""
+
+
+def excerpt(text: str) -> str:
+    """Return the beginning of a client's text, short enough for an error."""
+    return text if len(text) <= MAX_EXCERPT_CHARACTERS else text[:MAX_EXCERPT_CHARACTERS] + "…"
 
 
 class TimersError(Exception):
@@ -64,14 +76,16 @@ class Fault:
 class InvalidRequest(RequestError):
     """The body is JSON but not a valid request, or the query is not valid.
 
-    ``faults`` has every fault.
+    ``faults`` has every fault, at most ``MAX_FAULTS``. Long names of fields are cut off.
     """
 
     code = "invalid-request"
 
     def __init__(self, faults: list[Fault]) -> None:
-        super().__init__("; ".join(f"{fault.field}: {fault.message}" for fault in faults))
-        self.faults = faults
+        named = [Fault(excerpt(fault.field), fault.message) for fault in faults[:MAX_FAULTS]]
+        detail = "; ".join(f"{fault.field}: {fault.message}" for fault in named)
+        super().__init__(detail + ("; and more" if len(faults) > MAX_FAULTS else ""))
+        self.faults = named
 
 
 class UnsupportedMediaType(RequestError):
@@ -130,6 +144,12 @@ class TimerInFlight(RequestError):
     """A sender holds the timer, so it cannot be cancelled, moved or replayed now."""
 
     code = "timer-in-flight"
+
+
+class TimerSettled(RequestError):
+    """The timer has fired or failed, so it can no longer be cancelled."""
+
+    code = "timer-settled"
 
 
 class TimerExpired(RequestError):

@@ -32,6 +32,9 @@ _MAX_HOST_CHARACTERS = 253  # RFC 1035: 255 bytes in a DNS message, with its len
 _MAX_LABEL_CHARACTERS = 63  # RFC 1035
 # The underscore is not allowed in host names (RFC 1123), but many internal names have one.
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?", re.ASCII)
+_JOINERS = {"\u200c", "\u200d"}
+"""Invisible characters. Only IDNA 2008 knows where they make sense."""
+
 _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]*|[0-9]+", re.ASCII)
 _BRACKETED = re.compile(r"\[[^\[\]]*\](:[0-9]*)?", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -93,11 +96,15 @@ def _parse(url: str) -> Target:
         raise ValueError("must not contain control characters")
     if url != url.strip():
         raise ValueError("must not have a blank around it")
+    # The messages of ``urlsplit`` repeat parts of the URL, which may be a password.
     try:
         parts = urlsplit(url)
+    except ValueError as error:
+        raise ValueError("must have a valid host name") from error
+    try:
         port = parts.port  # parsed only now: raises if it is no number, or too large
     except ValueError as error:
-        raise ValueError(f"is not a valid URL: {error}") from error
+        raise ValueError(f"must have a port between 1 and {_MAX_PORT}") from error
     if parts.scheme not in _DEFAULT_PORTS:
         raise ValueError("must be an absolute http or https URL")
     # Browsers end the host at a backslash, ``urlsplit`` does not. So ``http://a\@b`` would be two
@@ -217,13 +224,34 @@ def _ipv6(netloc: str, host: str) -> str:
 
 
 def _ascii_name(host: str) -> str:
-    """Return an international name in its ASCII form (IDNA 2008, RFC 5891)."""
+    """Return an international name in its ASCII form, label by label (UTS 46)."""
     if host.isascii():
         return host
     # Imported late: its tables take long to load, and few names need them.
     import idna
 
     try:
-        return idna.encode(host, uts46=True).decode()
+        # The mapping of some characters contains dots.
+        labels = idna.uts46_remap(host, std3_rules=False, transitional=False).split(".")
+        return ".".join(label if label.isascii() else _ascii_label(label) for label in labels)
     except idna.IDNAError as error:
         raise ValueError("must have a valid host name") from error
+
+
+def _ascii_label(label: str) -> str:
+    """Return an international label in its ASCII form. Raises ``idna.IDNAError``."""
+    import idna
+
+    if len(label) > _MAX_LABEL_CHARACTERS or label.startswith("xn--"):
+        raise idna.IDNAError("too long, or an ASCII form with other characters")
+    try:
+        return idna.alabel(label).decode()  # IDNA 2008 (RFC 5891)
+    except idna.IDNAError:
+        # IDNA 2008 has no emoji, other symbols or underscores. Browsers call such names all the
+        # same, with these checks (WHATWG URL, domain to ASCII).
+        if _JOINERS & set(label):
+            raise
+        idna.check_nfc(label)
+        idna.check_initial_combiner(label)
+        idna.check_bidi(label)
+        return "xn--" + label.encode("punycode").decode()

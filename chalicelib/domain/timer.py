@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from chalicelib.domain.attempt_log import AttemptLog
+from chalicelib.domain.errors import TimerSettled
 
 DEFAULT_TENANT = "default"
 
@@ -115,6 +116,11 @@ class Timer:
         if self.next_attempt_at is None:
             raise ValueError(f"timer {self.id} is settled: it has no next attempt")
         return Wakeup(tenant=self.tenant, id=self.id, version=self.version, at=self.next_attempt_at)
+
+    def require_pending(self) -> None:
+        """Raise ``TimerSettled`` for a settled timer."""
+        if self.status is not Status.PENDING:
+            raise TimerSettled(f"Timer {self.id} has {self.status.value}; it cannot be cancelled.")
 
     def leased(self, now: int) -> bool:
         """Return whether a sender holds this timer at ``now``."""

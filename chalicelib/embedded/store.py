@@ -98,9 +98,10 @@ class SQLiteTimerStore(TransactionalStore):
         return Page(timers=timers, before=floor if floor > 1 else None)  # ids begin at 1
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
-        """Remove one timer. Raises ``TimerNotFound`` and ``TimerInFlight``."""
+        """Remove a pending timer. Raises ``TimerNotFound``, ``TimerSettled``, ``TimerInFlight``."""
         with self.transaction():
             timer = self._get_unleased(tenant, timer_id, now)
+            timer.require_pending()
             self._connection.execute(
                 "DELETE FROM timers WHERE tenant = ? AND id = ?", (tenant, timer_id)
             )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.domain import errors
-from chalicelib.domain.errors import Fault, TimersError
+from chalicelib.domain.errors import MAX_FAULTS, Fault, TimersError
 from chalicelib.rest.headers import ALLOW, RETRY_AFTER, WWW_AUTHENTICATE, Header
 from chalicelib.rest.reading import MAX_BODY_BYTES, too_large
 
@@ -82,7 +82,8 @@ _ENTRIES = (
             "Host 'evil.example' is not this machine's; TIMERS_ALLOWED_HOSTS names others."
         ),
         status=403,
-        when="Offline and without keys: `Host` or `Origin` is not this machine's.",
+        when="Offline and without keys: `Host` is not this machine's, or a page of another origin "
+        "sent the request (`Origin`, `Sec-Fetch-Site`).",
     ),
     Entry(
         example=errors.PurgeDisabled(
@@ -104,7 +105,7 @@ _ENTRIES = (
     Entry(
         example=errors.MethodNotAllowed(["DELETE", "GET", "POST"]),
         status=405,
-        when="The path has no such method. No path has HEAD or OPTIONS.",
+        when="The path has no such method. No path has OPTIONS. HEAD counts as GET.",
         header=ALLOW,
         header_value=lambda error: str(error.allowed),
     ),
@@ -112,6 +113,11 @@ _ENTRIES = (
         example=errors.TimerInFlight("The webhook of timer 1 is on the wire right now."),
         status=409,
         when="The timer is in flight: its webhook is being called right now.",
+    ),
+    Entry(
+        example=errors.TimerSettled("Timer 1 has fired; it cannot be cancelled."),
+        status=409,
+        when="The timer has fired or failed, so it is too late to cancel it. It stays as it is.",
     ),
     Entry(
         example=errors.TimerExpired("The time of timer 1 has come; it cannot be moved."),
@@ -143,10 +149,14 @@ _ENTRIES = (
     ),
     Entry(
         example=errors.InvalidRequest(
-            [Fault("minuets", "unknown field"), Fault("url", "is required")]
+            [
+                Fault("url", "is required"),
+                Fault("minuets", "unknown field; did you mean minutes?"),
+            ]
         ),
         status=422,
-        when="The body is JSON but no valid request, or a query parameter is not valid.",
+        when="The body is JSON but no valid request, or a query parameter is not valid; so is a "
+        f"name that is unknown or given twice. `errors` has {MAX_FAULTS} faults at most.",
     ),
     Entry(
         example=errors.RateLimited("At most 100 timers a second may be set."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from chalicelib.domain.errors import Fault
@@ -26,14 +25,3 @@ def delay_fault(given: dict[str, Any]) -> Fault | None:
     if all(type(amount) is int for amount in amounts) and delay_s(*amounts) > MAX_DELAY_S:
         return Fault(max(given, key=lambda name: given[name] * SECONDS_IN[name]), DELAY_TOO_LONG)
     return None
-
-
-def amounts_in(body: bytes) -> dict[str, Any] | None:
-    """Return the amounts that a request body gives, None if the body is not a JSON object."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):  # brackets may nest deeper than Python can follow
-        return None
-    if not isinstance(document, dict):
-        return None
-    return {name: document[name] for name in SECONDS_IN if name in document}

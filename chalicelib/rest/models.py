@@ -13,6 +13,7 @@ from pydantic import Field
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from chalicelib.domain.attempt_log import AttemptRecord, last_attempt
+from chalicelib.domain.errors import MAX_FAULTS
 from chalicelib.domain.timer import Timer
 from chalicelib.rest import cursor
 from chalicelib.rest.fields import Id, Moment, StatusName, TimeLeft, Url
@@ -126,9 +127,9 @@ class FieldFault(TypedDict):
 
 
 class InvalidRequestProblem(Problem):
-    """An error that names every fault of a request."""
+    """An error that names every fault of a request, up to the limit."""
 
-    errors: Annotated[list[FieldFault], Field(min_length=1)]
+    errors: Annotated[list[FieldFault], Field(min_length=1, max_length=MAX_FAULTS)]
 
 
 def timer_status(timer: Timer, now: float) -> TimerStatus:

@@ -10,17 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chalicelib.domain import errors
-from chalicelib.domain.errors import InvalidRequest, TimersError
+from chalicelib.domain.errors import CrossSiteRequest, InvalidRequest, TimersError
 from chalicelib.rest import callbacks
 from chalicelib.rest.catalogue import CATALOGUE, Entry, Internal, Throttled
 from chalicelib.rest.fields import Id, StatusName
 from chalicelib.rest.headers import Header
 from chalicelib.rest.models import InvalidRequestProblem, Problem
 from chalicelib.rest.problems import PROBLEM_JSON, URN, document_of
-from chalicelib.rest.requests import ListTimers
 from chalicelib.rest.responses import INDEX, Success
 from chalicelib.rest.router import Route, names_of
 from chalicelib.rest.schemas import PREFIX, Schemas, prose, schema_of
+from chalicelib.rest.validation import Query
 
 Json = dict[str, Any]
 ErrorTypes = tuple[type[TimersError], ...]
@@ -35,12 +35,13 @@ Call this URL at that time, whatever happens in between.
 default and names the setting.
 
 **Requests.** A `Content-Type` that is missing is read as `application/json`. A body where none is
-expected is ignored, and so are query parameters that are not listed here; of a parameter that is
-given twice the last counts. A slash at the end of a path changes nothing.
+expected is ignored. A query parameter that is not listed here, or is given twice, is 422, as is a
+field of a body. Bodies are UTF-8. A slash at the end of a path changes nothing.
 
 **Errors** are `application/problem+json` (RFC 9457). A refused request changes nothing and never
 fires. Beside what each operation lists, an unknown path is 404 `route-not-found`, and a method that
-the path does not have, HEAD and OPTIONS included, is 405 `method-not-allowed` with `Allow`. The
+the path does not have, OPTIONS included, is 405 `method-not-allowed` with `Allow`. HEAD is GET
+without the body; a packaged stage on AWS answers it on the routes that need no key. The
 server in front refuses invalid HTTP, and paths or headers that are too long: offline with 400, 414
 or 431 and no document, on AWS with a 4xx `bad-request` whose document may lack `status`.
 
@@ -79,8 +80,9 @@ TAGS = {
 
 ANY_ROUTE: ErrorTypes = (
     errors.MalformedBody,
-    errors.CrossSiteRequest,
+    CrossSiteRequest,
     errors.BodyTooLarge,
+    InvalidRequest,
     Throttled,
     Internal,
     errors.Unavailable,
@@ -89,7 +91,7 @@ ANY_ROUTE: ErrorTypes = (
     errors.DataFolderError,
     errors.StoreFileError,
 )
-"""The errors that every route may respond with."""
+"""The errors that every route may respond with, ``CrossSiteRequest`` if it is not for any site."""
 
 NO_ROUTE: ErrorTypes = (errors.RouteNotFound, errors.MethodNotAllowed)
 """The errors of a path or a method that the API does not have."""
@@ -109,9 +111,8 @@ def errors_of(route: Route[Any]) -> ErrorTypes:
         kinds += [errors.TimerNotFound, errors.RouteNotFound]
     if route.body:
         kinds.append(errors.UnsupportedMediaType)
-    if route.body or route.query:
-        kinds.append(InvalidRequest)
-    return (*kinds, *ANY_ROUTE)
+    kinds += [kind for kind in ANY_ROUTE if not (route.any_site and kind is CrossSiteRequest)]
+    return tuple(kinds)
 
 
 class _DocumentWriter:
@@ -154,7 +155,7 @@ class _DocumentWriter:
             "summary": summary,
             "description": description,
             "security": [] if route.public else [{"key": []}],
-            "parameters": list(_parameters(route.query)) if route.query else [],
+            "parameters": list(_parameters(route.query)),
         }
         if route.body:
             content = {"schema": self._schemas.of(route.body), "examples": route.body.examples}
@@ -254,8 +255,8 @@ def _header(header: Header, *, required: bool = True) -> Json:
     }
 
 
-def _parameters(query: type[ListTimers]) -> Iterator[Json]:
-    for name, schema in schema_of(query)["properties"].items():
+def _parameters(query: type[Query]) -> Iterator[Json]:
+    for name, schema in schema_of(query).get("properties", {}).items():
         parameter: Json = {"name": name, "in": "query", "description": schema.pop("description")}
         (example,) = schema.pop("examples", [None])
         parameter["schema"] = schema

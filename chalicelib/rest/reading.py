@@ -61,10 +61,10 @@ def path_of(request: Request) -> str:
     return path
 
 
-def query_of(request: Request) -> dict[str, str]:
-    """Return the parameters of the query. If one is given twice, the last one counts."""
+def query_of(request: Request) -> dict[str, list[str]]:
+    """Return the parameters of the query, each with all its values."""
     given = request.query_params
-    return dict(given.items()) if given else {}
+    return {name: given.getlist(name) for name in given} if given else {}
 
 
 def json_body(request: Request) -> bytes:
@@ -75,7 +75,7 @@ def json_body(request: Request) -> bytes:
     content_type = request.headers.get("content-type") or "application/json"
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise errors.UnsupportedMediaType(
-            f"Content-Type is {content_type[:100]}; send application/json "
+            f"Content-Type is {errors.excerpt(content_type)}; send application/json "
             "(curl: -H 'Content-Type: application/json')."
         )
     body: bytes = request.raw_body  # type: ignore[assignment]

@@ -5,26 +5,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     ValidationInfo,
     WithJsonSchema,
 )
-from typing_extensions import Self
 
-from chalicelib.domain.errors import InvalidRequest, MalformedBody
+from chalicelib.domain.errors import Fault
 from chalicelib.domain.retry import DEFAULT_DELAYS_S, attempts_allowed
 from chalicelib.domain.timer import DeliveryOptions, Status
 from chalicelib.rest import cursor as cursors
-from chalicelib.rest.delay import amounts_in, delay_fault, delay_s
+from chalicelib.rest.delay import delay_fault, delay_s
 from chalicelib.rest.fields import (
     SECONDS_IN,
     Hours,
@@ -34,7 +31,7 @@ from chalicelib.rest.fields import (
     StatusName,
     Url,
 )
-from chalicelib.rest.validation import Body, Examples, Limits, invalid
+from chalicelib.rest.validation import Body, Examples, Query
 from chalicelib.service.dead_letters import DEFAULT_PER_S, FailedTimers
 from chalicelib.service.timers import TimerRequest
 
@@ -106,29 +103,10 @@ class MoveTimer(Body):
         return delay_s(self.hours, self.minutes, self.seconds) * 1000
 
     @classmethod
-    def parse(cls, body: bytes, limits: Limits | None = None) -> Self:
-        """Read a request body; see ``Body.parse``. The amounts are checked together too."""
-        request = super().parse(body, limits)
-        # A default of 0 must not pass for an amount that was given.
-        given = request.model_fields_set
-        fault = delay_fault({name: getattr(request, name) for name in SECONDS_IN if name in given})
-        if fault:
-            raise InvalidRequest([fault])
-        return request
-
-    @classmethod
-    def refusal(cls, body: bytes, error: ValidationError) -> MalformedBody | InvalidRequest:
-        """Return the error for a body. The amounts are checked together too."""
-        refusal = super().refusal(body, error)
-        # pydantic has stopped before the amounts could be checked together, so they are read once
-        # more: one response names every fault.
-        amounts = amounts_in(body)
-        if isinstance(refusal, MalformedBody) or amounts is None:
-            return refusal
-        together = delay_fault(amounts)
-        if together and together.field not in {fault.field for fault in refusal.faults}:
-            return InvalidRequest([*refusal.faults, together])
-        return refusal
+    def fault_together(cls, given: Mapping[str, Any]) -> Fault | None:
+        """Return the fault of the amounts together, None if there is none."""
+        # As they were given: a default of 0 must not pass for an amount.
+        return delay_fault({name: given[name] for name in SECONDS_IN if name in given})
 
 
 class SetTimer(MoveTimer):
@@ -250,8 +228,8 @@ class ReplayTimers(Body):
         )
 
 
-class ListTimers(BaseModel):
-    """The query of ``GET /timers``. Unknown parameters are ignored."""
+class ListTimers(Query):
+    """The query of ``GET /timers``."""
 
     limit: Annotated[
         int,
@@ -277,12 +255,3 @@ class ListTimers(BaseModel):
             examples=["MTAx"],
         ),
     ] = None
-
-    # Not a Body: other services add parameters of their own to a URL, so unknown ones are ignored.
-    @classmethod
-    def parse(cls, query: Mapping[str, str]) -> Self:
-        """Read a query. Raises ``InvalidRequest`` with every fault."""
-        try:
-            return cls.model_validate(query)
-        except ValidationError as error:
-            raise invalid(error) from error

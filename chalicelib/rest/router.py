@@ -7,21 +7,20 @@ caller's tenant. Every error becomes a problem document.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from chalice.app import Blueprint, Chalice, ChaliceAuthorizer, Request, Response
 from typing_extensions import Required, TypedDict, Unpack
 
-from chalicelib.domain.errors import TimersError
+from chalicelib.domain.errors import CrossSiteRequest, TimersError
 from chalicelib.rest import access, reading
 from chalicelib.rest.catalogue import Internal
 from chalicelib.rest.problems import problem, replace_chalice_errors
 from chalicelib.rest.reading import ApiRequest
-from chalicelib.rest.requests import ListTimers
 from chalicelib.rest.responses import Success
-from chalicelib.rest.validation import Body, Limits
+from chalicelib.rest.validation import Body, Limits, Query
 from chalicelib.service.ports import Telemetry
 from chalicelib.settings import Settings
 
@@ -47,15 +46,18 @@ View = Callable[[ServiceT, ApiRequest[Any]], Response]
 class RouteOptions(TypedDict, total=False):
     """The keyword arguments of a route's decorator.
 
-    ``body`` or ``query`` is the model that reads the request. ``raises`` are the errors that only
-    some routes have. ``tag`` groups the routes in the OpenAPI document.
+    ``body`` or ``query`` is the model that reads the request. Without ``query``, no parameter is
+    accepted. ``raises`` are the errors that only some routes have. ``public`` routes need no key.
+    Those for ``any_site`` are answered under any Host and to any web page. ``tag`` groups the
+    routes in the OpenAPI document.
     """
 
     returns: Required[Success[Any]]
     body: type[Body]
-    query: type[ListTimers]
+    query: type[Query]
     raises: tuple[type[TimersError], ...]
     public: bool
+    any_site: bool
     tag: str
 
 
@@ -68,10 +70,16 @@ class Route(Generic[ServiceT]):
     view: View[ServiceT]
     returns: Success[Any]
     body: type[Body] | None = None
-    query: type[ListTimers] | None = None
+    query: type[Query] = Query
     raises: tuple[type[TimersError], ...] = ()
     public: bool = False
+    any_site: bool = False
     tag: str = "timers"
+
+    @property
+    def key(self) -> str:
+        """The method and the path, as ``GET /timers``."""
+        return f"{self.method} {self.path}"
 
     @property
     def name(self) -> str:
@@ -79,12 +87,9 @@ class Route(Generic[ServiceT]):
         return self.view.__name__
 
     def read(self, request: Request, limits: Limits) -> Any:
-        """Return the body or the query of ``request``. Raises ``RequestError``."""
-        if self.body:
-            return self.body.parse(reading.json_body(request), limits)
-        if self.query:
-            return self.query.parse(reading.query_of(request))
-        return None
+        """Return the body of ``request``, its query if it has no body. Raises ``RequestError``."""
+        query = self.query.parse(reading.query_of(request))
+        return self.body.parse(reading.json_body(request), limits) if self.body else query
 
 
 class Router(Generic[ServiceT]):
@@ -132,7 +137,7 @@ class Router(Generic[ServiceT]):
         # Every response is text: Chalice need not compare each with its list of binary types.
         app.api.binary_types = []
         app.register_blueprint(blueprint)
-        _add_middleware(app, service)
+        _add_middleware(app, service, {route.key for route in self.routes if route.any_site})
         guard = authorizer if service.settings.needs_key else None
         for route in self.routes:
             app.route(
@@ -158,23 +163,41 @@ class Router(Generic[ServiceT]):
 def names_of(routes: Iterable[Route[Any]]) -> list[str]:
     """Return ``METHOD /path`` of every route, by path."""
     ordered = sorted(routes, key=lambda route: (route.path, route.method))
-    return [f"{route.method} {route.path}" for route in ordered]
+    return [route.key for route in ordered]
 
 
-def _add_middleware(app: Chalice, service: RoutedService) -> None:
-    """Observe every request, replace Chalice's errors, and refuse cross-site requests."""
+def _add_middleware(app: Chalice, service: RoutedService, any_site: Collection[str]) -> None:
+    """Observe every request, replace Chalice's errors, and refuse cross-site requests.
+
+    ``any_site`` has the routes that are for every site.
+    """
 
     def observe(request: Request, get_response: Callable[[Any], Response]) -> Response:
         with service.telemetry.observe(request.lambda_context):
             return get_response(request)
 
     def same_site_only(request: Request, get_response: Callable[[Any], Response]) -> Response:
-        return access.same_site_only(request, get_response, service.settings)
+        if f"{request.method} {request.path}" not in any_site:
+            try:
+                access.check_site(request.headers, service.settings)
+            except CrossSiteRequest as error:
+                return problem(error)
+        return get_response(request)
 
     # The first is the outermost, so refusals are observed too. Chalice looks for the method inside
     # the last one, so a cross-site request is refused before a 405 could name our methods.
-    for middleware in (observe, replace_chalice_errors, same_site_only):
+    for middleware in (observe, head_as_get, replace_chalice_errors, same_site_only):
         app.register_middleware(middleware, "http")
+
+
+def head_as_get(request: Request, get_response: Callable[[Any], Response]) -> Response:
+    """Respond to HEAD as to GET, without the body (RFC 9110, 9.3.2; a middleware)."""
+    if request.method != "HEAD":
+        return get_response(request)
+    # Chalice looks the view up by the method in the context, which is a part of the event.
+    request.method = request.context["httpMethod"] = "GET"
+    response = get_response(request)
+    return Response("", response.headers, response.status_code)
 
 
 def _handler(route: Route[ServiceT], app: Chalice, service: ServiceT) -> Callable[..., Response]:

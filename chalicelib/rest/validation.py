@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import Self
 
-from chalicelib.domain.errors import Fault, InvalidRequest, MalformedBody
+from chalicelib.domain.errors import MAX_FAULTS, Fault, InvalidRequest, excerpt
 from chalicelib.domain.retry import attempts_allowed
 from chalicelib.domain.ssrf_guard import Guard
-from chalicelib.rest.fields import DELAY_TOO_LONG, SECONDS_IN
+from chalicelib.rest import strict_json
 from chalicelib.settings import Settings
 
 Examples = dict[str, dict[str, Any]]
@@ -36,12 +38,63 @@ class Limits:
         )
 
 
-class Body(BaseModel):
+class _Request(BaseModel):
+    """A part of a request. A name that the model does not know is a fault."""
+
+    noun: ClassVar[str]
+
+    @classmethod
+    def fault_together(cls, given: Mapping[str, Any]) -> Fault | None:
+        """Return the fault of several fields together, None if there is none."""
+
+    @classmethod
+    def _read(cls, given: Any, repeated: Sequence[str], limits: Limits | None = None) -> Self:
+        """Return the model of ``given``. Raises ``InvalidRequest`` with every fault."""
+        # Beyond the limit, a fault need not be described.
+        found = {
+            name: Fault(name, f"this {cls.noun} is given more than once")
+            for name in repeated[: MAX_FAULTS + 1]
+        }
+        request = None
+        try:
+            request = cls.model_validate(given, context=limits)
+        except ValidationError as error:
+            # No message repeats a value that was sent: it may be a secret.
+            details = error.errors(include_url=False, include_input=False)
+            for detail in details[: MAX_FAULTS + 1]:
+                fault = cls._fault(detail)
+                found.setdefault(fault.field, fault)
+        together = cls.fault_together(given) if isinstance(given, dict) else None
+        if together:
+            found.setdefault(together.field, together)
+        if request is None or found:
+            known = cls._known()
+            # Unknown names come last: there may be any number of them.
+            raise InvalidRequest(sorted(found.values(), key=lambda fault: fault.field not in known))
+        return request
+
+    @classmethod
+    def _known(cls) -> list[str]:
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
+    @classmethod
+    def _fault(cls, detail: Any) -> Fault:
+        # Requests are flat, so the first part of the location is the field.
+        field = str(detail["loc"][0]) if detail["loc"] else "body"
+        if detail["type"] == "extra_forbidden":
+            return Fault(field, _unknown(field, cls.noun, cls._known()))
+        if detail["type"] == "value_error":
+            return Fault(field, str(detail["ctx"]["error"]))
+        return Fault(field, _message(detail))
+
+
+class Body(_Request):
     """A JSON body. An unknown field is a fault."""
 
     # Strict: pydantic would otherwise read "5" and 5.0 as 5, and true as 1.
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    noun = "field"
     examples: ClassVar[Examples] = {}
 
     @classmethod
@@ -51,45 +104,48 @@ class Body(BaseModel):
         Raises ``MalformedBody`` when it is not JSON and ``InvalidRequest`` with every fault when
         it is JSON but no valid request.
         """
-        try:
-            return cls.model_validate_json(body, context=limits)
-        except ValidationError as error:
-            raise cls.refusal(body, error) from error
+        document = strict_json.read(body)
+        return cls._read(document.value, document.repeated, limits)
+
+
+class Query(_Request):
+    """The parameters of a query. Without fields it is the query of a path that takes none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    noun = "parameter"
 
     @classmethod
-    def refusal(cls, body: bytes, error: ValidationError) -> MalformedBody | InvalidRequest:
-        """Return the error for a body that pydantic does not accept."""
-        details = error.errors(include_url=False, include_input=False)
-        if details[0]["type"] == "json_invalid":
-            reason = "the body is empty" if not body.strip() else details[0]["ctx"]["error"]
-            return MalformedBody(f"The body must be JSON: {reason}")
-        return invalid(error)
+    def parse(cls, query: Mapping[str, Sequence[str]]) -> Self:
+        """Read the values of each parameter. Raises ``InvalidRequest`` with every fault."""
+        repeated = [name for name, values in query.items() if len(values) > 1]
+        return cls._read({name: values[-1] for name, values in query.items()}, repeated)
 
 
-def invalid(error: ValidationError) -> InvalidRequest:
-    """Return the faults that pydantic found in a request, in our words.
+def _unknown(name: str, noun: str, known: Sequence[str]) -> str:
+    """Return the message about an unknown name: the name that was meant, or all known ones."""
+    if not known:
+        return f"unknown {noun}; none is known here"
+    # Cut off first: the comparison takes longer the longer the name is.
+    meant = difflib.get_close_matches(excerpt(name).lower(), known, n=1)
+    if meant:
+        return f"unknown {noun}; did you mean {meant[0]}?"
+    return f"unknown {noun}; known are {', '.join(known)}"
 
-    No message repeats a value that was sent: it may be a secret.
-    """
-    details = error.errors(include_url=False, include_input=False)
-    return InvalidRequest([_fault(detail) for detail in details])
 
-
-def _fault(detail: Any) -> Fault:
-    # Bodies are flat, so the first part of the location is the field.
-    field = str(detail["loc"][0]) if detail["loc"] else "body"
+def _message(detail: Any) -> str:
+    """Return our words for what pydantic found."""
     bounds = detail.get("ctx", {})
     messages = {
-        "extra_forbidden": "unknown field",
         "missing": "is required",
         "greater_than_equal": f"must be {bounds.get('ge')} or more",
+        "less_than_equal": f"must be {bounds.get('le')} or less",
         "bool_type": "must be true or false",
+        "float_type": "must be a number, written without quotes",
         "int_type": "must be a whole number, written without quotes or a fraction",
-        "int_parsing_size": DELAY_TOO_LONG if field in SECONDS_IN else "is too large",
         "string_type": "must be a string",
         "string_too_long": f"must have at most {bounds.get('max_length')} characters",
         "model_type": "must be a JSON object",
     }
-    if detail["type"] == "value_error":
-        return Fault(field, str(detail["ctx"]["error"]))
-    return Fault(field, messages.get(detail["type"], detail["msg"]))
+    message: str = messages.get(detail["type"], detail["msg"])
+    return message

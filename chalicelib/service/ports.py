@@ -102,9 +102,11 @@ class TimerStore(Protocol):
         """Return timers with an id below ``before``, highest first, at most ``limit``."""
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
-        """Remove one timer durably and return it as it was.
+        """Remove a pending timer durably and return it as it was.
 
-        Raises ``TimerNotFound``, and ``TimerInFlight`` while a sender holds it.
+        Raises ``TimerNotFound``, ``TimerSettled`` if it has fired or failed, and ``TimerInFlight``
+        while a sender holds it. A timer whose lease has ended can be removed: its sender settles
+        nothing afterwards.
         """
 
     def purge(self, tenant: str, *, before: int | None, limit: int) -> int | None:

@@ -75,9 +75,10 @@ class Timers:
         return self._store.list(tenant, before=before, status=status, limit=limit)
 
     def cancel(self, tenant: str, timer_id: int) -> None:
-        """Remove a timer. No attempt starts afterwards.
+        """Remove a pending timer. No attempt starts afterwards.
 
-        Raises ``TimerNotFound``, and ``TimerInFlight`` while its webhook is in flight.
+        Raises ``TimerNotFound``, ``TimerSettled`` if it has fired or failed, and ``TimerInFlight``
+        while its webhook is in flight.
         """
         self._store.cancel(tenant, timer_id, int(self._clock()))
 

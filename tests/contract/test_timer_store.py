@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from chalicelib.domain.claim import Claimed, NotYet, Superseded
-from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFound
+from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFound, TimerSettled
 from chalicelib.domain.timer import DeliveryOptions, Lease, Status, Timer
 from tests.contract.stores import Store
 from tests.support.clock import START
@@ -215,11 +215,22 @@ def test_a_timer_whose_lease_is_over_can_be_cancelled(store: Store) -> None:
 
 
 @pytest.mark.parametrize("status", [Status.FIRED, Status.FAILED])
-def test_a_settled_timer_can_be_removed(store: Store, status: Status) -> None:
+def test_a_settled_timer_is_not_cancelled_and_stays(store: Store, status: Status) -> None:
     timer = settled(store, set_timer(store), status)
 
-    assert store.cancel(TENANT, timer.id, DUE + 200) == timer
-    assert listed(store, status=status) == []
+    for _ in range(2):
+        with pytest.raises(TimerSettled, match=f"has {status.value}"):
+            store.cancel(TENANT, timer.id, DUE + 200)
+    assert store.get(TENANT, timer.id) == timer
+    assert listed(store, status=status) == [timer.id]
+
+
+def test_a_timer_that_waits_for_a_retry_can_be_cancelled(store: Store) -> None:
+    timer = claimed(store, set_timer(store))
+    assert store.settle(settlement_of(timer, status=Status.PENDING, retry_at=DUE + 5_000))
+
+    assert store.cancel(TENANT, timer.id, DUE + 200).attempts == 1
+    assert due_ids(store) == []
 
 
 # Purging

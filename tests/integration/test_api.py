@@ -41,6 +41,16 @@ NO_IDS = [
 ]
 
 
+class CountingStore(SQLiteTimerStore):
+    """A store that counts its checks."""
+
+    checks = 0
+
+    def check(self) -> None:
+        self.checks += 1
+        super().check()
+
+
 class BrokenStore(SQLiteTimerStore):
     """A store whose disk is full."""
 
@@ -480,11 +490,20 @@ def test_cancelling_a_timer_in_flight_is_409(service: Service) -> None:
 
 
 @pytest.mark.parametrize("status", [Status.FIRED, Status.FAILED])
-def test_a_settled_timer_can_be_removed(service: Service, status: Status) -> None:
+def test_cancelling_a_settled_timer_is_409_and_leaves_it(service: Service, status: Status) -> None:
     service.set(seconds=1)
     service.settle(1, status)
+    document = assert_problem(service.delete("/timers/1"), 409)
+    assert document["type"] == "urn:webhook-timers:timer-settled"
+    assert document["detail"] == f"Timer 1 has {status.value}; it cannot be cancelled."
+    assert service.list(f"?status={status.value}") == [1]
+
+
+def test_a_timer_that_is_due_and_not_claimed_can_be_cancelled(service: Service) -> None:
+    service.set(seconds=1)
+    service.clock.advance(5_000)
     assert service.delete("/timers/1").status_code == 204
-    assert service.list() == []
+    assert service.store.due(START + 10**12, 10) == []
 
 
 def test_a_purge_removes_every_timer(service: Service) -> None:
@@ -546,6 +565,35 @@ def test_the_service_is_healthy_when_it_reaches_its_store(service: Service) -> N
     assert (response.status_code, response.json_body) == (200, {"status": "ok"})
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": ""},
+        {"Host": "balancer.example"},
+        {"Host": "10.0.0.7:8000", "Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_everybody_may_ask_for_the_health(service: Service, headers: dict[str, str]) -> None:
+    for method in ("GET", "HEAD"):
+        assert service.request(method, "/health", headers=headers).status_code == 200
+    assert_problem(service.request("DELETE", "/health", headers=headers), 403)
+
+
+def test_all_who_ask_for_the_health_share_one_check(start: Start) -> None:
+    service = start(CountingStore)
+    for _ in range(64):
+        assert service.get("/health").status_code == 200
+    assert isinstance(service.store, CountingStore)
+    # The clock is the real one, so another second may begin meanwhile.
+    assert 1 <= service.store.checks <= 8
+
+
+def test_head_needs_a_key_where_get_does(start: Start) -> None:
+    service = start(TIMERS_AUTH="keys")
+    responses = [service.request("HEAD", path) for path in ("/timers", "/timers/1", "/health")]
+    assert [response.status_code for response in responses] == [401, 401, 200]
+
+
 def test_the_service_is_not_healthy_when_it_does_not(start: Start) -> None:
     response = start(BrokenStore).get("/health")
     assert "disk full" in assert_problem(response, 503)["detail"]
@@ -581,7 +629,7 @@ def test_a_store_that_fails_makes_every_request_503(service: Service) -> None:
         ("/timers/replay", "POST"),
     ],
 )
-@pytest.mark.parametrize("method", ["PUT", "HEAD", "TRACE"])
+@pytest.mark.parametrize("method", ["PUT", "TRACE"])
 def test_a_wrong_method_is_405_with_the_right_ones(
     service: Service, path: str, allowed: str, method: str
 ) -> None:

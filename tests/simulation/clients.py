@@ -13,6 +13,7 @@ from chalicelib.domain.errors import (
     TimerNotFailed,
     TimerNotFound,
     TimersError,
+    TimerSettled,
     Unavailable,
 )
 from chalicelib.domain.timer import DeliveryOptions, Timer, Wakeup
@@ -158,7 +159,7 @@ class Clients(Generic[A]):
         self._time.note("DELETE", promise)
         try:
             api.timers.cancel(promise.tenant, promise.id or 0)
-        except TimerInFlight:
+        except (TimerInFlight, TimerSettled):
             removal.refused = True
             self._time.note("responds 409", promise)
             return

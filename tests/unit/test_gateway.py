@@ -112,12 +112,19 @@ def test_an_unknown_path_is_404_and_says_where_the_routes_are(gateway: Gateway, 
     assert len(response.body) < 1_000
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "BREW"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
 def test_a_wrong_method_is_405_with_the_right_ones(gateway: Gateway, method: str) -> None:
     response = send_request(gateway, method, "/things")
     assert response.status == "405 Method Not Allowed"
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.headers["Allow"] == "GET, POST"
+
+
+@pytest.mark.parametrize("path", ["/", "/things", "/things/7", "/nothing"])
+def test_head_is_get_without_the_body(gateway: Gateway, path: str) -> None:
+    head, get = send_request(gateway, "HEAD", path), send_request(gateway, "GET", path)
+    assert (head.status, head.headers) == (get.status, get.headers)
+    assert (head.body, len(get.body) > 0) == (b"", True)
 
 
 def test_every_response_with_a_body_has_its_length(gateway: Gateway) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 
 from chalicelib.domain.errors import InvalidRequest, MalformedBody
 from chalicelib.domain.timer import NewTimer, Timer
-from chalicelib.rest.fields import MAX_DELAY_S
+from chalicelib.rest.fields import DELAY_TOO_LONG, MAX_DELAY_S
 from chalicelib.rest.models import rfc3339, timer_item, timer_status
-from chalicelib.rest.requests import SetTimer
+from chalicelib.rest.problems import problem
+from chalicelib.rest.requests import ReplayTimers, SetTimer
+from chalicelib.rest.validation import Limits
+from chalicelib.settings import load
 
 URL = "https://someserver.com"
 DUE = 1_800_000_000_000
@@ -98,9 +102,33 @@ def test_no_size_of_number_overflows_anything(field: str, amount: int) -> None:
     assert "10 years" in amount_faults(str(amount), field)[field]
 
 
-def test_a_number_longer_than_any_parser_reads_is_refused() -> None:
-    with pytest.raises(MalformedBody, match="number out of range"):
-        SetTimer.parse(f'{{"seconds": {"9" * 20_000}, "url": "{URL}"}}'.encode())
+@pytest.mark.parametrize("digits", [41, 309, 4_300, 4_301, 4_400, 60_000])
+@pytest.mark.parametrize("field", ["hours", "minutes", "seconds"])
+def test_a_number_of_thousands_of_digits_is_refused_with_the_limit(digits: int, field: str) -> None:
+    assert amount_faults("9" * digits, field) == {field: DELAY_TOO_LONG}
+    assert amount_faults("-" + "9" * digits, field) == {field: "must be 0 or more"}
+
+
+@pytest.mark.parametrize("field", ["max_attempts", "timeout"])
+def test_every_whole_number_may_have_thousands_of_digits(field: str) -> None:
+    limits = Limits.of(load({}))
+    body = f'{{"seconds": 1, "url": "{URL}", "{field}": {"9" * 4_400}}}'
+    with pytest.raises(InvalidRequest, match=f"{field}: may be at most"):
+        SetTimer.parse(body.encode(), limits)
+
+
+@pytest.mark.parametrize(
+    "number", ["9" * 4_400, "-" + "9" * 4_400, "1e400", "-1e400", "1e-400", "NaN", "Infinity", "-0"]
+)
+def test_a_number_of_replays_beyond_the_limits_is_refused(number: str) -> None:
+    with pytest.raises(InvalidRequest, match="per_second: must be"):
+        ReplayTimers.parse(f'{{"per_second": {number}}}'.encode())
+
+
+@pytest.mark.parametrize("amount", ["0", "-0"])
+def test_minus_0_is_0(amount: str) -> None:
+    body = f'{{"seconds": {amount}, "url": "{URL}"}}'
+    assert SetTimer.parse(body.encode()).delay_ms == 0
 
 
 @pytest.mark.parametrize("amount", ["-1", "-0.5", "-2147483649", "-" + "9" * 30])
@@ -186,10 +214,94 @@ def test_a_url_of_more_than_2048_bytes_is_refused_with_the_limit(field: str) -> 
     }
 
 
-@pytest.mark.parametrize("field", ["minuets", "Seconds", "id", "", "url ", "__class__", "é"])
-def test_an_unknown_field_is_refused_by_name(field: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [
+        ("minuets", "minutes"),
+        ("Seconds", "seconds"),
+        ("secs", "seconds"),
+        ("hour", "hours"),
+        ("URL", "url"),
+        ("url ", "url"),
+        ("maxAttempts", "max_attempts"),
+        ("on_failure", "on_failure_url"),
+    ],
+)
+def test_an_unknown_field_names_the_one_that_was_meant(field: str, meant: str) -> None:
     found = faults(json.dumps({"seconds": 1, "url": URL, field: 1}).encode())
-    assert found == {field: "unknown field"}
+    assert found == {field: f"unknown field; did you mean {meant}?"}
+
+
+@pytest.mark.parametrize("field", ["id", "", "__class__", "é", "\x00", "\U0001f552", "body"])
+def test_an_unknown_field_like_no_other_names_the_known_ones(field: str) -> None:
+    found = faults(json.dumps({"seconds": 1, "url": URL, field: 1}).encode())
+    known = "hours, minutes, seconds, url, max_attempts, timeout, on_failure_url"
+    assert found == {field: f"unknown field; known are {known}"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"seconds": -1, "seconds": 7200, "url": "https://h"}',
+        '{"seconds": 7200, "seconds": 7200, "url": "https://h"}',
+        '{"seconds": 7200, "s\\u0065conds": -1, "url": "https://h"}',
+        '{"seconds": 7200, "url": "https://h", "seconds": null, "seconds": "x"}',
+    ],
+)
+def test_a_field_that_is_given_twice_is_refused_by_name(body: str) -> None:
+    assert faults(body.encode()) == {"seconds": "this field is given more than once"}
+
+
+def test_a_name_given_twice_deep_in_the_body_is_refused_too() -> None:
+    found = faults(b'{"seconds": 1, "url": "https://h", "x": [{"a": {"k": 1, "k": 2}}]}')
+    assert found["k"] == "this field is given more than once"
+    assert list(found) == ["k", "x"]
+
+
+def test_the_same_name_in_two_objects_is_not_given_twice() -> None:
+    found = faults(b'{"seconds": 1, "url": "https://h", "x": [{"k": 1}, {"k": 2}]}')
+    assert list(found) == ["x"]
+
+
+def test_a_field_given_twice_is_named_beside_other_faults() -> None:
+    found = faults(b'{"x": 1, "url": 5, "seconds": 1, "seconds": 2, "hours": -1}')
+    assert set(found) == {"hours", "url", "seconds", "x"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"seconds": -1} | {f"x{number}": 1 for number in range(5_000)},
+        {"seconds": -1} | {f"{number}" + "x" * 2_000: 1 for number in range(30)},
+        {"seconds": -1} | {f"{number:06}" + "\U0001f552" * 40: 1 for number in range(200)},
+    ],
+    ids=["many names", "long names", "names of escapes"],
+)
+def test_no_more_than_20_faults_are_named_and_little_of_the_body_is_repeated(body: Any) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        SetTimer.parse(json.dumps(body).encode())
+    found = refusal.value.faults
+    assert len(found) == 20
+    # The faults of known fields come before those of any number of unknown ones.
+    assert [fault.field for fault in found[:2]] == ["seconds", "url"]
+    assert all(len(fault.field) <= 41 for fault in found)
+    assert refusal.value.detail.endswith("; and more")
+    assert len(str(problem(refusal.value).body)) < 24_000
+
+
+def test_a_body_of_20_faults_has_no_more() -> None:
+    body = {"seconds": 1, "url": URL} | {f"x{number}": 1 for number in range(20)}
+    with pytest.raises(InvalidRequest) as refusal:
+        SetTimer.parse(json.dumps(body).encode())
+    assert len(refusal.value.faults) == 20
+    assert "and more" not in refusal.value.detail
+
+
+def test_no_more_than_20_names_given_twice_are_named() -> None:
+    members = ", ".join(f'"x{number % 3_000}": 1' for number in range(6_000))
+    with pytest.raises(InvalidRequest) as refusal:
+        SetTimer.parse(f'{{"seconds": 1, "url": "{URL}", {members}}}'.encode())
+    assert len(refusal.value.faults) == 20
 
 
 def test_every_fault_is_named_at_once() -> None:
@@ -236,6 +348,15 @@ def test_json_that_is_not_an_object_is_refused(body: bytes) -> None:
         b'{"seconds": 1, "url": "https://h/\xc3"}',
         b'{"seconds": 1, "url": "https://h/\xed\xa0\x80"}',
         b'{"seconds": 1, "url": "https://h/\\ud800"}',
+        b'{"seconds": 1, "url": "https://h/\\uDC00\\uD800"}',
+        b'{"seconds": 1, "url": "https://h", "\\ud800": 1}',
+        b'{"seconds": 1, "url": "https://h", "x": [{"\\udfff": 1}]}',
+        b'\xef\xbb\xbf{"seconds": 1, "url": "https://h"}',
+        '{"seconds": 1, "url": "https://h"}'.encode("utf-32"),
+        '{"seconds": 1, "url": "https://h"}'.encode("utf-16-le"),
+        b'{"seconds": 1, "url": "https://h"}\x00',
+        b'{"seconds": -Infinityx}',
+        b"{1: 2}",
         '{"seconds": 1, "url": "https://h"}'.encode("utf-16"),
     ],
 )
@@ -256,22 +377,44 @@ def test_an_empty_body_is_said_to_be_empty(body: bytes) -> None:
         b"[" * 60_000,
         b'{"a":' * 10_000,
         b'{"seconds":1,"url":"https://h","x":' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+        b"[" * 201 + b"]" * 201,
+        b'["[\\"[", ' + b"[" * 200 + b"]" * 200 + b"]",
     ],
-    ids=["open lists", "open objects", "closed lists in a field"],
+    ids=["open lists", "open objects", "closed lists in a field", "one too many", "after a string"],
 )
 def test_deep_nesting_is_malformed_and_crashes_nothing(body: bytes) -> None:
-    with pytest.raises(MalformedBody):
+    with pytest.raises(MalformedBody, match="200 deep"):
         SetTimer.parse(body)
+
+
+@pytest.mark.parametrize("text", ["[" * 1_000, '"[' * 10_000, "\\[{" * 3_000])
+def test_brackets_within_a_string_do_not_nest(text: str) -> None:
+    found = faults(json.dumps({"seconds": 1, "url": URL, "x": text}).encode())
+    assert list(found) == ["x"]
+
+
+def test_a_string_of_escapes_that_never_ends_is_read_in_no_time() -> None:
+    started = time.perf_counter()
+    with pytest.raises(MalformedBody):
+        SetTimer.parse(b"[" * 201 + b'"' + b'\\"' * 32_000)
+    assert time.perf_counter() - started < 1
 
 
 def test_moderate_nesting_in_an_unknown_field_is_refused_by_name() -> None:
     body = b'{"seconds":1,"url":"https://h","x":' + b"[" * 100 + b"]" * 100 + b"}"
-    assert faults(body) == {"x": "unknown field"}
+    assert list(faults(body)) == ["x"]
 
 
 def test_no_fault_repeats_the_value_that_was_sent() -> None:
     body = {"seconds": "hunter2", "url": "ftp://user:hunter2@h", "token": "hunter2"}
     assert "hunter2" not in repr(faults(json.dumps(body).encode()))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h:hunter2", "http://hunter2\u2100h/", "http://[hunter2]", "http://[hunter2"]
+)
+def test_no_fault_repeats_a_part_of_a_url(url: str) -> None:
+    assert "hunter2" not in repr(faults(json.dumps({"seconds": 1, "url": url}).encode()))
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,9 @@ def listing(
     page: Page, *, path: str = "/timers", max_bytes: int = MAX_PAGE_BYTES, **parameters: str
 ) -> Response:
     """Return the response to a list with ``parameters`` in its query, whose page is ``page``."""
-    asked = ApiRequest("default", path, {}, ListTimers.parse(parameters))
+    asked = ApiRequest(
+        "default", path, {}, ListTimers.parse({name: [text] for name, text in parameters.items()})
+    )
     return page_of(asked, page, NOW, max_bytes)
 
 
@@ -72,9 +74,11 @@ def document(response: Response) -> Any:
 
 def admitted(headers: dict[str, str], settings: Any = OFFLINE) -> int:
     """Return the status that a request with ``headers`` ends with."""
-    asked = request(headers=headers)
-    response = access.same_site_only(asked, lambda _: Response("in"), settings)
-    return int(response.status_code)
+    try:
+        access.check_site(request(headers=headers).headers, settings)
+    except errors.CrossSiteRequest as error:
+        return int(problem(error).status_code)
+    return 200
 
 
 @pytest.mark.parametrize("text", ["1", "7", "10", "9223372036854775807"])
@@ -141,6 +145,13 @@ def test_every_fault_of_a_query_is_named() -> None:
     with pytest.raises(InvalidRequest) as refusal:
         query(limit="0", status="done", cursor="x")
     assert [fault.field for fault in refusal.value.faults] == ["limit", "status", "cursor"]
+
+
+def test_a_parameter_that_is_given_twice_is_refused_by_name() -> None:
+    asked = request(query={"status": ["failed", "failed"], "limit": ["1"]})
+    with pytest.raises(InvalidRequest) as refusal:
+        ListTimers.parse(reading.query_of(asked))
+    assert refusal.value.faults == [Fault("status", "this parameter is given more than once")]
 
 
 @pytest.mark.parametrize("status", list(Status))
@@ -258,6 +269,7 @@ def test_a_body_may_be_as_long_as_the_limit_and_no_longer() -> None:
         (errors.TimerNotFound("x"), 404),
         (errors.MethodNotAllowed(["GET"]), 405),
         (errors.TimerInFlight("x"), 409),
+        (errors.TimerSettled("x"), 409),
         (errors.BodyTooLarge("x"), 413),
         (errors.UnsupportedMediaType("x"), 415),
         (errors.InvalidRequest([Fault("url", "x")]), 422),
@@ -356,6 +368,27 @@ def test_a_request_that_names_this_machine_is_admitted(host: str) -> None:
         "[::]",
         "[fe80::1]",
         "2130706433",
+        "evil@localhost",
+        "@localhost",
+        "evil:8000@localhost:8000",
+        "localhost/evil",
+        "localhost?evil",
+        "localhost#evil",
+        "localhost\\@evil.example",
+        "localhost, evil.example",
+        "localhost:80a",
+        "localhost:-1",
+        "localhost:123456",
+        "localhost:8000:8000",
+        "local\thost",
+        " localhost",
+        "localhost\n",
+        "localhost.",
+        "http://localhost",
+        "[127.0.0.1]",
+        "::1",
+        "[::1]evil",
+        "[::1%25lo]",
         "[",
         "[::1",
         ":8000",
@@ -371,11 +404,67 @@ def test_a_request_without_a_host_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "origin",
-    ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8000", "http://box.local"],
+    ("host", "origin"),
+    [
+        ("localhost:8000", "http://localhost:8000"),
+        ("LOCALHOST:8000", "http://localhost:8000"),
+        ("localhost", "http://localhost"),
+        ("localhost", "http://localhost:80"),
+        ("localhost:443", "https://localhost"),
+        ("127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("[::1]:8000", "http://[::1]:8000"),
+        # Names of the settings: a proxy may pass requests on under another name and port.
+        ("box.local:8000", "http://box.local:8000"),
+        ("localhost:8000", "https://box.local"),
+        ("localhost:8000", "http://box.local:3000"),
+    ],
 )
-def test_a_web_page_of_this_machine_is_admitted(origin: str) -> None:
-    assert admitted({"host": "localhost", "origin": origin}) == 200
+@pytest.mark.parametrize("site", [{}, {"sec-fetch-site": "same-origin"}])
+def test_a_web_page_of_this_server_is_admitted(
+    host: str, origin: str, site: dict[str, str]
+) -> None:
+    assert admitted({"host": host, "origin": origin} | site) == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("localhost:8000", "http://localhost:3000"),
+        ("localhost:8000", "http://localhost"),
+        ("localhost:8000", "http://127.0.0.1:8000"),
+        ("127.0.0.1:8000", "http://127.0.0.2:8000"),
+        ("localhost:8000", "https://[::1]:8000"),
+        ("localhost:8000", "http://evil@localhost:8000"),
+        ("localhost:8000", "http://localhost:8000/"),
+        ("localhost:8000", "http://localhost:8000, http://evil.example"),
+        ("localhost:8000", "localhost:8000"),
+        ("localhost:8000", "//localhost:8000"),
+        ("localhost:8000", "ftp://localhost:8000"),
+        ("box.local:8000", "http://evil@box.local"),
+        ("box.local:8000", "http://evil.box.local:8000"),
+    ],
+)
+def test_a_web_page_of_another_origin_on_this_machine_is_refused(host: str, origin: str) -> None:
+    assert admitted({"host": host, "origin": origin}) == 403
+
+
+@pytest.mark.parametrize(
+    "site", ["cross-site", "same-site", "", "none, cross-site", "Same-Origin", "anything"]
+)
+def test_what_a_browser_calls_another_site_is_refused(site: str) -> None:
+    assert admitted({"host": "localhost:8000", "sec-fetch-site": site}) == 403
+    same = {"host": "localhost:8000", "origin": "http://localhost:8000", "sec-fetch-site": site}
+    assert admitted(same) == 403
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+def test_the_address_bar_and_pages_of_this_server_are_admitted(site: str) -> None:
+    assert admitted({"host": "localhost:8000", "sec-fetch-site": site}) == 200
+
+
+def test_a_page_that_the_settings_allow_may_be_of_another_site() -> None:
+    page = {"origin": "http://box.local:3000", "sec-fetch-site": "same-site"}
+    assert admitted({"host": "box.local:8000"} | page) == 200
 
 
 @pytest.mark.parametrize(
@@ -397,9 +486,9 @@ def test_a_web_page_of_another_site_is_refused(origin: str) -> None:
 
 
 def test_a_refusal_names_the_setting_that_admits_others() -> None:
-    asked = request(headers={"host": "evil.example"})
-    response = access.same_site_only(asked, lambda _: Response("in"), OFFLINE)
-    assert "TIMERS_ALLOWED_HOSTS" in document(response)["detail"]
+    for refused in ({"host": "evil.example"}, {"host": "localhost", "origin": "http://evil"}):
+        with pytest.raises(errors.CrossSiteRequest, match="TIMERS_ALLOWED_HOSTS"):
+            access.check_site(refused, OFFLINE)
 
 
 def test_an_offline_server_on_an_emulator_checks_hosts_and_origins_too() -> None:

@@ -29,6 +29,11 @@ def public(_service: FakeService, request: ApiRequest) -> Response:
     return json_response(request.caller)
 
 
+@api.get("/open", public=True, any_site=True, returns=HEALTHY)
+def open_to_all(_service: FakeService, _request: ApiRequest) -> Response:
+    return json_response("open")
+
+
 @api.get("/public/tenant", public=True, returns=HEALTHY)
 def public_tenant(_service: FakeService, request: ApiRequest) -> Response:
     return json_response(request.tenant)
@@ -138,6 +143,22 @@ def test_an_error_outside_the_catalogue_is_an_internal_error() -> None:
 def test_a_cross_site_request_is_refused_before_its_method_is_looked_at() -> None:
     response = call(app_of(api), "PUT", "/closed", headers={"host": "evil.example"})
     assert (response["statusCode"], problem_of(response)) == (403, "foreign-caller")
+
+
+@pytest.mark.parametrize("headers", [{"host": "evil.example"}, {"host": ""}])
+def test_a_route_for_any_site_is_answered_under_any_host(headers: dict[str, str]) -> None:
+    foreign = headers | {"origin": "null", "sec-fetch-site": "cross-site"}
+    assert call(app_of(api), "GET", "/open", headers=foreign)["statusCode"] == 200
+    assert call(app_of(api), "HEAD", "/open", headers=foreign)["statusCode"] == 200
+    assert call(app_of(api), "POST", "/open", headers=foreign)["statusCode"] == 403
+
+
+def test_head_is_get_without_the_body() -> None:
+    response = call(app_of(api, KEYS), "HEAD", "/closed", tenant="acme")
+    assert (response["statusCode"], response["body"]) == (200, "")
+    assert call(app_of(api, KEYS), "HEAD", "/closed")["statusCode"] == 401
+    refused = call(app_of(api), "HEAD", "/closed/{timer_id}", timer_id="7")
+    assert (refused["statusCode"], refused["headers"]["Allow"]) == (405, "PATCH")
 
 
 def test_every_request_is_observed() -> None:

@@ -92,6 +92,18 @@ def test_path_and_query_are_otherwise_kept_and_made_ascii(url: str, expected: st
         ("https://bücher.example", "https://xn--bcher-kva.example/7"),
         ("https://straße.de", "https://xn--strae-oqa.de/7"),
         ("https://例え.テスト", "https://xn--r8jz45g.xn--zckzah/7"),
+        # What IDNA 2008 has not, as browsers write it.
+        ("https://☕.example", "https://xn--53h.example/7"),
+        ("https://I❤️.ws", "https://xn--i-7iq.ws/7"),
+        ("https://1☕.example.", "https://xn--1-2yp.example./7"),
+        ("https://\U0001f468\U0001f3fd.ws", "https://xn--on8hvg.ws/7"),
+        ("https://€.example", "https://xn--lzg.example/7"),
+        ("https://a_b.bücher.example", "https://a_b.xn--bcher-kva.example/7"),
+        ("https://_hook.bücher.example:8443", "https://_hook.xn--bcher-kva.example:8443/7"),
+        ("https://a_ü.example", "https://xn--a_-yka.example/7"),
+        ("https://☕_x.bücher。example", "https://xn--_x-xtx.xn--bcher-kva.example/7"),
+        ("https://BÜCHER.☕", "https://xn--bcher-kva.xn--53h/7"),
+        ("http://\uff11\uff12\uff17.1", "http://127.0.0.1/7"),
     ],
 )
 def test_the_authority_is_made_canonical(url: str, expected: str) -> None:
@@ -173,6 +185,31 @@ def test_a_blank_or_a_backslash_outside_path_and_query_is_refused(url: str) -> N
 def test_a_port_that_no_server_can_have_is_refused(port: str) -> None:
     with pytest.raises(ValueError, match=r"[Pp]ort"):
         parse_target(f"http://h:{port}/a")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "a..é",
+        ".☕",
+        "☕" * 60,
+        "☕." * 130,
+        "xn--ü",
+        "\u0301x",  # begins with a combining mark
+        "בa",  # mixes directions
+        "x\u200dy",
+        "x\u200c☕",
+        "é\u00a0b",
+        "☕ b",
+        "\ufffd",
+        "é%",
+        "℀☕",
+        "☕.\uff11",
+    ],
+)
+def test_a_host_that_browsers_refuse_is_refused(host: str) -> None:
+    with pytest.raises(ValueError, match="must"):
+        parse_target(f"https://{host}/a")
 
 
 @pytest.mark.parametrize(

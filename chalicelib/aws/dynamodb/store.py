@@ -22,7 +22,7 @@ from chalicelib.aws.dynamodb.failures import ConditionFailed
 from chalicelib.aws.dynamodb.id_blocks import IdBlocks
 from chalicelib.aws.dynamodb.items import Items
 from chalicelib.aws.dynamodb.partitions import OPEN_IDS, PARTITIONS_PER_STEP, Partitions
-from chalicelib.aws.dynamodb.rows import number
+from chalicelib.aws.dynamodb.rows import number, text
 from chalicelib.aws.dynamodb.updates import NOT_LEASED, Update, claiming, rescheduling, settling
 from chalicelib.domain.claim import (
     Claim,
@@ -115,20 +115,22 @@ class DynamoDBTimerStore:
         return Page(timers=[rows.timer_of(row) for row in found], before=before)
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
-        """Remove one timer and return it as it was. Raises ``TimerNotFound`` and ``TimerInFlight``.
+        """Remove a pending timer and return it as it was.
 
+        Raises ``TimerNotFound``, ``TimerSettled``, and ``TimerInFlight`` while a sender holds it.
         A repeated delete whose first try applied raises ``TimerNotFound``.
         """
         try:
             row = self._items.delete(
                 rows.timer_key(tenant, timer_id),
-                # Without the first part, the condition would hold for a timer that does not exist.
-                f"attribute_exists(#pk) AND {NOT_LEASED}",
-                {":now": number(now)},
+                # A timer that does not exist has no status, so the condition is false for it.
+                f"#status = :pending AND {NOT_LEASED}",
+                {":pending": text(Status.PENDING.value), ":now": number(now)},
             )
         except ConditionFailed as failure:
             if failure.row is None:
                 raise _not_found(timer_id) from failure
+            rows.timer_of(failure.row).require_pending()
             raise _in_flight(timer_id) from failure
         return rows.timer_of(row)
 

@@ -56,7 +56,7 @@ class RemoteTimerStore:
         return self._reader.list(tenant, before=before, status=status, limit=limit)
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
-        """Remove one timer. Raises ``TimerNotFound`` and ``TimerInFlight``."""
+        """Remove a pending timer. Raises ``TimerNotFound``, ``TimerSettled``, ``TimerInFlight``."""
         arguments = {"tenant": tenant, "timer_id": timer_id, "now": now}
         return messages.read_timer(self._write("cancel", arguments))
 

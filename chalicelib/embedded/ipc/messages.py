@@ -20,6 +20,7 @@ from chalicelib.domain.errors import (
     TimerInFlight,
     TimerNotFound,
     TimersError,
+    TimerSettled,
     Unavailable,
 )
 from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions, Lease, NewTimer, Status, Timer
@@ -27,7 +28,14 @@ from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions, Lease, NewTimer
 # The errors that a store raises, by code: so the client raises the error that the store raised.
 _ERRORS: Mapping[str, Callable[..., TimersError]] = {
     error.code: error
-    for error in (TimerNotFound, TimerInFlight, TimerChanged, RateLimited, Unavailable)
+    for error in (
+        TimerNotFound,
+        TimerInFlight,
+        TimerSettled,
+        TimerChanged,
+        RateLimited,
+        Unavailable,
+    )
 }
 # Made once: `json.dumps` with separators would make an encoder for each message.
 _encode = json.JSONEncoder(separators=(",", ":")).encode
