@@ -93,10 +93,11 @@ class SQLiteApiKeyStore:
             yield connection
 
     def _check_file(self, *, make: bool) -> None:
-        """Return if the file exists and may be used. SQLite would make it readable by every user.
+        """Return if the file exists and may be used. With ``make``, make a missing file first.
 
-        The file is not opened for this check: closing it would release the locks that other
-        threads hold on it (https://sqlite.org/howtocorrupt.html, 2.2).
+        SQLite would make it readable by every user. The file is not opened for this check: closing
+        it would release the locks that other threads hold on it
+        (https://sqlite.org/howtocorrupt.html, 2.2).
         """
         if make:
             make_private(self._path)

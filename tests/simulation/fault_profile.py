@@ -48,7 +48,7 @@ class FaultProfile:
     wakeup_late: float = 0.0
 
     function_timeout: bool = True
-    """A function that takes too long is killed: Lambda does that, an offline queue poller not."""
+    """A function that takes too long is killed: Lambda does that, an offline poller does not."""
     visibility_s: int = 150
     near_s: int = 900
     skew_ms: float = 0.0

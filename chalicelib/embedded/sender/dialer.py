@@ -57,7 +57,7 @@ class Dialer:
         return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))]
 
     async def _race(self, found: Sequence[AddrInfoType]) -> socket.socket:
-        """Try several addresses. Each starts while earlier ones are still tried. Raises ``OSError``."""
+        """Try several addresses, each beside the earlier ones after a delay. Raises ``OSError``."""
         refused: list[OSError] = []
 
         def open_socket(address: AddrInfoType) -> socket.socket:
