@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 
 FAULT_FREE_SHARE = 0.1
-"""The share of runs without any fault: in these, webhooks must be on time and sent once."""
+"""The share of runs without any fault: in these, each attempt must be made once and on time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
