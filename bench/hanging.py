@@ -1,4 +1,4 @@
-"""The influence of receivers that never respond, on timers of the same second and on new ones."""
+"""How receivers that never respond affect other timers of the same second, and new timers."""
 
 from __future__ import annotations
 

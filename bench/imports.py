@@ -1,4 +1,4 @@
-"""The time of imports at a cold start on AWS, compared with the libraries that it needs."""
+"""How long imports take at a cold start on AWS, compared with those of the libraries alone."""
 
 from __future__ import annotations
 

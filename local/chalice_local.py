@@ -1,6 +1,6 @@
 """Firing of timers under ``chalice local``, which itself only serves the REST routes.
 
-The offline server is a group of processes otherwise. Here everything runs in the process that
+Otherwise the offline server is a group of processes. Here everything runs in the process that
 Chalice started. If firing ends, the server ends too: it would accept timers that never fire.
 """
 

@@ -50,7 +50,7 @@ def main() -> int:
 def problem_of(case: tuple[str, str, str]) -> str:
     """Return why a file has no solution for a Python on a platform; "" if it has one.
 
-    Only wheels count: a stranger's machine may have no compiler.
+    Only wheels count: a user's machine may have no compiler.
     """
     file, python, platform = case
     result = _compile(str(ROOT / file), "--python-version", python, "--python-platform", platform)
@@ -60,7 +60,7 @@ def problem_of(case: tuple[str, str, str]) -> str:
 
 
 def is_online() -> bool:
-    """Return whether the package index answers, asked once for one small package."""
+    """Return whether the package index responds. It is asked once, for one small package."""
     impatient = {"UV_HTTP_TIMEOUT": "5", "UV_HTTP_RETRIES": "0"}
     return _compile("-", "--no-deps", "--refresh", text="idna\n", extra=impatient).returncode == 0
 

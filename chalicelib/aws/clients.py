@@ -1,4 +1,4 @@
-"""The boto3 clients of a process. Each is made when it is first used, as it slows a cold start."""
+"""The boto3 clients of a process. Each is made when it is first used: making it is slow."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class AwsWakeups:
         return taken
 
     def backlog(self) -> int:
-        """Return the approximate number of messages that are ready to be received, none delayed."""
+        """Return about how many messages can be received now. Delayed ones are not counted."""
         with _unavailable_on_error():
             response = self._sqs.get_queue_attributes(
                 QueueUrl=self._queue.url, AttributeNames=["ApproximateNumberOfMessages"]

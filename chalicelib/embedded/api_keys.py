@@ -93,9 +93,11 @@ class SQLiteApiKeyStore:
             yield connection
 
     def _check_file(self, *, make: bool) -> None:
-        """Return if the file exists and may be used.
+        """Return if the file exists and may be used. With ``make``, make a missing file first.
 
-        SQLite would make it readable by every user, and would follow a link.
+        SQLite would make it readable by every user, and would follow a link. The file is not opened
+        for this check: closing it would release the locks that other threads hold on it
+        (https://sqlite.org/howtocorrupt.html, 2.2).
         """
         try:
             if make:

@@ -1,4 +1,4 @@
-"""The dispatcher: it sleeps until the next timer is due, claims due timers, calls and settles.
+"""The dispatcher: it sleeps until the next timer is due, claims it, makes its call and settles it.
 
 A timer that is not due takes no memory here.
 """

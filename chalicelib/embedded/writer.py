@@ -91,7 +91,7 @@ class Writer:
 
         A durable operation is on disk by then. Any other operation survives the death of the
         process, but not a power cut. The future raises the ``TimersError`` of the operation itself,
-        or ``Unavailable`` if the group could not be written. Then nothing of the group was.
+        or ``Unavailable`` if the group could not be written. Then no write of the group applied.
         """
         future: asyncio.Future[T] = self._loop.create_future()
 

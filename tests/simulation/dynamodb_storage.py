@@ -1,6 +1,6 @@
 """The AWS engine's storage on DynamoDB (moto), where each call of the boto3 client may fail.
 
-One operation of the store makes several such calls, so a fault can strike between any two.
+One operation of the store makes several such calls, and a fault can occur between any two.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def _reserves_ids(operation: Any, name: str) -> bool:
 
 
 class _Response(dict[str, Any]):
-    """A response whose text in the trace leaves out whatever is random in it."""
+    """A response whose text in the trace has no random parts."""
 
     def __str__(self) -> str:
         row = self.get("Attributes", {})

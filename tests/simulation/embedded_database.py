@@ -1,4 +1,4 @@
-"""The embedded engine's database: its disk may be full, and any commit may be the last."""
+"""The embedded engine's database: its disk may be full, and its process may die in any commit."""
 
 from __future__ import annotations
 

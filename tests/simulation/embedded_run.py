@@ -1,6 +1,7 @@
 """Runs of the embedded engine: one machine, whose disk may be full and whose clock may be set.
 
-The API's processes talk to the dispatcher as over its local socket: one line there, one line back.
+The API's processes send requests to the dispatcher as over its local socket: a request is one line,
+and so is its response.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 
 FAULT_FREE_SHARE = 0.1
-"""The share of runs without any fault: in these, webhooks must be on time and sent once."""
+"""The share of runs without any fault: in these, each attempt must be made once and on time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class FaultProfile:
     wakeup_late: float = 0.0
 
     function_timeout: bool = True
-    """A function that takes too long is killed: Lambda does that, an offline queue poller not."""
+    """A function that takes too long is killed: Lambda does that, an offline poller does not."""
     visibility_s: int = 150
     near_s: int = 900
     skew_ms: float = 0.0

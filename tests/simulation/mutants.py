@@ -41,7 +41,7 @@ class Mutant:
     name: str
     edits: tuple[Edit, ...]
     store: str = "sqlite"
-    """Whose runs can find it."""
+    """The store on which runs can find it."""
 
 
 def mutant(

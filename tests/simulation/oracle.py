@@ -1,8 +1,8 @@
 """The oracle: keeps what each client was promised, and checks the invariants at every step.
 
-It observes each effect at the instant it happens, even if the caller never sees the response.
-Except for the final checks it never reads a row: clients' requests, the store's grants and the
-receivers decide what is right.
+It observes each effect at the instant it happens, even if the caller never sees the response. It
+judges by the clients' requests, the store's grants and the receivers' responses. Only the final
+checks read rows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FAILURE_URL = "https://receiver.example/failed/"
 
 
 class Oracle:
-    """Is told everything that happens; raises ``InvariantViolation`` at the first wrong thing."""
+    """Is told everything that happens; raises ``InvariantViolation`` at the first violation."""
 
     def __init__(self, time: VirtualTime, profile: FaultProfile, *, max_attempts: int) -> None:
         """``max_attempts`` are what a timer gets that does not ask for fewer."""

@@ -66,7 +66,7 @@ class Process:
         self.name = name
         self.alive = True
         self.on_crash = self.kill
-        """Called after ``crash``: replaced by whatever also starts a new process."""
+        """Called after ``crash``. Its owner replaces it, to start a new process too."""
         self._time = time
         self._skew_ms = skew_ms
         self._tasks: dict[int, Task] = {}

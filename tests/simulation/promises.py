@@ -52,7 +52,7 @@ class Promise:
     requested_at: float
     request: TimerRequest
     dues: list[tuple[float, int]]
-    """Each due time the timer has had, with the time from which on it was valid."""
+    """Each due time that the timer has had, with the time since which it was valid."""
     not_before: int
     """No call may start before this: first the due time, then the time of each retry."""
 

@@ -70,7 +70,7 @@ class Run(abc.ABC):
 
     @abc.abstractmethod
     def _start(self) -> None:
-        """Start whatever recurs during the whole run."""
+        """Start the events that recur during the whole run."""
 
     def _quiesce(self) -> None:
         for _ in range(MAX_QUIESCE_MIN):

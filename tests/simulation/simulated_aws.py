@@ -64,7 +64,7 @@ class RegisteredWakeup:
     """The name of a schedule; None for a message."""
 
     lost: bool = False
-    """It will never come, or came too often, and whoever registered it does not know."""
+    """It will never come, or came too often, and the code under test does not know."""
     deleted: bool = False
     handled: bool = False
     """Its delivery ended well, and it will be deleted."""

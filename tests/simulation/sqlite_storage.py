@@ -1,8 +1,8 @@
 """The AWS engine's storage on SQLite, where each call to the store may fail.
 
-It stands in for DynamoDB because it is much faster. As on DynamoDB, taking a new
-timer's id, registering its wake-up and writing its row are three steps, and anything may happen
-between them.
+It stands in for DynamoDB because it is much faster. As on DynamoDB, the store creates a timer in
+three steps: it takes an id, registers the wake-up and writes the row. Anything may happen between
+two steps.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ event's time, and the event's action runs until it ends or gives control back. N
           has drawn how long the call takes, and whether and how it fails
     x     the process is killed: Killed is raised in the task, at the call where it is suspended
 
-A task (``processes.Task``) is a greenlet, so code that blocks can be suspended without knowing it.
+A task (``processes.Task``) is a greenlet, so blocking code is suspended without a change to it.
 The embedded engine's asyncio callbacks (``event_loop.VirtualTimeLoop``) are events of the same
 queue. Events of the same time run in the order in which they were added, and all randomness comes
 from one generator, so the seed alone decides the order of everything.

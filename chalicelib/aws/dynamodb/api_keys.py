@@ -1,7 +1,7 @@
 """API keys as items of the table of timers.
 
 All are in one partition, ``KEYS``. The sort key is a number made of the first bytes of the API
-key's SHA-256, so a look-up is one GetItem. The item also has the whole hash, which decides. The
+key's SHA-256, so a look-up is one GetItem. The item also has the whole hash, which must match. The
 sort key of the table is called ``id``, so the API key's own id is called ``key_id``.
 """
 

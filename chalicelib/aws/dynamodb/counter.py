@@ -5,8 +5,7 @@ timers a second an id block has at most ten ids: 0.1 counter writes a timer. If 
 rate through several processes, almost every second write fails its condition, and DynamoDB charges
 for it all the same: about 0.2 writes a timer. A refused create costs one write.
 
-The rate is as exact as id blocks are small: a process may have ids in reserve for a tenth of a
-second.
+The rate is not exact: a process may have reserved the ids of the next tenth of a second.
 """
 
 from __future__ import annotations

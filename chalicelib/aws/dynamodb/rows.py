@@ -4,7 +4,7 @@ These are the attributes of a timer's item. Times are epoch milliseconds, UTC, u
 otherwise.
 
 ===============  ==================================================================================
-pk               ``T#<tenant>#<id // 256>``: a partition per 256 ids, so that no tenant is hot
+pk               ``T#<tenant>#<id // 256>``: a partition per 256 ids, to spread a tenant's writes
 id               the sort key
 f                the format of the item: 1. Readers ignore attributes that they do not know
 url              as the client wrote it
@@ -20,8 +20,8 @@ max_attempts     only where the timer has this option
 timeout_s        only where the timer has this option; seconds
 on_failure_url   only where the timer has this option
 log              after an attempt: the latest attempt records, as ``attempt_log.encode`` writes them
-token            of the claim. It stays after the settlement, so that a settlement that is repeated
-                 because its response was lost can recognise itself
+token            of the claim. It stays after the settlement. When the client repeats a settlement
+                 whose response was lost, the token shows that the first try applied
 settled_at       once settled
 expires_at       once settled: epoch **seconds**, when DynamoDB may delete the item (TTL)
 failed_of        while failed: ``<tenant>#<n>``, partition key of the index ``failed``

@@ -52,7 +52,8 @@ def claiming(claim: Claim) -> Update:
 def settling(settlement: Settlement, retention_s: int, *, armed: bool) -> Update:
     """Return the update that records the outcome of an attempt.
 
-    A settled timer expires ``retention_s`` seconds later. ``armed`` is for the retry of another.
+    A settled timer expires ``retention_s`` seconds later. If there is a retry, ``armed`` says
+    whether its wake-up is registered.
     """
     if settlement.next_attempt_at is None:
         change, values = _final(settlement, retention_s)

@@ -1,7 +1,7 @@
-"""A response whose head is read by our own rules, and of which only so much is read.
+"""A response that is read by our own rules and up to a limit.
 
-``http.client`` refuses responses whose status line was a success, for header lines that decide
-nothing, and reads interim responses without an end.
+``http.client`` refuses some responses whose status line was a success, because of header lines that
+decide nothing. It also reads any number of interim responses.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class UnreadableResponse(HTTPException):
 
 
 class BoundedReader(io.RawIOBase):
-    """Reads the bytes of one response, up to a limit, and notes on the call that there are some."""
+    """Reads the bytes of one response, up to a limit, and notes on the call that it has begun."""
 
     def __init__(self, raw: io.RawIOBase, call: InFlightCall) -> None:
         self._raw = raw

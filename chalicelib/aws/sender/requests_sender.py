@@ -120,7 +120,7 @@ class RequestsSender:
 def _drain(response: requests.Response) -> None:
     """Read the body, so that the connection can be kept.
 
-    The outcome is set already. A body that is long, slow or broken only costs the connection.
+    The outcome is set already. If it is long, slow or broken, only the connection is closed.
     """
     left = MAX_DRAIN_BYTES
     with contextlib.suppress(HTTPError, OSError):

@@ -6,8 +6,8 @@
                      ├─ HeadReader              the status decides (domain.response_head)
                      └─ BodySkipper             the body only decides whether it is kept
 
-A client library would bring its own parser, which refuses responses whose status line was a
-success, and its own pool, which takes whatever arrives on an idle connection for the next response.
+Why no client library: its parser refuses some responses whose status line was a success, and its
+pool takes bytes that arrive on an idle connection for the next response.
 """
 
 from chalicelib.embedded.sender.http_sender import HttpSender

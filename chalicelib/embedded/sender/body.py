@@ -1,7 +1,7 @@
 """Skipping the body of a response, so that its connection can be used again.
 
-A body never decides anything. One that is long, broken or followed by more bytes than it should
-have only costs the connection.
+A body never decides the outcome of a call. If it is too long or broken, or if more bytes follow it,
+only the connection is closed.
 """
 
 from __future__ import annotations

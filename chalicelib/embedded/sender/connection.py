@@ -1,4 +1,4 @@
-"""One connection to a receiver: one call at a time, and silence in between.
+"""One connection to a receiver: one call at a time, and no bytes between two calls.
 
 A response belongs to the call that asked for it. So a connection that receives bytes while no call
 waits is closed: they would be taken for the response to the next call.
@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._left = MAX_RESPONSE_BYTES
         self._early = bytearray()
-        """What came before the first request: a receiver that is full may refuse at once."""
+        """Bytes that came before the first request: an overloaded receiver may refuse at once."""
         self._asked = False
         self._heard = False
         self._failure: Exception | None = None
@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let what is known of the response stand, or tell that there is none."""
+        """End the call: with its status if that has come, otherwise with an error."""
         self._transport = None
         self._fail(ClosedWithoutResponse(exc, heard=self._heard))
         self._on_lost(self)
@@ -212,7 +212,7 @@ class Connection(asyncio.Protocol):
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        """Tell whoever waits for this connection, and close it. A status that has come stands."""
+        """Close the connection. Its call gets its status if that has come, otherwise ``error``."""
         if self._reader is not None:
             self._reader.end()
             self._decide()

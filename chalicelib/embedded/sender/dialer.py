@@ -46,7 +46,7 @@ class Dialer:
         return connected
 
     def _literal(self, host: str, port: int) -> Sequence[AddrInfoType] | None:
-        """Return the address that ``host`` is, None for a name."""
+        """Return ``host`` as an address that can be connected to, None if it is a name."""
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
@@ -57,7 +57,7 @@ class Dialer:
         return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))]
 
     async def _race(self, found: Sequence[AddrInfoType]) -> socket.socket:
-        """Try several addresses, the next one beside the last. Raises ``OSError``."""
+        """Try several addresses, each beside the earlier ones after a delay. Raises ``OSError``."""
         refused: list[OSError] = []
 
         def open_socket(address: AddrInfoType) -> socket.socket:
@@ -81,7 +81,7 @@ class Dialer:
                 raise refused[0] from error
             if isinstance(error, OSError) and error.errno:
                 raise
-            # The library joins failures of several kinds into one text. The last one speaks.
+            # The library joins failures of several kinds into one text. The last one is reported.
             number = int((_ERRNO.findall(str(error)) or [errno.EHOSTUNREACH])[-1])
             raise OSError(number, os.strerror(number)) from error
 

@@ -33,7 +33,7 @@ from chalicelib.embedded.sender.resolver import BUSY, GuardedResolver
 log = logging.getLogger(__name__)
 
 _PAUSES_WITHOUT_FILES_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
-"""How long a call waits for an open file, again and again, before it is given up unrecorded."""
+"""The pauses between a call's tries to get an open file. If all fail, no attempt is counted."""
 
 _FAILURES: dict[type[Exception], Failure] = {
     InvalidUrl: Failure.INVALID_URL,

@@ -61,7 +61,7 @@ class IdlePool:
             self._timer = None
 
     def forget(self, connection: Connection) -> None:
-        """Keep a connection that has ended no longer: it would take the place of a good one."""
+        """Drop a connection that has ended: it would take the place of a good one."""
         if connection in self._expiry:
             self._drop(connection)
 

@@ -31,7 +31,7 @@ def request_of(call: Call) -> tuple[Origin, bytes]:
     """Return where ``call`` goes, and its HTTP/1.1 request.
 
     The URL is canonical (``domain.target``): its path and query go out byte for byte. Raises
-    ``InvalidUrl`` for any other, and for a header that could not be told from two.
+    ``InvalidUrl`` for any other, and for a header that a receiver could read as two.
     """
     found = _URL.fullmatch(call.url)
     if found is None:

@@ -77,7 +77,7 @@ class GuardedResolver:
         return (host, port) in self._waiting
 
     async def close(self) -> None:
-        """Let the threads end. One whose look-up hangs ends after that."""
+        """Let every thread end after the look-up that it is doing."""
         for _ in range(self._threads):
             self._jobs.put(None)
 
