@@ -245,7 +245,7 @@ class Server(Client):
 
 def _ps() -> list[Process]:
     listing = subprocess.run(
-        ["ps", "-axo", "pid=,ppid=,pgid=,stat=,command="],
+        ["ps", "-axwwo", "pid=,ppid=,pgid=,stat=,command="],
         capture_output=True,
         check=True,
         text=True,
