@@ -20,6 +20,8 @@ from chalicelib.rest.problems import problem
 from chalicelib.rest.reading import MAX_BODY_BYTES, too_large
 from local.authorizers import Authorizers
 
+METHODS_WITH_A_BODY = ("POST", "PATCH")
+
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
@@ -61,13 +63,27 @@ class Gateway:
                 route, environ["REQUEST_METHOD"], environ.get("HTTP_AUTHORIZATION")
             )
             # After the authorizer: a caller without a key must not make the server read a body.
-            body = _body(environ)
+            body = self._body(environ, route)
         except TimersError as error:
             return problem(error).to_dict()
         event = _event(environ, path, route, parameters, body)
         if caller is not None:
             event["requestContext"]["authorizer"] = caller
         return self._app(event, None)
+
+    def _body(self, environ: Environ, route: str) -> bytes:
+        """Return the body, which is empty where none is read.
+
+        Raises ``BodyTooLarge``, and ``MalformedBody`` when the client closed the connection early.
+        """
+        length = environ.get("CONTENT_LENGTH")
+        if length and int(length) > MAX_BODY_BYTES:
+            raise too_large()
+        method = environ["REQUEST_METHOD"]
+        # A thread waits as long as a body takes to come, so it waits for no body that nobody wants.
+        if method not in METHODS_WITH_A_BODY or method not in self._app.routes[route]:
+            return b""
+        return _read_body(environ, length)
 
     def _match(self, path: str) -> tuple[str | None, dict[str, str]]:
         """Return the route of ``path`` and the values of its parameters; None if there is none."""
@@ -88,14 +104,7 @@ def _make_thread_safe(app: Chalice) -> None:
     app.__class__ = type("ThreadSafeApp", (LocalChalice, app.__class__), {})
 
 
-def _body(environ: Environ) -> bytes:
-    """Return the body.
-
-    Raises ``BodyTooLarge``, and ``MalformedBody`` when the client closed the connection early.
-    """
-    length = environ.get("CONTENT_LENGTH")
-    if length and int(length) > MAX_BODY_BYTES:
-        raise too_large()
+def _read_body(environ: Environ, length: str | None) -> bytes:
     if length in ("0", "", None) and environ.get("HTTP_TRANSFER_ENCODING") is None:
         return b""
     # One byte more tells whether a chunked body, which has no length, is too long.

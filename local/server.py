@@ -6,14 +6,18 @@ import os
 import signal
 import sys
 
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.server import Server
 
+from chalicelib.embedded.engine import raise_file_limit
 from chalicelib.settings import load
 from local.parent import PARENT, exit_with
 
 THREADS = 32
 """Requests that one worker serves at once. More threads than cores, as most wait for the disk."""
+
+MAX_CONNECTIONS = 16_384
+"""Open connections of one worker. An idle one takes no thread; further ones wait in the backlog."""
 
 
 def main() -> None:
@@ -23,6 +27,7 @@ def main() -> None:
     # in its workers. So it is blocked, before any thread starts: threads inherit the block.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     exit_with(int(sys.argv[1]))
+    raise_file_limit(MAX_CONNECTIONS)
     settings = load()
     os.environ[PARENT] = str(os.getpid())
     Server(
@@ -32,8 +37,11 @@ def main() -> None:
         interface=Interfaces.WSGI,
         workers=settings.workers,
         blocking_threads=THREADS,
-        backlog=1024,
-        backpressure=512,  # per worker; further connections wait in the backlog
+        # Not HTTP/2, which anybody may speak otherwise: a reset stream leaves its thread spinning.
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=4096,
+        backpressure=MAX_CONNECTIONS,
         respawn_failed_workers=True,
         workers_kill_timeout=5,
         log_enabled=False,

@@ -157,6 +157,15 @@ def test_without_a_length_and_chunks_there_is_no_body(gateway: Gateway, length: 
     assert response.document["body"] == ""
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
+def test_no_body_is_read_where_the_route_or_the_method_takes_none(
+    gateway: Gateway, method: str
+) -> None:
+    environ = with_body(b"x" * 100)
+    send_request(gateway, method, "/things", **environ)
+    assert environ["wsgi.input"].tell() == 0
+
+
 def test_a_body_as_long_as_the_limit_arrives(gateway: Gateway) -> None:
     body = b"x" * MAX_BODY_BYTES
     assert len(post(gateway, body).document["body"]) == MAX_BODY_BYTES
