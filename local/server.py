@@ -9,7 +9,7 @@ import sys
 from granian.constants import HTTPModes, Interfaces
 from granian.server import Server
 
-from chalicelib.embedded.engine import raise_file_limit
+from chalicelib.embedded import open_files
 from chalicelib.settings import load
 from local.parent import PARENT, exit_with
 
@@ -27,7 +27,7 @@ def main() -> None:
     # in its workers. So it is blocked, before any thread starts: threads inherit the block.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     exit_with(int(sys.argv[1]))
-    raise_file_limit(MAX_CONNECTIONS)
+    open_files.raise_limit(MAX_CONNECTIONS)
     settings = load()
     os.environ[PARENT] = str(os.getpid())
     Server(

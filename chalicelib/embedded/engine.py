@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import resource
 import secrets
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chalicelib.embedded import open_files
 from chalicelib.embedded.folder import DataFolder, make_private
 from chalicelib.service.options import EngineOptions
 from chalicelib.service.ports import AsyncSender
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 STOP_GRACE_S = 5.0
 """How long calls in flight may take to finish when the engine stops."""
-
-FILES_RESERVED = 256
-"""Open files that are not calls in flight: the store, the API's connections, the output."""
 
 
 class EmbeddedEngine:
@@ -102,7 +99,7 @@ class EmbeddedEngine:
             retry_delays_s=options.retry_delays_s,
             signing_keys=lambda: keys,
             retention_days=options.retention_days,
-            max_in_flight=raise_file_limit(self._max_in_flight),
+            max_in_flight=open_files.raise_limit(self._max_in_flight),
         )
         token = partial(secrets.token_hex, 8)
         return Dispatcher(writer, sender, policy, options.clock, random=random.random, token=token)
@@ -116,18 +113,3 @@ async def _wait_until(stopped: asyncio.Event, jobs: list[asyncio.Task[None]]) ->
     for job in jobs:
         if job.done():
             job.result()
-
-
-def raise_file_limit(wanted: int) -> int:
-    """Raise this process's limit of open files for ``wanted`` calls in flight.
-
-    Return how many calls the limit allows then: each has one open connection.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + FILES_RESERVED
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft == resource.RLIM_INFINITY:
-        return wanted
-    return max(1, min(wanted, soft - FILES_RESERVED))
