@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -22,14 +23,18 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name("test authority")
         self.file = folder / "authority.pem"
-        certificate = self._sign(self._name, self._key, x509.BasicConstraints(True, None))
+        certificate = self._sign(
+            self._name,
+            self._key,
+            [(x509.BasicConstraints(True, None), True), (_SIGNS_CERTIFICATES, True)],
+        )
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def server(self, host: str) -> ssl.SSLContext:
         """Return the TLS context of a receiver that serves as ``host``."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(
-            _name(host), key, x509.SubjectAlternativeName([x509.DNSName(host)])
+            _name(host), key, [(x509.SubjectAlternativeName([x509.DNSName(host)]), False)]
         )
         file = self._folder / f"{host}.pem"
         file.write_bytes(
@@ -45,10 +50,14 @@ class Authority:
         return context
 
     def _sign(
-        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType
+        self,
+        name: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        extensions: Sequence[tuple[x509.ExtensionType, bool]],
     ) -> x509.Certificate:
+        """``extensions`` are pairs of an extension, and whether it is critical."""
         now = dt.datetime.now(dt.timezone.utc)
-        return (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(name)
             .issuer_name(self._name)
@@ -56,9 +65,28 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - DAY)
             .not_valid_after(now + DAY)
-            .add_extension(extension, critical=False)
-            .sign(self._key, hashes.SHA256())
+            # From Python 3.13 on, certificates are checked strictly (RFC 5280).
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False
+            )
         )
+        for extension, critical in extensions:
+            builder = builder.add_extension(extension, critical)
+        return builder.sign(self._key, hashes.SHA256())
+
+
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 def _name(text: str) -> x509.Name:
