@@ -11,7 +11,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from chalicelib.domain.ssrf_guard import MAX_ADDRESSES, Guard
+from chalicelib.domain.ssrf_guard import MAX_ADDRESSES, MAX_CHECKED, Guard
 from chalicelib.domain.target import prepare
 from chalicelib.domain.timer import Timer
 from chalicelib.domain.webhook import Call, Outcome
@@ -178,6 +178,16 @@ def test_only_the_first_addresses_of_a_name_are_tried(
     resolve(monkeypatch, {"many.example": [many]})
     assert send(start(guard=GUARDED), "http://many.example/hook").status is None
     assert connections.addresses == many[:MAX_ADDRESSES]
+
+
+def test_a_name_with_too_many_addresses_is_refused(
+    start: Start, connections: ConnectionRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [f"93.184.{number // 250}.{number % 250 + 1}" for number in range(MAX_CHECKED + 1)]
+    resolve(monkeypatch, {"many.example": [many]})
+    outcome = send(start(guard=GUARDED), "http://many.example/hook")
+    assert outcome.error == f"many.example stands for more than {MAX_CHECKED} addresses"
+    assert connections.addresses == []
 
 
 # TLS: to the checked address, for the name

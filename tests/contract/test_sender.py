@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import errno
 import gzip
+import os
 import socket
 import threading
 import time
@@ -454,6 +456,28 @@ def test_a_call_for_which_there_is_no_thread_is_no_failed_attempt(listen: Listen
         sender.send(call(receiver))
     assert sender.send(call(receiver)) == Outcome(status=200)
     sender.close()
+
+
+class NoSocket(socket.socket):
+    """Stands in for a socket when the system has no open file left."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "hook.example", "both.example"])
+def test_a_call_for_which_there_is_no_open_file_is_no_failed_attempt(
+    sender: ClosableSender, listen: Listen, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    receiver = listen()
+    resolve(monkeypatch, {"hook.example": [["127.0.0.1"]], "both.example": [["127.0.0.1", "::1"]]})
+    wanted = Call(url=f"http://{host}:{receiver.port}/7", headers={})
+    with monkeypatch.context() as patched:
+        # The interpreter's own class, as both senders use it.
+        patched.setattr(socket, "socket", NoSocket)
+        with pytest.raises(Unavailable, match="no more files"):
+            sender.send(wanted)
+    assert sender.send(wanted) == Outcome(status=200)
 
 
 def test_a_kept_connection_that_hangs_is_left_at_the_deadline_and_not_tried_again(
