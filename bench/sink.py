@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -22,11 +21,12 @@ import uvloop
 
 from bench.figures import BenchError
 from bench.server import HOST, PROJECT
+from chalicelib.embedded import open_files
 
 Arrivals = dict[int, list[float]]
 """The arrival times of each timer's webhooks: epoch milliseconds by id."""
 
-MIN_OPEN_FILES = 16_384
+MAX_CONNECTIONS = 16_384
 _BACKLOG = 4096
 _HEAD_END = b"\r\n\r\n"
 _RESPONSE = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -156,13 +156,6 @@ def _say(result: object) -> None:
     print(json.dumps(result), flush=True)
 
 
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MIN_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MIN_OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 if __name__ == "__main__":
-    _raise_file_limit()
+    open_files.raise_limit(MAX_CONNECTIONS)
     uvloop.run(_serve())

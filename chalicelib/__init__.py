@@ -1,1 +1,1 @@
-"""Webhook Timers: call a URL at a given moment, whatever happens in between."""
+"""Webhook Timers: call a URL at a given time, even if machines or receivers fail in between."""

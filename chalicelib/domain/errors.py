@@ -67,7 +67,7 @@ class MalformedBody(RequestError):
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one field of a request."""
+    """One field of a request, and why it was refused."""
 
     field: str
     message: str

@@ -10,7 +10,9 @@ import enum
 import errno
 import os
 
-from chalicelib.domain.response import MAX_RESPONSE_BYTES
+from chalicelib.domain.response import MAX_RESPONSE_BYTES, ResponseTooLong
+from chalicelib.domain.response_head import NotHttp
+from chalicelib.domain.ssrf_guard import ForbiddenTarget
 
 MAX_FAILURE_CHARACTERS = 200
 """Characters kept of a failure's text. Some details contain text of the receiver."""
@@ -56,6 +58,15 @@ _TEXTS = {
     Failure.SYSTEM_ERROR: "{}",
     Failure.UNEXPECTED: "the call failed: {}",
 }
+
+
+OWN_FAILURES: dict[type[Exception], Failure] = {
+    InvalidUrl: Failure.INVALID_URL,
+    ForbiddenTarget: Failure.FORBIDDEN_TARGET,
+    ResponseTooLong: Failure.RESPONSE_TOO_LONG,
+    NotHttp: Failure.NOT_HTTP,
+}
+"""The failures that errors of this package stand for. Each sender adds those of its library."""
 
 
 def timed_out(deadline_s: float) -> str:

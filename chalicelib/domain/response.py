@@ -26,7 +26,7 @@ _DELTA_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class ResponseTooLong(Exception):
-    """The receiver sent more than ``MAX_RESPONSE_BYTES``, and the headers are not complete."""
+    """The receiver sent more than a limit of ours allows, without a final status line."""
 
 
 def parse_retry_after(header: str, now: float) -> float | None:

@@ -12,6 +12,8 @@ import enum
 import re
 from dataclasses import dataclass
 
+from chalicelib.domain.response import ResponseTooLong
+
 MAX_HEAD_BYTES = 16_384
 """Bytes read of the status lines and headers of one response, interim responses included."""
 
@@ -29,10 +31,6 @@ _PREFIX = b"HTTP/"
 
 class NotHttp(ValueError):
     """The receiver sent something that is no HTTP response. The message has none of its bytes."""
-
-
-class HeadTooLong(ValueError):
-    """The limits are reached, and there is no final status line yet."""
 
 
 class Framing(enum.Enum):
@@ -75,7 +73,7 @@ class HeadReader:
     def feed(self, data: bytes) -> bytes:
         """Read ``data``; return the bytes behind the head once it is complete.
 
-        Raises ``NotHttp`` and ``HeadTooLong``.
+        Raises ``NotHttp``, and ``ResponseTooLong`` at the limits without a final status line.
         """
         self._buffer += data
         while not self.complete:
@@ -112,7 +110,7 @@ class HeadReader:
 
     def _exceed(self) -> None:
         if self.head is None:
-            raise HeadTooLong
+            raise ResponseTooLong
         self._give_up()
 
     def _give_up(self) -> None:
@@ -142,7 +140,7 @@ class HeadReader:
         if status in _INTERIM and status != _SWITCHING_PROTOCOLS:
             self._interim += 1
             if self._interim > MAX_INTERIM_RESPONSES:
-                raise HeadTooLong
+                raise ResponseTooLong
             self._in_interim = True
             return
         self.head = ResponseHead(status, keep_alive=(major, minor) == (b"1", b"1"))

@@ -132,7 +132,7 @@ class DataFolder:
     def check(self) -> None:
         """Raise ``DataFolderError`` unless the folder is ours and nobody else may write it.
 
-        PostgreSQL asks the same of its data folder. Whoever may write the folder can replace the
+        PostgreSQL asks the same of its data folder. A user who may write it can replace the
         store, or put a link there to a file that the server then overwrites. Raises ``OSError`` if
         there is no folder.
         """

@@ -26,7 +26,7 @@ def raise_limit(wanted: int) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + RESERVED
     if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = _set_limit(soft, needed if hard == resource.RLIM_INFINITY else min(needed, hard))
+        soft = _set_limit(soft, hard, needed)
     if soft == resource.RLIM_INFINITY:
         return wanted
     allowed = connections_within(soft, wanted)
@@ -41,15 +41,15 @@ def raise_limit(wanted: int) -> int:
     return allowed
 
 
-def _set_limit(now: int, wanted: int) -> int:
-    """Set the limit as near to ``wanted`` as the system accepts; return the limit that holds."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+def _set_limit(soft: int, hard: int, needed: int) -> int:
+    """Set the limit as near to ``needed`` as the system accepts; return the limit that holds."""
+    wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     for limit in (wanted, MACOS_OPEN_MAX):
-        if now < limit <= wanted:
+        if soft < limit <= wanted:
             with contextlib.suppress(ValueError, OSError):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
                 return limit
-    return now
+    return soft
 
 
 def connections_within(limit: int, wanted: int) -> int:

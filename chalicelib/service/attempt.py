@@ -6,7 +6,6 @@ The attempt is a generator without I/O. It yields each call and receives its out
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +19,6 @@ from chalicelib.domain.target import prepare
 from chalicelib.domain.timer import Lease, Status, Timer
 from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.service.ports import Clock
-
-log = logging.getLogger(__name__)
-
-_SENDER_FAULT = "a sender failed in a way that it does not know; the attempt counts as failed"
-_UNFORESEEN = Outcome(error="the service failed; it is logged")
 
 MIN_LEASE_FRACTION = 0.5
 """The fraction of a lease that must be left when the webhook is sent.
@@ -104,14 +98,7 @@ def run(attempt: Attempt, send: Callable[[Call], Outcome]) -> Settlement:
     try:
         call = next(attempt)
         while True:
-            try:
-                outcome = send(call)
-            except Unavailable:
-                raise
-            except Exception:
-                log.exception(_SENDER_FAULT)
-                outcome = _UNFORESEEN
-            call = attempt.send(outcome)
+            call = attempt.send(send(call))
     except StopIteration as end:
         settlement: Settlement = end.value
         return settlement
@@ -122,14 +109,7 @@ async def run_async(attempt: Attempt, send: Callable[[Call], Awaitable[Outcome]]
     try:
         call = next(attempt)
         while True:
-            try:
-                outcome = await send(call)
-            except Unavailable:
-                raise
-            except Exception:
-                log.exception(_SENDER_FAULT)
-                outcome = _UNFORESEEN
-            call = attempt.send(outcome)
+            call = attempt.send(await send(call))
     except StopIteration as end:
         settlement: Settlement = end.value
         return settlement

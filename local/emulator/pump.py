@@ -7,7 +7,6 @@ fails stays on the queue, is received again, and becomes a dead letter in the en
 from __future__ import annotations
 
 import logging
-import resource
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.domain.errors import StartupError, Unavailable
+from chalicelib.embedded import open_files
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -30,7 +30,7 @@ MAX_MESSAGES = 10
 MAX_BATCHES = 64
 """Batches in delivery at once. When receivers are slow, further messages wait on the queue."""
 
-MIN_OPEN_FILES = 4096
+MAX_CONNECTIONS = 4096
 """Enough for one socket for each message in delivery. Some systems allow 256 files by default."""
 
 
@@ -91,7 +91,7 @@ class Pump:
                 self._tick()
 
     def _start(self, stopped: threading.Event) -> None:
-        _raise_file_limit()
+        open_files.raise_limit(MAX_CONNECTIONS)
         deadline = time.monotonic() + self._start_s
         while not self._url:
             try:
@@ -160,10 +160,3 @@ class Pump:
                 for number, message in enumerate(messages)
             ],
         )
-
-
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < MIN_OPEN_FILES:
-        wanted = MIN_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MIN_OPEN_FILES, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

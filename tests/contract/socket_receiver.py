@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -85,6 +86,27 @@ def send_raw(raw: bytes) -> Response:
     def send(connection: socket.socket, _over: threading.Event) -> bool:
         connection.sendall(raw)
         return False
+
+    return send
+
+
+def stay(raw: bytes) -> Response:
+    """Send these bytes, and keep the connection."""
+
+    def send(connection: socket.socket, _over: threading.Event) -> bool:
+        connection.sendall(raw)
+        return True
+
+    return send
+
+
+def break_off(raw: bytes, end: Response) -> Response:
+    """Send these bytes, and end the connection so."""
+
+    def send(connection: socket.socket, over: threading.Event) -> bool:
+        connection.sendall(raw)
+        time.sleep(0.05)  # a reset would overtake the bytes that it follows at once
+        return end(connection, over)
 
     return send
 

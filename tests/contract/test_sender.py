@@ -32,6 +32,7 @@ from tests.contract.senders import (
 )
 from tests.contract.socket_receiver import (
     Response,
+    break_off,
     close,
     drip,
     hang,
@@ -594,12 +595,7 @@ def test_a_kept_connection_that_closes_on_a_request_is_replaced_at_once(
 def test_a_kept_connection_that_breaks_before_its_status_is_one_failed_attempt(
     sender: ClosableSender, listen: Listen, raw: bytes, end: Response
 ) -> None:
-    def break_off(connection: socket.socket, over: threading.Event) -> bool:
-        connection.sendall(raw)
-        time.sleep(0.05)  # a reset would overtake what it follows at once
-        return end(connection, over)
-
-    receiver = listen(respond(), break_off, respond())
+    receiver = listen(respond(), break_off(raw, end), respond())
     sender.send(call(receiver))
     outcome = sender.send(call(receiver))
     assert outcome.status is None

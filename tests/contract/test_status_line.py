@@ -19,7 +19,7 @@ from tests.contract.senders import (
     call,
     timed,
 )
-from tests.contract.socket_receiver import Response, close, reset, respond
+from tests.contract.socket_receiver import Response, break_off, close, drip, reset, respond, stay
 
 DELIVERED = {
     "204 with a body": b"HTTP/1.1 204 No Content\r\n\r\nbody",
@@ -70,27 +70,6 @@ DELIVERED = {
 }
 
 
-def stay(raw: bytes) -> Response:
-    """Send these bytes, and keep the connection."""
-
-    def send(connection: socket.socket, _over: threading.Event) -> bool:
-        connection.sendall(raw)
-        return True
-
-    return send
-
-
-def break_off(raw: bytes, end: Response) -> Response:
-    """Send these bytes, and end the connection so."""
-
-    def send(connection: socket.socket, over: threading.Event) -> bool:
-        connection.sendall(raw)
-        time.sleep(0.05)  # a reset would overtake the bytes that it follows at once
-        return end(connection, over)
-
-    return send
-
-
 @pytest.mark.parametrize("raw", DELIVERED.values(), ids=DELIVERED)
 @pytest.mark.parametrize("status", [b"200", b"503"])
 def test_whatever_comes_with_the_status_line_it_is_the_outcome(
@@ -139,13 +118,7 @@ def test_a_response_that_breaks_off_after_its_status_line_was_given(
 def test_at_the_deadline_a_status_that_has_come_stands(
     start: Start, listen: Listen, first: bytes, drop: bytes
 ) -> None:
-    def drip_slowly(connection: socket.socket, over: threading.Event) -> bool:
-        connection.sendall(first)
-        while not over.wait(0.01):
-            connection.sendall(drop)
-        return False
-
-    outcome, took_s = timed(start(SHORT_S), call(listen(drip_slowly)))
+    outcome, took_s = timed(start(SHORT_S), call(listen(drip(first, drop))))
     assert outcome == Outcome(status=200)
     assert took_s < SOON_S
 

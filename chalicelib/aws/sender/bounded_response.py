@@ -16,7 +16,6 @@ from chalicelib.domain.response_head import (
     MAX_HEAD_BYTES,
     Framing,
     HeadReader,
-    HeadTooLong,
     NotHttp,
     ResponseHead,
 )
@@ -89,7 +88,7 @@ class BoundedResponse(HTTPResponse):
                     reader.feed(line)
                 else:
                     reader.end()
-            except (NotHttp, HeadTooLong) as error:
+            except (NotHttp, ResponseTooLong) as error:
                 raise UnreadableResponse from error
             if reader.head is not None:
                 self._call.note_status(reader.head.status)

@@ -13,19 +13,19 @@ from http.client import HTTPException, RemoteDisconnected
 import requests
 from urllib3.exceptions import NameResolutionError, ProtocolError
 
-from chalicelib.domain.failure import Failure, lacks_files, system_error, timed_out
-from chalicelib.domain.response import ResponseTooLong
-from chalicelib.domain.response_head import HeadTooLong, NotHttp
-from chalicelib.domain.ssrf_guard import ForbiddenTarget
+from chalicelib.domain.failure import (
+    OWN_FAILURES,
+    Failure,
+    lacks_files,
+    system_error,
+    timed_out,
+)
 
 _FAILURES: dict[type[Exception], Failure] = {
+    **OWN_FAILURES,
     requests.exceptions.InvalidURL: Failure.INVALID_URL,
     requests.exceptions.InvalidSchema: Failure.INVALID_URL,
     requests.exceptions.MissingSchema: Failure.INVALID_URL,
-    ForbiddenTarget: Failure.FORBIDDEN_TARGET,
-    ResponseTooLong: Failure.RESPONSE_TOO_LONG,
-    HeadTooLong: Failure.RESPONSE_TOO_LONG,
-    NotHttp: Failure.NOT_HTTP,
     NameResolutionError: Failure.HOST_NOT_FOUND,
 }
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import cast
 
 from chalicelib.domain.response import MAX_RESPONSE_BYTES, ResponseTooLong
-from chalicelib.domain.response_head import HeadReader, HeadTooLong, ResponseHead
+from chalicelib.domain.response_head import HeadReader, ResponseHead
 from chalicelib.embedded.sender.body import BodySkipper
 from chalicelib.embedded.sender.tls import Tls
 
@@ -206,9 +206,7 @@ class Connection(asyncio.Protocol):
     def _guarded(self, work: Callable[[], object]) -> None:
         try:
             work()
-        except HeadTooLong:
-            self._fail(ResponseTooLong())
-        except (ValueError, OSError) as error:  # ssl.SSLError is an OSError
+        except (ResponseTooLong, ValueError, OSError) as error:  # ssl.SSLError is an OSError
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:

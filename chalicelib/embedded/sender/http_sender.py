@@ -13,16 +13,16 @@ from functools import partial
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.failure import (
     NO_FILES,
+    OWN_FAILURES,
     Failure,
-    InvalidUrl,
     lacks_files,
     system_error,
     timed_out,
     unexpected,
 )
-from chalicelib.domain.response import MAX_DRAIN_S, ResponseTooLong, parse_retry_after
-from chalicelib.domain.response_head import NotHttp, ResponseHead
-from chalicelib.domain.ssrf_guard import ForbiddenTarget, Guard
+from chalicelib.domain.response import MAX_DRAIN_S, parse_retry_after
+from chalicelib.domain.response_head import ResponseHead
+from chalicelib.domain.ssrf_guard import Guard
 from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.embedded.sender.connection import ClosedWithoutResponse, Connection
 from chalicelib.embedded.sender.dialer import Dialer
@@ -36,10 +36,7 @@ _PAUSES_WITHOUT_FILES_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 """The pauses between a call's tries to get an open file. If all fail, no attempt is counted."""
 
 _FAILURES: dict[type[Exception], Failure] = {
-    InvalidUrl: Failure.INVALID_URL,
-    ForbiddenTarget: Failure.FORBIDDEN_TARGET,
-    ResponseTooLong: Failure.RESPONSE_TOO_LONG,
-    NotHttp: Failure.NOT_HTTP,
+    **OWN_FAILURES,
     socket.gaierror: Failure.HOST_NOT_FOUND,
     UnicodeError: Failure.HOST_NOT_FOUND,
     ssl.SSLError: Failure.TLS_FAILED,
@@ -90,6 +87,7 @@ class HttpSender:
         deadline_s = call.deadline_s(self._deadline_s)
         try:
             head = await self._send(call, self._loop.time() + deadline_s)
+            retry_after = parse_retry_after(head.retry_after, self._clock())
         except Unavailable:
             raise
         except Exception as error:
@@ -97,7 +95,6 @@ class HttpSender:
             if text is None:
                 log.exception("a call failed in a way that the sender does not know")
             return Outcome(error=text or unexpected(error))
-        retry_after = parse_retry_after(head.retry_after, self._clock())
         return Outcome(status=head.status, retry_after=retry_after)
 
     async def _send(self, call: Call, deadline: float) -> ResponseHead:
@@ -129,18 +126,7 @@ class HttpSender:
             raise
 
     async def _open(self, origin: Origin) -> Connection:
-        for pause_s in _PAUSES_WITHOUT_FILES_S:
-            try:
-                opened = await self._dialer.connect(origin.host, origin.port)
-                break
-            except OSError as error:
-                if not lacks_files(error):
-                    raise
-                # Idle connections hold files, and calls in flight give theirs back.
-                self._idle.clear()
-                await asyncio.sleep(pause_s)
-        else:
-            opened = await self._dialer.connect(origin.host, origin.port)
+        opened = await self._dial(origin)
         make = partial(
             Connection,
             partial(self._idle.put, origin),
@@ -160,6 +146,19 @@ class HttpSender:
             connection.close()
             raise
         return connection
+
+    async def _dial(self, origin: Origin) -> socket.socket:
+        """Return a connected socket, for which this may wait until an open file is free."""
+        for pause_s in _PAUSES_WITHOUT_FILES_S:
+            try:
+                return await self._dialer.connect(origin.host, origin.port)
+            except OSError as error:
+                if not lacks_files(error):
+                    raise
+            # Idle connections hold files, and calls in flight give theirs back.
+            self._idle.clear()
+            await asyncio.sleep(pause_s)
+        return await self._dialer.connect(origin.host, origin.port)
 
 
 async def _exchange(connection: Connection, request: bytes, deadline: float) -> ResponseHead:

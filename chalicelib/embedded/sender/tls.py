@@ -69,7 +69,7 @@ class Tls:
             except ssl.SSLError:
                 if not parts:
                     raise
-                return b"".join(parts), True  # what came before the fault was whole
+                return b"".join(parts), True  # the records before the broken one are valid
             if not part:
                 return b"".join(parts), True
             parts.append(part)
