@@ -154,9 +154,19 @@ def _aws_engine(settings: Settings, options: EngineOptions) -> Engine:
 
 
 def _embedded_engine(settings: Settings, options: EngineOptions) -> Engine:
+    from chalicelib.embedded.egress import TENANT_SHARE, EgressLimits
     from chalicelib.embedded.engine import EmbeddedEngine
 
-    return EmbeddedEngine(settings.data_dir, options, max_in_flight=settings.max_in_flight)
+    limits = EgressLimits(
+        max_in_flight=settings.max_in_flight,
+        # Without keys there is one tenant, from which nothing need be kept back.
+        tenant_share=TENANT_SHARE if settings.needs_key else 1.0,
+        tenant_per_s=settings.calls_per_s,
+        receiver_per_s=settings.receiver_calls_per_s,
+        receiver_connections=settings.receiver_connections,
+        failing_receiver_per_s=settings.failing_receiver_calls_per_s,
+    )
+    return EmbeddedEngine(settings.data_dir, options, egress=limits)
 
 
 def _require(kind: type[E], engine: Engine) -> E:

@@ -123,6 +123,18 @@ def _parse(url: str) -> Target:
     )
 
 
+def receiver_of(url: str) -> str:
+    """Return the receiver that ``url`` leads to, as ``host:port``: what limits of calls count by.
+
+    Empty for a URL that cannot be called.
+    """
+    try:
+        target = _parse(url)
+    except ValueError:
+        return ""
+    return f"{target.host}:{target.port}"
+
+
 def prepare(
     timer: Timer,
     store_id: str,
@@ -158,7 +170,12 @@ def prepare(
     if target.credentials:
         user, password = target.credentials
         headers["Authorization"] = "Basic " + base64.b64encode(user + b":" + password).decode()
-    return Call(url=target.url(timer.id), headers=headers, timeout_s=timer.options.timeout_s)
+    return Call(
+        url=target.url(timer.id),
+        headers=headers,
+        timeout_s=timer.options.timeout_s,
+        tenant=timer.tenant,
+    )
 
 
 def _credentials(user: str | None, password: str | None) -> tuple[bytes, bytes] | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 class Call:
     """One prepared webhook request. ``url`` is ASCII and is sent byte for byte.
 
+    ``tenant`` owns the timer: a sender shares what it has among tenants. It is not sent.
     ``timeout_s`` (seconds) may shorten the sender's own deadline, never lengthen it.
     """
 
@@ -16,6 +17,7 @@ class Call:
     # Not shown: ``Authorization`` may have a password of the client.
     headers: dict[str, str] = field(repr=False)
     timeout_s: float | None = None
+    tenant: str = ""
 
     def deadline_s(self, max_s: float) -> float:
         """Return the seconds this call may take. ``max_s`` is the sender's own deadline."""

@@ -63,6 +63,15 @@ MIGRATIONS = (
     ALTER TABLE timers ADD COLUMN on_failure_url TEXT;
     ALTER TABLE timers ADD COLUMN log TEXT;
     """,
+    # 3: the due index by tenant, because tenants take turns. A timer whose receiver has no room is
+    # held: it leaves that index for a queue of its receiver, so that it is not in the way.
+    """
+    ALTER TABLE timers ADD COLUMN held_for TEXT;
+    DROP INDEX due;
+    CREATE INDEX due ON timers (tenant, coalesce(lease_until, next_attempt_at))
+        WHERE next_attempt_at IS NOT NULL AND held_for IS NULL;
+    CREATE INDEX held ON timers (tenant, held_for, next_attempt_at) WHERE held_for IS NOT NULL;
+    """,
 )
 
 

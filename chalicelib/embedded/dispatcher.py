@@ -11,11 +11,14 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
-from chalicelib.domain.claim import Claim, Claimed, Settlement
+from chalicelib.domain.claim import Claimed, Settlement
 from chalicelib.domain.errors import Unavailable
-from chalicelib.domain.timer import Lease, Wakeup
-from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.domain.timer import Status
+from chalicelib.embedded.claims import Chosen, Claims
+from chalicelib.embedded.egress import Egress, EgressLimits
+from chalicelib.embedded.turns import Turns
 from chalicelib.embedded.writer import Writer
 from chalicelib.service.attempt import DeliveryPolicy, Signer, attempt, run_async
 from chalicelib.service.ports import AsyncSender, Clock
@@ -36,6 +39,9 @@ In a burst, quick receivers respond within the window, and the next calls use th
 Calls to hanging receivers become older than the window, so they delay no other call.
 """
 
+SWEEP_BATCH = 200
+"""The most tenants that are looked at once a second, for a timer that nobody announced."""
+
 CLEAN_BATCH = 500
 """The most settled timers that are removed in one write."""
 
@@ -50,24 +56,13 @@ class DispatcherPolicy(DeliveryPolicy):
     """The limits and intervals of the dispatcher. Durations are in the unit their name ends in."""
 
     retention_days: float
-    max_in_flight: int
+    egress: EgressLimits
     max_sleep_s: float = MAX_SLEEP_S
     write_again_s: float = WRITE_AGAIN_S
 
 
-@dataclass(frozen=True, slots=True)
-class _Round:
-    """The result of one claiming round: the timers to call, and when the next round is (epoch ms).
-
-    The time is None if nothing else is outstanding.
-    """
-
-    claimed: list[Claimed]
-    next_round_at: int | None
-
-
 class Dispatcher:
-    """Fires due timers, earliest due first, each in a task of its own."""
+    """Fires due timers, each in a task of its own. ``Claims`` says which are next."""
 
     def __init__(
         self,
@@ -85,9 +80,20 @@ class Dispatcher:
         self._policy = policy
         self._clock = clock
         self._random = random
-        self._token = token
-        self._in_flight: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._calls: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
+        self._egress = Egress(policy.egress, self._loop.time)
+        self._turns = Turns(clock, self._loop.time)
+        self._claims = Claims(
+            writer.store,
+            self._egress,
+            self._turns,
+            clock=clock,
+            lease_ms=policy.lease_ms,
+            token=token,
+        )
+        # The tenant after which the next sweep goes on.
+        self._swept: str | None = None
         # Set whenever there may be something to claim before the sleep ends.
         self._woken = asyncio.Event()
         self._sleeping_until = math.inf
@@ -97,8 +103,9 @@ class Dispatcher:
         self._unwritten = 0
         self._stopping = False
 
-    def wake_at(self, at: int) -> None:
-        """Sleep no longer than until ``at`` (epoch ms)."""
+    def wake_at(self, tenant: str, at: int) -> None:
+        """Look for due timers of ``tenant`` at ``at`` (epoch ms) at the latest."""
+        self._turns.note(tenant, at)
         if at < self._sleeping_until:
             self._woken.set()
 
@@ -107,6 +114,7 @@ class Dispatcher:
         # A killed dispatcher leaves leases behind. This process holds the folder's lock, so every
         # sender that held one is dead.
         await self._persist(self._writer.store.void_leases)
+        await self._persist(lambda: self._sweep(limit=-1))
         while not self._stopping:
             # Cleared before the round: a timer that is created during the round sets it again, and
             # the sleep after it then ends at once.
@@ -115,11 +123,15 @@ class Dispatcher:
             await self._sleep_until(next_round_at)
 
     async def maintain_store(self) -> None:
-        """Once a second, remove settled timers past their retention and keep the log short."""
+        """Once a second, remove settled timers past their retention and keep the log short.
+
+        Also look at some tenants whose next timer may have been missed.
+        """
         while not self._stopping:
             await asyncio.sleep(self._policy.max_sleep_s)
             try:
                 await self._writer.submit(self._clean, durable=False)
+                await self._writer.submit(lambda: self._sweep(limit=SWEEP_BATCH), durable=False)
                 await self._writer.checkpoint()
             except Unavailable as error:
                 log.warning("old timers are not removed: %s", error.detail)
@@ -131,10 +143,21 @@ class Dispatcher:
         """
         self._stopping = True
         self._woken.set()
-        if self._in_flight:
-            await asyncio.wait(self._in_flight.values(), timeout=grace_s)
-        for task in list(self._in_flight.values()):
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=grace_s)
+        for task in list(self._calls):
             task.cancel()
+
+    def _sweep(self, *, limit: int) -> None:
+        """Note the next due timer of each tenant, ``limit`` tenants at a time (-1: all of them).
+
+        Runs within a group of the writer, whose thread may use the store otherwise.
+        """
+        found = self._writer.store.next_due_by_tenant(self._swept, limit)
+        self._swept = found[-1][0] if len(found) == limit else None
+        for tenant, at in found:
+            if at is not None:
+                self.wake_at(tenant, at)
 
     def _clean(self) -> int:
         settled_before = int(self._clock() - self._policy.retention_days * _DAY_MS)
@@ -142,28 +165,31 @@ class Dispatcher:
 
     async def _fire_due(self) -> float:
         """Claim due timers and start their calls; return when the next round is (epoch ms)."""
-        free_slots = self._policy.max_in_flight - len(self._in_flight)
-        if free_slots <= 0:
+        if self._egress.free <= 0:
             return math.inf  # the end of a call wakes the dispatcher (_fire)
         # While outcomes cannot be written, no more calls are made: a crash would repeat them all.
         if self._unwritten:
             return self._clock() + self._policy.write_again_s * 1000
-        limit = min(free_slots, CLAIM_BATCH, BURST_LIMIT - self._in_burst())
+        if not self._turns.advance():
+            return self._turns.next_at()
+        limit = min(self._egress.free, CLAIM_BATCH, BURST_LIMIT - self._in_burst())
         if limit <= 0:
             # A part of the window: the calls of a burst end, or grow older than it, one by one.
             return self._clock() + BURST_WINDOW_S * 1000 / 4
+        this = self._claims.new_round(limit)
         try:
             # Not durable: after a power cut the claim is gone, and so is its sender.
-            result = await self._writer.submit(lambda: self._claim_due(limit), durable=False)
+            await self._writer.submit(lambda: self._claims.carry_out(this), durable=False)
         except Unavailable as error:
             log.error("nothing can be claimed: %s", error.detail)
+            self._claims.undo(this)
             return self._clock() + self._policy.write_again_s * 1000
-        for claimed in result.claimed:
-            key = (claimed.timer.tenant, claimed.timer.id)
-            task = asyncio.create_task(self._fire(key, claimed))
-            self._in_flight[key] = task
+        for chosen in this.chosen:
+            task = asyncio.create_task(self._fire(chosen))
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
             self._started.append((self._loop.time(), task))
-        return math.inf if result.next_round_at is None else result.next_round_at
+        return self._turns.next_at()
 
     def _in_burst(self) -> int:
         """Return how many calls were started within the burst window and have no response yet."""
@@ -171,34 +197,6 @@ class Dispatcher:
         while self._started and (self._started[0][0] < window_start or self._started[0][1].done()):
             self._started.popleft()
         return sum(not task.done() for _, task in self._started)
-
-    def _claim_due(self, limit: int) -> _Round:
-        """Claim at most ``limit`` due timers. Runs within a group of the writer."""
-        store = self._writer.store
-        # Rounded down, so that no timer is claimed before its time.
-        now = int(self._clock())
-        claimed = []
-        for wakeup in self._due(store, now, limit):
-            lease = Lease(token=self._token(), until=now + self._policy.lease_ms)
-            result = store.claim(Claim(wakeup=wakeup, now=now, lease=lease))
-            if isinstance(result, Claimed):
-                claimed.append(result)
-        # After a full round more timers may be due. Otherwise every due timer is in flight here.
-        return _Round(claimed, now if len(claimed) == limit else store.next_due_at(now))
-
-    def _due(self, store: SQLiteTimerStore, now: int, limit: int) -> list[Wakeup]:
-        """Return at most ``limit`` due wake-ups of timers that are not in flight in this process.
-
-        A clock that was put forward may have ended the lease of a timer in flight.
-        """
-        read_limit = limit
-        while True:
-            found = store.due(now, read_limit)
-            free = [wakeup for wakeup in found if (wakeup.tenant, wakeup.id) not in self._in_flight]
-            if len(found) < read_limit or len(free) >= limit:
-                return free[:limit]
-            # Timers in flight took the places of others: read past all of them.
-            read_limit += len(self._in_flight)
 
     async def _sleep_until(self, at: float) -> None:
         """Sleep until ``at`` (epoch ms) by the wall clock, or until ``wake_at`` ends the sleep."""
@@ -213,21 +211,24 @@ class Dispatcher:
         alarm.cancel()
         self._sleeping_until = math.inf
 
-    async def _fire(self, key: tuple[str, int], claimed: Claimed) -> None:
+    async def _fire(self, chosen: Chosen) -> None:
+        timer = chosen.claimed.timer
+        failed: bool | None = None
+        next_at: int | None = chosen.claimed.lease.until
         try:
-            settlement = await self._attempt(claimed)
+            settlement = await self._attempt(chosen.claimed)
             await self._persist(lambda: self._writer.store.settle(settlement))
+            failed, next_at = _failed(settlement), settlement.next_attempt_at
         except Unavailable as error:
             # No call was made. The due index has the timer again when its lease ends.
-            log.error("timer %s waits for its lease to end: %s", key[1], error.detail)
-            return
+            log.error("timer %s waits for its lease to end: %s", timer.id, error.detail)
         finally:
-            del self._in_flight[key]
+            was_full = self._egress.free <= 0
             # At the limit the dispatcher sleeps without an end: the first free place wakes it.
-            if len(self._in_flight) == self._policy.max_in_flight - 1:
+            if self._claims.end(chosen, failed=failed) or was_full:
                 self._woken.set()
-        if settlement.next_attempt_at is not None:
-            self.wake_at(settlement.next_attempt_at)
+        if next_at is not None:
+            self.wake_at(timer.tenant, next_at)
 
     async def _attempt(self, claimed: Claimed) -> Settlement:
         policy = self._policy
@@ -257,6 +258,19 @@ class Dispatcher:
         except Unavailable as failure:
             return failure
         return None
+
+
+def _failed(settlement: Settlement) -> bool:
+    """Tell whether the receiver failed, not only this timer: no response, a 5xx, or 429."""
+    if settlement.status is Status.FIRED:
+        return False
+    calls = [record for record in settlement.log if not record.notice]
+    status = calls[-1].status if calls else None
+    return (
+        status is None
+        or status == HTTPStatus.TOO_MANY_REQUESTS
+        or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    )
 
 
 def _ceil_to_ms(seconds: float) -> float:

@@ -6,11 +6,13 @@ import asyncio
 import math
 import random
 import secrets
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chalicelib.embedded import open_files
+from chalicelib.embedded.egress import EgressLimits
 from chalicelib.embedded.folder import DataFolder, make_private
 from chalicelib.service.options import EngineOptions
 from chalicelib.service.ports import AsyncSender
@@ -35,11 +37,11 @@ class EmbeddedEngine:
     request_budget_ms = math.inf
     """No gateway cuts a request off, as API Gateway does on AWS."""
 
-    def __init__(self, data_dir: Path, options: EngineOptions, *, max_in_flight: int) -> None:
-        """``max_in_flight`` limits the calls in flight; the system's open files may allow fewer."""
+    def __init__(self, data_dir: Path, options: EngineOptions, *, egress: EgressLimits) -> None:
+        """``egress`` limits the calls; the system's open files may allow fewer in flight."""
         self.folder = DataFolder(data_dir)
         self._options = options
-        self._max_in_flight = max_in_flight
+        self._egress = egress
 
     # Imports are late: a command that makes an API key needs neither the sender nor the dispatcher.
 
@@ -68,7 +70,9 @@ class EmbeddedEngine:
         with self.folder.locked():
             make_private(self.folder.store)
             writer = Writer(SQLiteTimerStore.open(str(self.folder.store), options.rate))
-            sender = HttpSender(options.send_timeout_s, options.guard)
+            sender = HttpSender(
+                options.send_timeout_s, options.guard, tenant_share=self._egress.tenant_share
+            )
             dispatcher = self._dispatcher(writer, sender)
             server = WriteServer(writer, dispatcher.wake_at)
             await server.start(self.folder.listen())
@@ -99,7 +103,9 @@ class EmbeddedEngine:
             retry_delays_s=options.retry_delays_s,
             signing_keys=lambda: keys,
             retention_days=options.retention_days,
-            max_in_flight=open_files.raise_limit(self._max_in_flight),
+            egress=replace(
+                self._egress, max_in_flight=open_files.raise_limit(self._egress.max_in_flight)
+            ),
         )
         token = partial(secrets.token_hex, 8)
         return Dispatcher(writer, sender, policy, options.clock, random=random.random, token=token)

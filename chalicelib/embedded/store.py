@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from chalicelib.domain.attempt_log import encode
 from chalicelib.domain.claim import (
@@ -24,6 +26,18 @@ from chalicelib.service.ports import Page
 
 LIST_WINDOW = 20_000
 """The most ids that one page reads when it filters by a status that may be rare."""
+
+# The terms of the due index (migration 3): with other words, SQLite would not use it.
+_DUE_AT = "coalesce(lease_until, next_attempt_at)"
+_DUE = "tenant = ? AND next_attempt_at IS NOT NULL AND held_for IS NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class DueTimer:
+    """A timer that may be claimed, and the URL that it calls."""
+
+    wakeup: Wakeup
+    url: str
 
 
 class SQLiteTimerStore(TransactionalStore):
@@ -126,43 +140,59 @@ class SQLiteTimerStore(TransactionalStore):
             )
         return lowest if len(ids) == limit else None
 
-    def due(self, now: int, limit: int) -> Sequence[Wakeup]:
-        """Return at most ``limit`` wake-ups of due timers that no sender holds, earliest first."""
-        with unavailable_on_error():
-            rows = self._connection.execute(
-                "SELECT tenant, id, version, next_attempt_at FROM timers "
-                "WHERE next_attempt_at IS NOT NULL "
-                "AND coalesce(lease_until, next_attempt_at) <= ? "
-                "ORDER BY coalesce(lease_until, next_attempt_at) LIMIT ?",
-                (now, limit),
-            ).fetchall()
-        return [
-            Wakeup(tenant=tenant, id=timer_id, version=version, at=at)
-            for tenant, timer_id, version, at in rows
-        ]
+    def due(self, tenant: str, now: int, limit: int) -> Sequence[DueTimer]:
+        """Return at most ``limit`` due timers of ``tenant`` that can be claimed, earliest first."""
+        return self._due_timers(
+            f"{_DUE} AND {_DUE_AT} <= ? ORDER BY {_DUE_AT} LIMIT ?",
+            (tenant, now, limit),
+        )
 
-    def next_due_at(self, after: int = 0) -> int | None:
+    def held(self, tenant: str, receiver: str, limit: int) -> Sequence[DueTimer]:
+        """Return at most ``limit`` timers of ``tenant`` held for ``receiver``, earliest first."""
+        return self._due_timers(
+            "tenant = ? AND held_for = ? ORDER BY next_attempt_at LIMIT ?",
+            (tenant, receiver, limit),
+        )
+
+    def hold(self, wakeup: Wakeup, receiver: str | None) -> None:
+        """Take a timer out of the due index, into the queue of ``receiver``; None puts it back."""
+        with self.transaction():
+            self._connection.execute(
+                "UPDATE timers SET held_for = ? WHERE tenant = ? AND id = ?",
+                (receiver, wakeup.tenant, wakeup.id),
+            )
+
+    def next_due_at(self, tenant: str, after: int = 0) -> int | None:
         """Return the earliest time after ``after`` at which a timer is due or its lease ends.
 
-        Both are epoch ms. Return None if there is no such time.
+        Both are epoch ms. Held timers do not count. Return None if there is no such time.
         """
         with unavailable_on_error():
             row = self._connection.execute(
-                "SELECT coalesce(lease_until, next_attempt_at) FROM timers "
-                "WHERE next_attempt_at IS NOT NULL "
-                "AND coalesce(lease_until, next_attempt_at) > ? "
-                "ORDER BY coalesce(lease_until, next_attempt_at) LIMIT 1",
-                (after,),
+                f"SELECT {_DUE_AT} FROM timers WHERE {_DUE} AND {_DUE_AT} > ? "
+                f"ORDER BY {_DUE_AT} LIMIT 1",
+                (tenant, after),
             ).fetchone()
         return None if row is None else int(row[0])
+
+    def next_due_by_tenant(
+        self, after: str | None = None, limit: int = -1
+    ) -> Sequence[tuple[str, int | None]]:
+        """Return tenants above ``after`` in order, each with ``next_due_at``. -1 is no limit."""
+        with unavailable_on_error():
+            tenants = self._connection.execute(
+                "SELECT tenant FROM tenants WHERE ? IS NULL OR tenant > ? ORDER BY tenant LIMIT ?",
+                (after, after, limit),
+            ).fetchall()
+        return [(tenant, self.next_due_at(tenant)) for (tenant,) in tenants]
 
     def claim(self, claim: Claim) -> ClaimResult:
         """Take the lease on a due timer of the wake-up's version."""
         wakeup, lease = claim.wakeup, claim.lease
         with self.transaction():
             row = self._connection.execute(
-                "UPDATE timers SET lease_until = ?, token = ? WHERE tenant = ? AND id = ? "
-                "AND version = ? AND next_attempt_at <= ? "
+                "UPDATE timers SET lease_until = ?, token = ?, held_for = NULL "
+                "WHERE tenant = ? AND id = ? AND version = ? AND next_attempt_at <= ? "
                 "AND (lease_until IS NULL OR lease_until <= ?) "
                 f"RETURNING {SELECTED}",
                 (
@@ -215,7 +245,8 @@ class SQLiteTimerStore(TransactionalStore):
                 raise TimerChanged(f"Timer {change.id} has just changed; look at it again.")
             row = self._connection.execute(
                 "UPDATE timers SET status = ?, next_attempt_at = ?, due_at = ?, "
-                "settled_at = NULL, version = version + 1, attempts = 0, token = NULL "
+                "settled_at = NULL, version = version + 1, attempts = 0, token = NULL, "
+                "held_for = NULL "
                 f"WHERE tenant = ? AND id = ? RETURNING {SELECTED}",
                 (Status.PENDING.value, change.at, change.due_at, change.tenant, change.id),
             ).fetchone()
@@ -228,8 +259,12 @@ class SQLiteTimerStore(TransactionalStore):
             self._connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
 
     def void_leases(self) -> int:
-        """End every lease, when the senders that held them are dead; return how many."""
+        """End every lease, when the senders that held them are dead; return how many.
+
+        No timer stays held either: the process that kept its receiver's calls is dead as well.
+        """
         with self.transaction():
+            self._connection.execute("UPDATE timers SET held_for = NULL WHERE held_for IS NOT NULL")
             return self._connection.execute(
                 "UPDATE timers SET lease_until = NULL, token = NULL WHERE lease_until IS NOT NULL"
             ).rowcount
@@ -269,6 +304,17 @@ class SQLiteTimerStore(TransactionalStore):
             "SELECT last_id FROM tenants WHERE tenant = ?", (tenant,)
         ).fetchone()
         return int(row[0]) if row else 0
+
+    def _due_timers(self, condition: str, parameters: tuple[Any, ...]) -> Sequence[DueTimer]:
+        with unavailable_on_error():
+            rows = self._connection.execute(
+                f"SELECT tenant, id, version, next_attempt_at, url FROM timers WHERE {condition}",
+                parameters,
+            ).fetchall()
+        return [
+            DueTimer(Wakeup(tenant=tenant, id=timer_id, version=version, at=at), url)
+            for tenant, timer_id, version, at, url in rows
+        ]
 
     def _find(self, tenant: str, timer_id: int) -> Timer | None:
         with unavailable_on_error():

@@ -42,8 +42,8 @@ __all__ = [
 class Settings:
     """The values of all settings. Durations are in the unit their name ends in.
 
-    ``rate`` limits the creates of each tenant; it is None without a limit. ``emulator`` is the URL
-    of an emulator of AWS, empty for AWS itself.
+    ``rate`` limits the creates of each tenant. Of all limits, None is no
+    limit. ``emulator`` is the URL of an emulator of AWS, empty for AWS itself.
     """
 
     engine: str
@@ -60,6 +60,10 @@ class Settings:
     retry_delays_s: tuple[float, ...]
     retention_days: float
     max_in_flight: int
+    calls_per_s: float | None
+    receiver_calls_per_s: float | None
+    receiver_connections: int | None
+    failing_receiver_calls_per_s: float | None
     near_limit_s: int
     guard: Guard
     signing_keys: tuple[bytes, ...] = field(repr=False)
@@ -128,6 +132,10 @@ def load(
         in_lambda=environment.in_lambda,
         under_chalice_local=environment.under_chalice_local,
         max_in_flight=value(table.MAX_IN_FLIGHT),
+        calls_per_s=value(table.CALLS_PER_SECOND),
+        receiver_calls_per_s=value(table.RECEIVER_CALLS_PER_SECOND),
+        receiver_connections=value(table.RECEIVER_CONNECTIONS),
+        failing_receiver_calls_per_s=value(table.FAILING_RECEIVER_CALLS_PER_SECOND),
     )
     environment.reject_unknown_variables(table.TABLE)
     return settings

@@ -132,13 +132,18 @@ AUTH = Setting(
     help="Whether a caller must send an API key. Set it to `keys` before other machines or "
     "several tenants may call the offline server; `make key` makes a key.",
 )
+
+
+def _with_keys(value: str) -> SpecialCase:
+    """Return the default of a setting that protects tenants from each other."""
+    return SpecialCase(value, "with keys", lambda environment: environment.value(AUTH) == KEYS)
+
+
 CREATES_PER_SECOND = Setting(
     name="TIMERS_CREATES_PER_SECOND",
     kind=values.rate(1_000_000.0),
     default="0",
-    special_case=SpecialCase(
-        "100", "with keys", lambda environment: environment.value(AUTH) == KEYS
-    ),
+    special_case=_with_keys("100"),
     unit="timers/s",
     help="How many timers each tenant may set a second; 0 is no limit. Raise it when a tenant "
     "that you trust gets 429; lower it to keep one tenant from taking the capacity of the "
@@ -176,6 +181,47 @@ RETRY_DELAYS = Setting(
     help="The waits before the second, third, … attempt. There is one attempt more than there "
     "are waits, and no timer's `max_attempts` may be larger. Shorten the list to give up "
     "earlier, or the waits where receivers recover fast.",
+)
+
+CALLS_PER_SECOND = Setting(
+    name="TIMERS_CALLS_PER_SECOND",
+    kind=values.per_second(1_000_000.0),
+    default="0",
+    special_case=_with_keys("1000"),
+    unit="calls/s",
+    help="Embedded engine: how many calls a second the timers of one tenant may make, first "
+    "attempts, retries and replays together; 0 is no limit. A call over the limit is late and "
+    "never fails for it. Lower it to keep one tenant from taking the network of the others.",
+)
+RECEIVER_CALLS_PER_SECOND = Setting(
+    name="TIMERS_RECEIVER_CALLS_PER_SECOND",
+    kind=values.per_second(1_000_000.0),
+    default="0",
+    special_case=_with_keys("500"),
+    unit="calls/s",
+    help="Embedded engine: how many calls a second one receiver (host and port) gets, whoever "
+    "owns the timers; 0 is no limit. Calls over the limit are late. Lower it to protect "
+    "receivers, raise it for receivers of your own.",
+)
+RECEIVER_CONNECTIONS = Setting(
+    name="TIMERS_RECEIVER_CONNECTIONS",
+    kind=values.limit(1_000_000),
+    default="0",
+    special_case=_with_keys("500"),
+    unit="connections",
+    help="Embedded engine: how many calls to one receiver may be in flight at once, each on a "
+    "connection of its own; 0 is no limit. In any case one receiver has at most half of the "
+    "places of its tenant. Calls over the limit are late.",
+)
+FAILING_RECEIVER_CALLS_PER_SECOND = Setting(
+    name="TIMERS_FAILING_RECEIVER_CALLS_PER_SECOND",
+    kind=values.per_second(1_000_000.0),
+    default="0",
+    special_case=_with_keys("10"),
+    unit="calls/s",
+    help="Embedded engine: how many calls a second a receiver gets after 20 failures in a row "
+    "(no response, a 5xx or 429), until a call succeeds; 0 is no limit. Lower it to spare "
+    "receivers that are down.",
 )
 
 # Receivers and signatures
@@ -222,7 +268,14 @@ SUBJECTS: dict[str, tuple[Setting[Any], ...]] = {
     ),
     "The offline server": (PORT, HOST, ALLOWED_HOSTS, WORKERS, MAX_IN_FLIGHT),
     "Callers": (AUTH, CREATES_PER_SECOND, ALLOW_PURGE),
-    "Delivery": (SEND_TIMEOUT, RETRY_DELAYS),
+    "Delivery": (
+        SEND_TIMEOUT,
+        RETRY_DELAYS,
+        CALLS_PER_SECOND,
+        RECEIVER_CALLS_PER_SECOND,
+        RECEIVER_CONNECTIONS,
+        FAILING_RECEIVER_CALLS_PER_SECOND,
+    ),
     "Receivers and signatures": (
         ALLOW_PRIVATE,
         ALLOWED_NETWORKS,

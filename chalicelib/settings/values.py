@@ -87,6 +87,18 @@ def rate(most: float) -> Kind[Rate | None]:
     return Kind(parse, bounds=(0.0, most))
 
 
+def per_second(most: float) -> Kind[float | None]:
+    """Return the kind that accepts a number per second; 0 becomes None, no limit."""
+    return Kind(
+        lambda name, given: _between(name, given, float, 0.0, most) or None, bounds=(0.0, most)
+    )
+
+
+def limit(most: int) -> Kind[int | None]:
+    """Return the kind that accepts a whole number; 0 becomes None, no limit."""
+    return Kind(lambda name, given: _between(name, given, int, 0, most) or None, bounds=(0, most))
+
+
 def names() -> Kind[frozenset[str]]:
     """Return the kind that accepts names separated by commas, in any case."""
     return Kind(lambda _name, given: frozenset(_words(given)), "names, separated by commas")

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from chalicelib.aws.dynamodb.due_index import DynamoDBDueIndex
@@ -23,6 +24,7 @@ from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
 from chalicelib.service.ports import ClaimStore, SweepCutoffs, TimerStore
 from tests.support.clock import ManualClock
+from tests.support.due import all_due
 from tests.support.wakeups import RecordingWakeups
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class Store:
 def sqlite_in_memory(rate: Rate | None) -> Iterator[Store]:
     """Yield the store that the embedded engine's writer uses."""
     sqlite = SQLiteTimerStore.in_memory(rate)
-    yield Store(sqlite, sqlite, sqlite.due)
+    yield Store(sqlite, sqlite, partial(all_due, sqlite))
     sqlite.close()
 
 
@@ -123,7 +125,7 @@ class _OnLoop:
         return self._call(lambda: self._store.settle(settlement))
 
     def due(self, now: int, limit: int) -> Sequence[Wakeup]:
-        return self._call(lambda: self._store.due(now, limit))
+        return self._call(lambda: all_due(self._store, now, limit))
 
     def _call(self, work: Callable[[], T]) -> T:
         done: Future[T] = Future()
@@ -151,7 +153,7 @@ def _dispatcher_process(folder: DataFolder, rate: Rate | None) -> Iterator[_OnLo
 
     async def serve() -> None:
         writer = Writer(SQLiteTimerStore.open(str(folder.store), rate), log_bytes=0)
-        server = WriteServer(writer, on_next_attempt=lambda _at: None)
+        server = WriteServer(writer, on_next_attempt=lambda _tenant, _at: None)
         await server.start(folder.listen())
         loop = asyncio.get_running_loop()
         started.set_result(_OnLoop(loop, writer.store))

@@ -18,6 +18,7 @@ from chalicelib.domain.errors import TimerInFlight, TimerNotFound, Unavailable
 from chalicelib.domain.timer import NewTimer, Status, Timer
 from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.embedded.dispatcher import CLAIM_BATCH, Dispatcher, DispatcherPolicy
+from chalicelib.embedded.egress import EgressLimits
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
 from tests.support.clock import START, ManualClock
@@ -82,12 +83,12 @@ class Engine:
     def start(self) -> None:
         self.jobs.append(asyncio.create_task(self.dispatcher.run()))
 
-    async def set(self, delay_ms: int, url: str = "http://h") -> int:
+    async def set(self, delay_ms: int, url: str = "http://h", tenant: str = TENANT) -> int:
         """Set a timer as the API does, and tell the dispatcher."""
         due_at = int(self.clock.now) + delay_ms
-        new = NewTimer(tenant=TENANT, url=url, created_at=int(self.clock.now), due_at=due_at)
+        new = NewTimer(tenant=tenant, url=url, created_at=int(self.clock.now), due_at=due_at)
         timer = await self.writer.submit(lambda: self.writer.store.create(new), durable=True)
-        self.dispatcher.wake_at(due_at)
+        self.dispatcher.wake_at(tenant, due_at)
         return timer.id
 
     def get(self, timer_id: int) -> Timer:
@@ -128,7 +129,7 @@ async def stopped_engine(path: str | None = None, **policy: Any) -> AsyncIterato
         "lease_ms": LEASE_MS,
         "retry_delays_s": (5, 60),
         "retention_days": 7.0,
-        "max_in_flight": 1_000,
+        "egress": EgressLimits(max_in_flight=1_000),
         "max_sleep_s": NAP_S,
         "write_again_s": NAP_S,
     }
@@ -530,7 +531,7 @@ async def test_at_its_start_the_dispatcher_waits_for_a_store_that_can_be_written
 
 @on_a_loop
 async def test_no_more_calls_than_the_limit_are_in_flight() -> None:
-    async with running(max_in_flight=2) as engine:
+    async with running(egress=EgressLimits(max_in_flight=2)) as engine:
         engine.sender.hold()
         for _ in range(5):
             await engine.set(0)
@@ -548,7 +549,7 @@ async def test_no_more_calls_than_the_limit_are_in_flight() -> None:
 
 @on_a_loop
 async def test_a_free_place_is_taken_at_once() -> None:
-    async with running(max_in_flight=2) as engine:
+    async with running(egress=EgressLimits(max_in_flight=2)) as engine:
         engine.sender.hold()
         for _ in range(7):
             await engine.set(0)

@@ -22,6 +22,7 @@ from chalicelib.domain.signing import read_secrets, write_secret
 from chalicelib.domain.ssrf_guard import Guard
 from chalicelib.domain.target import prepare
 from chalicelib.embedded import dispatcher
+from chalicelib.embedded.egress import EgressLimits
 from chalicelib.embedded.sender import HttpSender
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.embedded.writer import Writer
@@ -98,7 +99,7 @@ def sent_by_embedded(receiver: Receiver, keys: Sequence[bytes]) -> Request:
             lease_ms=LEASE_MS,
             retry_delays_s=(),
             retention_days=1.0,
-            max_in_flight=1,
+            egress=EgressLimits(max_in_flight=1),
             signing_keys=lambda: keys,
         )
         at_work = dispatcher.Dispatcher(

@@ -73,7 +73,7 @@ class RemoteTimerStore:
     def check(self) -> None:
         """Return if the store can be read and written; raise ``Unavailable`` otherwise."""
         self._write("check", {})
-        self._reader.next_due_at()
+        self._reader.next_due_at("")
 
     def close(self) -> None:
         """Close the reader and the connection of the calling thread, and of no other."""

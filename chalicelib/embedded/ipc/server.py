@@ -20,8 +20,8 @@ _NEXT_ATTEMPT_ARGUMENTS = {"create": "due_at", "reschedule": "at"}
 class WriteServer:
     """Submits requests to the writer, and responds once each is committed."""
 
-    def __init__(self, writer: Writer, on_next_attempt: Callable[[int], None]) -> None:
-        """``on_next_attempt`` is called with the time of every new next attempt (epoch ms)."""
+    def __init__(self, writer: Writer, on_next_attempt: Callable[[str, int], None]) -> None:
+        """``on_next_attempt`` is called with the tenant and time (epoch ms) of each new attempt."""
         self._writer = writer
         self._on_next_attempt = on_next_attempt
         self._server: asyncio.Server | None = None
@@ -58,7 +58,8 @@ class WriteServer:
             respond(messages.result(result))
             # Only after the commit: an earlier round would not find the timer.
             if method in _NEXT_ATTEMPT_ARGUMENTS:
-                self._on_next_attempt(arguments[_NEXT_ATTEMPT_ARGUMENTS[method]])
+                at = arguments[_NEXT_ATTEMPT_ARGUMENTS[method]]
+                self._on_next_attempt(arguments["tenant"], at)
 
         operation = functools.partial(self._operations[method], **arguments)
         self._writer.carry_out(operation, done, durable=True)

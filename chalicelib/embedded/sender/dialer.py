@@ -31,14 +31,14 @@ class Dialer:
         self._resolver = resolver
         self._loop = asyncio.get_running_loop()
 
-    async def connect(self, host: str, port: int) -> socket.socket:
-        """Return a connected socket. ``host`` carries no brackets.
+    async def connect(self, host: str, port: int, tenant: str = "") -> socket.socket:
+        """Return a connected socket, for a call of ``tenant``. ``host`` carries no brackets.
 
         Raises ``OSError`` and what ``GuardedResolver.resolve`` raises.
         """
         found = self._literal(host, port)
         if found is None:
-            found = await self._resolver.resolve(host, port)
+            found = await self._resolver.resolve(host, port, tenant)
         connected = await self._connect(found)
         # macOS refuses this on a connection that the receiver has reset already.
         with contextlib.suppress(OSError):

@@ -57,11 +57,13 @@ class HttpSender:
         guard: Guard,
         *,
         drain_s: float = MAX_DRAIN_S,
+        tenant_share: float = 1.0,
         tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``drain_s`` limits the time to skip a body; ``tls`` is by default the system's trust.
 
+        ``tenant_share`` is the share of the look-ups at once that one tenant may have.
         ``clock`` (epoch s) is what a Retry-After date is compared with.
         """
         self._clock = clock
@@ -69,7 +71,7 @@ class HttpSender:
         self._drain_s = drain_s
         self._tls = tls or _default_tls()
         self._loop = asyncio.get_running_loop()
-        self._resolver = GuardedResolver(guard, deadline_s)
+        self._resolver = GuardedResolver(guard, deadline_s, tenant_share=tenant_share)
         self._dialer = Dialer(guard, self._resolver)
         self._idle = IdlePool()
 
@@ -108,16 +110,16 @@ class HttpSender:
                     raise
                 # The receiver closed the connection while it was idle. That is no failure of this
                 # attempt: send once more, on a connection that is certainly new.
-        connection = await self._connect(origin, deadline)
+        connection = await self._connect(origin, call.tenant, deadline)
         return await _exchange(connection, request, deadline)
 
-    async def _connect(self, origin: Origin, deadline: float) -> Connection:
+    async def _connect(self, origin: Origin, tenant: str, deadline: float) -> Connection:
         left_s = max(deadline - self._loop.time(), 0.0)
         try:
-            return await asyncio.wait_for(self._open(origin), left_s)
+            return await asyncio.wait_for(self._open(origin, tenant), left_s)
         except asyncio.TimeoutError as error:
             # The receiver was never asked: this is no attempt.
-            if self._resolver.is_waiting(origin.host, origin.port):
+            if self._resolver.is_waiting(origin.host, origin.port, tenant):
                 raise Unavailable(BUSY) from error
             raise
         except OSError as error:
@@ -125,8 +127,8 @@ class HttpSender:
                 raise Unavailable(NO_FILES) from error
             raise
 
-    async def _open(self, origin: Origin) -> Connection:
-        opened = await self._dial(origin)
+    async def _open(self, origin: Origin, tenant: str) -> Connection:
+        opened = await self._dial(origin, tenant)
         make = partial(
             Connection,
             partial(self._idle.put, origin),
@@ -147,18 +149,18 @@ class HttpSender:
             raise
         return connection
 
-    async def _dial(self, origin: Origin) -> socket.socket:
+    async def _dial(self, origin: Origin, tenant: str) -> socket.socket:
         """Return a connected socket, for which this may wait until an open file is free."""
         for pause_s in _PAUSES_WITHOUT_FILES_S:
             try:
-                return await self._dialer.connect(origin.host, origin.port)
+                return await self._dialer.connect(origin.host, origin.port, tenant)
             except OSError as error:
                 if not lacks_files(error):
                     raise
             # Idle connections hold files, and calls in flight give theirs back.
             self._idle.clear()
             await asyncio.sleep(pause_s)
-        return await self._dialer.connect(origin.host, origin.port)
+        return await self._dialer.connect(origin.host, origin.port, tenant)
 
 
 async def _exchange(connection: Connection, request: bytes, deadline: float) -> ResponseHead:

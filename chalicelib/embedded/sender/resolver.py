@@ -16,6 +16,7 @@ from aiohappyeyeballs import AddrInfoType
 
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.ssrf_guard import MAX_ADDRESSES, Guard
+from chalicelib.embedded.sender.lookup_slots import LookupSlots
 
 MAX_LOOKUPS = 1_000
 """Look-ups at once.
@@ -29,13 +30,17 @@ BUSY = "All look-ups of names are busy."
 
 Addresses: TypeAlias = Sequence[AddrInfoType]
 
+_Wanted: TypeAlias = tuple[str, str, int]
+"""Tenant, host and port."""
+
 
 class GuardedResolver:
     """Resolves names to addresses that may be called.
 
     Each look-up under way has a thread of its own, so that one that hangs delays no other name. The
     threads are daemons, unlike those of an executor: they do not delay the end of the process.
-    Idle threads are used again. Calls that want one name at the same time share a look-up.
+    Idle threads are used again. Calls of a tenant that want one name at the same time share a
+    look-up. Calls of two tenants do not: one of them may have to wait for a free look-up.
     """
 
     def __init__(
@@ -44,65 +49,72 @@ class GuardedResolver:
         max_wait_s: float,
         *,
         max_lookups: int = MAX_LOOKUPS,
+        tenant_share: float = 1.0,
         new_thread: Callable[..., threading.Thread] = threading.Thread,
     ) -> None:
-        """``max_wait_s`` is the longest deadline of a call: after it no call needs the result."""
+        """``max_wait_s`` is the longest deadline of a call: after it no call needs the result.
+
+        ``tenant_share`` is the share of the look-ups at once that one tenant may have.
+        """
         self._guard = guard
         self._max_wait_s = max_wait_s
-        self._slots = asyncio.Semaphore(max_lookups)
+        self._slots = LookupSlots(max_lookups, tenant_share)
         self._new_thread = new_thread
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._under_way: dict[tuple[str, int], asyncio.Task[Addresses]] = {}
-        self._waiting: set[tuple[str, int]] = set()
+        self._under_way: dict[_Wanted, asyncio.Task[Addresses]] = {}
+        self._waiting: set[_Wanted] = set()
         self._threads = 0
         self._idle = 0
 
-    async def resolve(self, host: str, port: int) -> Addresses:
-        """Return the addresses of ``host``.
+    async def resolve(self, host: str, port: int, tenant: str = "") -> Addresses:
+        """Return the addresses of ``host``, for a call of ``tenant``.
 
         Raises ``OSError``, ``ForbiddenTarget``, and ``Unavailable`` if this machine has no free
         look-up or no thread.
         """
-        key = (host, port)
+        key = (tenant, host, port)
         task = self._under_way.get(key)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._look_up(host, port))
+            task = asyncio.get_running_loop().create_task(self._look_up(key))
             self._under_way[key] = task
             task.add_done_callback(functools.partial(self._forget, key))
         # Shielded: the end of the call that asked first must not end the look-up of the others.
         return await asyncio.shield(task)
 
-    def is_waiting(self, host: str, port: int) -> bool:
+    def is_waiting(self, host: str, port: int, tenant: str = "") -> bool:
         """Tell whether the look-up of ``host`` has not begun, for want of a free one."""
-        return (host, port) in self._waiting
+        return (tenant, host, port) in self._waiting
 
     async def close(self) -> None:
         """Let every thread end after the look-up that it is doing."""
         for _ in range(self._threads):
             self._jobs.put(None)
 
-    def _forget(self, key: tuple[str, int], task: asyncio.Task[Addresses]) -> None:
+    def _forget(self, key: _Wanted, task: asyncio.Task[Addresses]) -> None:
         del self._under_way[key]
         if not task.cancelled():
             task.exception()  # retrieved: every call that asked may have been given up
 
-    async def _look_up(self, host: str, port: int) -> Addresses:
-        self._waiting.add((host, port))
+    async def _look_up(self, wanted: _Wanted) -> Addresses:
+        tenant, host, port = wanted
+        self._waiting.add(wanted)
         try:
-            await asyncio.wait_for(self._slots.acquire(), self._max_wait_s)
+            await asyncio.wait_for(self._slots.acquire(tenant), self._max_wait_s)
         except asyncio.TimeoutError as error:
             raise Unavailable(BUSY) from error
         finally:
-            self._waiting.discard((host, port))
+            self._waiting.discard(wanted)
         try:
             self._reserve_thread()
         except RuntimeError as error:
-            self._slots.release()
+            self._slots.release(tenant)
             raise Unavailable("The system gives this process no more threads.") from error
         found: Future[Addresses] = Future()
         # A running future cannot be cancelled: its slot stays taken until the look-up ends.
         found.set_running_or_notify_cancel()
-        found.add_done_callback(functools.partial(self._on_done, asyncio.get_running_loop()))
+        found.add_done_callback(
+            functools.partial(self._on_done, asyncio.get_running_loop(), tenant)
+        )
         self._jobs.put((found, functools.partial(self._resolve, host, port)))
         return await asyncio.wrap_future(found)
 
@@ -117,14 +129,14 @@ class GuardedResolver:
         self._new_thread(target=_work, args=(self._jobs,), name="resolve", daemon=True).start()
         self._threads += 1
 
-    def _on_done(self, loop: asyncio.AbstractEventLoop, _found: object) -> None:
+    def _on_done(self, loop: asyncio.AbstractEventLoop, tenant: str, _found: object) -> None:
         """Free the slot. Runs on the thread of the look-up, maybe after the loop has closed."""
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._free_slot)
+            loop.call_soon_threadsafe(self._free_slot, tenant)
 
-    def _free_slot(self) -> None:
+    def _free_slot(self, tenant: str) -> None:
         self._idle += 1
-        self._slots.release()
+        self._slots.release(tenant)
 
     def _resolve(self, host: str, port: int) -> Addresses:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
