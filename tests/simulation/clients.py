@@ -27,6 +27,9 @@ from tests.simulation.promises import Promise
 
 TENANTS = ("acme", "globex")
 MAX_DELAYS_MS = (0, 2_000, 5_000, 30_000, 120_000, 1_500_000)
+MANY = 12
+"""Timers that one client sets at once: more than some runs allow in flight."""
+
 CLAIMED_SHARE = 0.5
 """How often a client picks a timer that a sender holds, if there is one."""
 
@@ -101,6 +104,13 @@ class Clients(Generic[A]):
     def _delay_ms(self) -> int:
         return int(self._rng.random() * self._rng.choice(self._max_delays_ms))
 
+    def create_many(self) -> None:
+        """Set many timers of one tenant for about the same time."""
+        tenant, delay_ms = self._rng.choice(TENANTS), self._delay_ms()
+        for _ in range(MANY):
+            request = TimerRequest(url="", delay_ms=delay_ms)
+            self.request(partial(self._create_on, tenant=tenant, request=request))
+
     def _create_on(self, api: Api, tenant: str, request: TimerRequest) -> None:
         promise = self._oracle.requested(tenant, request, api.process.clock())
         self._time.note("POST /timers", tenant, promise.request)
@@ -166,6 +176,8 @@ class Clients(Generic[A]):
         except TimerNotFound:
             # It was removed before, or by this request: the client library has repeated it.
             self._time.note("responds 404", promise)
+            # If a purge removed it, a sender that had claimed it before may still call.
+            removal.purge = any(each.purge for each in promise.removals)
         removal.acknowledged_at = self._time.now
         self._time.note("responds 204", promise)
 

@@ -14,6 +14,7 @@ from chalicelib.domain.webhook import Call, Outcome
 from chalicelib.embedded.dispatcher import Dispatcher, DispatcherPolicy
 from chalicelib.embedded.ipc.server import WriteServer
 from chalicelib.embedded.writer import Writer
+from tests.simulation.egress_audit import EgressAudit, egress_limits
 from tests.simulation.embedded_database import ObservedStore, SimulatedDatabase, simulated_stopwatch
 from tests.simulation.environment import Environment
 from tests.simulation.event_loop import VirtualTimeLoop
@@ -30,6 +31,9 @@ from tests.simulation.virtual_time import Killed, VirtualTime
 MAX_DISK_FULL_MS = 20_000.0
 DISK_FULL_WHILE_SENDING = 0.1
 """The probability that the disk fills up during a call, as a share of that per minute."""
+
+DISK_FULL_IN_COMMIT = 0.05
+"""The probability that a commit finds no room, as a share of that per minute."""
 
 
 class WallClock:
@@ -59,14 +63,17 @@ class DispatcherProcess(Process):
         self._open_requests: list[Finish] = []
         self._loop = VirtualTimeLoop(env.time, self._work_ms)  # type: ignore[abstract]
         database.may_crash = lambda: self.may_crash("in a commit")
+        database.fills_up = lambda: env.faults.occurs(
+            env.profile.disk_full * DISK_FULL_IN_COMMIT, "disk full in a commit"
+        )
         policy = DispatcherPolicy(
             lease_ms=LEASE_MS,
             retry_delays_s=env.retry_delays_s,
             signing_keys=self._signing_keys,
             retention_days=7.0,
-            max_in_flight=100 if env.profile.fault_free else env.rng.choice((1, 3, 100)),
+            egress=egress_limits(env),
         )
-        sender = EmbeddedSender(self, env, clock)
+        sender = EmbeddedSender(self, env, clock, EgressAudit(policy.egress, lambda: env.time.now))
         with self._loop.running():
             store = ObservedStore(database, env.time, env.oracle)
             writer = Writer(store, stopwatch=simulated_stopwatch(env))
@@ -84,7 +91,7 @@ class DispatcherProcess(Process):
 
     @property
     def busy(self) -> bool:
-        return bool(self._dispatcher._in_flight)
+        return bool(self._dispatcher._calls)
 
     def kill(self) -> None:
         self.alive = self._loop.alive = False
@@ -135,7 +142,10 @@ class DispatcherProcess(Process):
 class EmbeddedSender:
     """The ``AsyncSender`` of one dispatcher process. It tells the oracle all it does."""
 
-    def __init__(self, process: DispatcherProcess, env: Environment, clock: WallClock) -> None:
+    def __init__(
+        self, process: DispatcherProcess, env: Environment, clock: WallClock, audit: EgressAudit
+    ) -> None:
+        self._audit = audit
         self._process = process
         self._env = env
         self._clock = clock
@@ -144,13 +154,18 @@ class EmbeddedSender:
 
     async def send(self, call: Call) -> Outcome:
         """Call the receiver, within the deadline."""
-        env, oracle, process = self._env, self._env.oracle, self._process
+        env, oracle = self._env, self._env.oracle
         lease = oracle.latest_lease(call)
         promise, sent = oracle.webhook_starts(call, self._clock(), DeliveryProgress(lease=lease))
         if lease.sent is sent:
             self._check_last(promise)
             self._last_sent[id(promise)] = sent
         env.time.note("sends", call.url, who="dispatcher")
+        with self._audit.call(call):
+            return await self._call(call, sent)
+
+    async def _call(self, call: Call, sent: SentWebhook) -> Outcome:
+        env, oracle, process = self._env, self._env.oracle, self._process
         await asyncio.sleep(env.faults.delay() / 1000)
         process.may_crash("while sending")
         if env.faults.occurs(env.profile.disk_full * DISK_FULL_WHILE_SENDING, "disk full"):

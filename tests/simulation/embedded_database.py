@@ -30,6 +30,9 @@ class SimulatedDatabase(StoredSQLiteTimers):
         self.may_crash: Callable[[], None] = lambda: None
         """Called before and after each commit. Raises ``Killed`` if the process is killed there."""
 
+        self.fills_up: Callable[[], bool] = lambda: False
+        """Called before each commit. Tells whether there is no room for that one."""
+
     @property
     def in_transaction(self) -> bool:
         return self._connection.in_transaction
@@ -47,6 +50,8 @@ class SimulatedDatabase(StoredSQLiteTimers):
 
     def _commit(self) -> sqlite3.Cursor:
         self.may_crash()
+        if self.fills_up():
+            raise sqlite3.OperationalError("database or disk is full")
         done = self._connection.execute("COMMIT")
         committed, self.uncommitted = self.uncommitted, []
         for tell_oracle in committed:

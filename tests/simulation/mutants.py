@@ -17,8 +17,11 @@ from typing import Any
 from chalicelib.aws.waking_store import WakingTimerStore
 from chalicelib.domain import retry
 from chalicelib.domain.timer import Timer
+from chalicelib.embedded.claims import Claims
 from chalicelib.embedded.dispatcher import Dispatcher
+from chalicelib.embedded.egress import Egress
 from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.embedded.turns import Turns
 from chalicelib.embedded.writer import Writer
 from chalicelib.service import attempt, delivery
 from chalicelib.service.delivery import Delivery
@@ -201,16 +204,16 @@ MUTANTS = (
     ),
     mutant(
         "the dispatcher claims timers early",
-        Dispatcher,
-        "_claim_due",
-        {"now = int(self._clock())": "now = int(self._clock()) + 50"},
+        Claims,
+        "new_round",
+        {"int(self._clock())": "int(self._clock()) + 50"},
         store="embedded",
     ),
     mutant(
         "the dispatcher claims a timer it is calling for",
-        Dispatcher,
+        Claims,
         "_due",
-        {"if (wakeup.tenant, wakeup.id) not in self._in_flight": ""},
+        {"if (timer.wakeup.tenant, timer.wakeup.id) not in self._in_flight": ""},
         store="embedded",
     ),
     mutant(
@@ -218,6 +221,41 @@ MUTANTS = (
         Dispatcher,
         "_persist",
         {"while failure is not None": "while False"},
+        store="embedded",
+    ),
+    mutant(
+        "held timers are forgotten when their receiver has room",
+        Turns,
+        "call_ended",
+        {"self.release(receiver)": "pass"},
+        store="embedded",
+    ),
+    mutant(
+        "held timers stay held after a crash",
+        SQLiteTimerStore,
+        "void_leases",
+        {"SET held_for = NULL WHERE": "SET held_for = held_for WHERE"},
+        store="embedded",
+    ),
+    mutant(
+        "a tenant without room is forgotten",
+        Claims,
+        "_serve",
+        {"self._turns.block(tenant, self._egress.tenant_wait_s(tenant))": "pass"},
+        store="embedded",
+    ),
+    mutant(
+        "calls over the rate of a receiver are made",
+        Egress,
+        "start",
+        {"usage.pace.spend(now, self._receiver_rate(usage)[0])": "pass"},
+        store="embedded",
+    ),
+    mutant(
+        "a tenant takes more than its share",
+        Egress,
+        "tenant_room",
+        {"int(min(allowed - usage.in_flight, self.free, by_rate))": "int(min(self.free, by_rate))"},
         store="embedded",
     ),
     mutant(

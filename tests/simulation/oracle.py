@@ -28,8 +28,8 @@ from tests.simulation.promises import (
 )
 from tests.simulation.virtual_time import VirtualTime
 
-RECEIVER_URL = "https://receiver.example/"
-FAILURE_URL = "https://receiver.example/failed/"
+RECEIVERS = 3
+"""The hosts that timers call, in turn."""
 
 
 class Oracle:
@@ -52,9 +52,9 @@ class Oracle:
     def requested(self, tenant: str, request: TimerRequest, now: float) -> Promise:
         """Note a request for a timer. It gets a URL of its own, by which it is known for ever."""
         number = len(self.promises)
-        failure_url = f"{FAILURE_URL}{number}" if request.options.on_failure_url else None
+        failure_url = f"{_host(number)}failed/{number}" if request.options.on_failure_url else None
         options = replace(request.options, on_failure_url=failure_url)
-        request = replace(request, url=f"{RECEIVER_URL}{number}", options=options)
+        request = replace(request, url=f"{_host(number)}{number}", options=options)
         due_at = math.ceil(now) + request.delay_ms
         promise = Promise(
             tenant=tenant,
@@ -285,3 +285,7 @@ class Oracle:
 
     def _promise(self, tenant: str, timer_id: int) -> Promise:
         return self._by_key[(tenant, timer_id)]
+
+
+def _host(number: int) -> str:
+    return f"https://receiver{number % RECEIVERS}.example/"

@@ -27,6 +27,7 @@ from tests.simulation.oracle import Oracle
 from tests.simulation.processes import Process
 from tests.simulation.storage import NewStorage, Storage
 from tests.simulation.virtual_time import VirtualTime
+from tests.support.due import all_due
 
 T = TypeVar("T")
 
@@ -195,7 +196,7 @@ class _FaultyDueIndex:
     def find(self, shard: int, cutoffs: SweepCutoffs) -> Iterator[Sequence[Wakeup]]:
         found = self._faults.call(
             "due_index.find",
-            lambda: self._store.due(cutoffs.overdue, PAGE),
+            lambda: all_due(self._store, cutoffs.overdue, PAGE),
             cutoffs,
             lost=_unavailable,
         )
