@@ -38,7 +38,12 @@ def test_a_webhook_in_flight_is_finished_and_not_sent_again(
     assert set(receiver.counts().values()) == {1}
 
 
-def test_a_hanging_receiver_does_not_delay_the_stop(server: Server, receiver: Receiver) -> None:
+def test_a_hanging_receiver_does_not_delay_the_stop(
+    make_server: MakeServer, receiver: Receiver
+) -> None:
+    # One worker: once it responds, no other is still starting, which could not hear the signal.
+    server = make_server(TIMERS_WORKERS="1")
+    server.start()
     timer_id = server.set_timer(receiver.url("hang"), 0)
     receiver.wait_for(1)
 
@@ -59,7 +64,7 @@ def test_a_hanging_receiver_does_not_delay_the_stop(server: Server, receiver: Re
 def test_a_server_that_has_nothing_in_flight_ends_by_itself(
     make_server: MakeServer, number: int, *, group: bool
 ) -> None:
-    # One worker: once it responds, no other is still starting, which could not hear the signal.
+    # One worker, as above.
     server = make_server(TIMERS_WORKERS="1")
     server.start()
     server.set_timer("http://127.0.0.1:1/", 3600)

@@ -187,7 +187,7 @@ class EmbeddedRun(Run):
         crash = 0 if self._env.profile.fault_free else 2
         return {
             **self._clients.actions(),
-            self._clients.create_many: crash / 2,
+            self._clients.create_many: crash * 2,
             self._crash_dispatcher: crash,
             self._crash_api: crash,
             self._crash_all: crash / 2,

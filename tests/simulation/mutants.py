@@ -238,34 +238,41 @@ MUTANTS = (
         store="embedded",
     ),
     mutant(
-        "a tenant without room is forgotten",
-        Claims,
-        "_serve",
-        {"self._turns.block(tenant, self._egress.tenant_wait_s(tenant))": "pass"},
-        store="embedded",
-    ),
-    mutant(
         "calls over the rate of a receiver are made",
         Egress,
         "start",
         {"usage.pace.spend(now, self._receiver_rate(usage)[0])": "pass"},
         store="embedded",
     ),
-    mutant(
+    Mutant(
         "a tenant takes more than its share",
-        Egress,
-        "tenant_room",
-        {"int(min(allowed - usage.in_flight, self.free, by_rate))": "int(min(self.free, by_rate))"},
+        (
+            Edit(
+                Egress,
+                "tenant_room",
+                {
+                    "int(min(allowed - usage.in_flight, self.free, by_rate))": (
+                        "int(min(self.free, by_rate))"
+                    )
+                },
+            ),
+            Edit(
+                Egress,
+                "receiver_room",
+                {
+                    "fair_share(limits.max_in_flight, others, limits.tenant_share)": (
+                        "limits.max_in_flight - others"
+                    )
+                },
+            ),
+        ),
         store="embedded",
     ),
     mutant(
         "the writer acknowledges failed writes",
         Writer,
-        "_fail",
-        {
-            "write.done(Unavailable(detail))": "write.done("
-            "None if write.durable else Unavailable(detail))"
-        },
+        "_committed",
+        {"self._fail(group, error)": "self.store.rollback(); self._succeed(group, results)"},
         store="embedded",
     ),
 )
