@@ -23,7 +23,8 @@ from local.authorizers import Authorizers
 METHODS_WITH_A_BODY = ("POST", "PATCH")
 
 Environ = dict[str, Any]
-StartResponse = Callable[[str, list[tuple[str, str]]], object]
+WSGIHeaders = list[tuple[str, str]]
+StartResponse = Callable[[str, WSGIHeaders], object]
 
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
@@ -51,17 +52,34 @@ class Gateway:
         start_response(_STATUS_LINES[response["statusCode"]], headers)
         return [] if head else [body]
 
+    def route_of(self, environ: Environ) -> str | None:
+        """Return the route of a request, None if its path has none."""
+        return self._match(_path(environ))[0]
+
+    def reads_body(self, environ: Environ) -> bool:
+        """Tell whether the body of a request is read, if its caller is admitted."""
+        route, length = self.route_of(environ), environ.get("CONTENT_LENGTH")
+        if route is None or not self._takes_body(environ, route):
+            return False
+        return _has_body(environ) and not (length and int(length) > MAX_BODY_BYTES)
+
+    def admits(self, environ: Environ) -> bool:
+        """Tell whether the caller of a request may call its route."""
+        route = self.route_of(environ)
+        try:
+            self._context(environ, route or "")
+        except TimersError:
+            return False
+        return True
+
     def _respond(self, environ: Environ) -> dict[str, Any]:
-        # API Gateway ignores a slash at the end too.
-        path = environ["PATH_INFO"].rstrip("/") or "/"
+        path = _path(environ)
         route, parameters = self._match(path)
         if route is None:
             missing = RouteNotFound(f"There is no {excerpt(path)}; GET / names the routes.")
             return problem(missing).to_dict()
         try:
-            caller = self._authorizers and self._authorizers.context(
-                route, environ["REQUEST_METHOD"], environ.get("HTTP_AUTHORIZATION")
-            )
+            caller = self._context(environ, route)
             # After the authorizer: a caller without a key must not make the server read a body.
             body = self._body(environ, route)
         except TimersError as error:
@@ -71,6 +89,16 @@ class Gateway:
             event["requestContext"]["authorizer"] = caller
         return self._app(event, None)
 
+    def _context(self, environ: Environ, route: str) -> dict[str, Any] | None:
+        """Return the context that the authorizer gives the caller. Raises its refusal."""
+        return self._authorizers and self._authorizers.context(
+            route, environ["REQUEST_METHOD"], environ.get("HTTP_AUTHORIZATION")
+        )
+
+    def _takes_body(self, environ: Environ, route: str) -> bool:
+        method = environ["REQUEST_METHOD"]
+        return method in METHODS_WITH_A_BODY and method in self._app.routes[route]
+
     def _body(self, environ: Environ, route: str) -> bytes:
         """Return the body, which is empty where none is read.
 
@@ -79,9 +107,8 @@ class Gateway:
         length = environ.get("CONTENT_LENGTH")
         if length and int(length) > MAX_BODY_BYTES:
             raise too_large()
-        method = environ["REQUEST_METHOD"]
-        # A thread waits as long as a body takes to come, so it waits for no body that nobody wants.
-        if method not in METHODS_WITH_A_BODY or method not in self._app.routes[route]:
+        # The server would wait for the body to come, so it reads none that nobody wants.
+        if not self._takes_body(environ, route):
             return b""
         return _read_body(environ, length)
 
@@ -104,8 +131,19 @@ def _make_thread_safe(app: Chalice) -> None:
     app.__class__ = type("ThreadSafeApp", (LocalChalice, app.__class__), {})
 
 
+def _path(environ: Environ) -> str:
+    # API Gateway ignores a slash at the end too.
+    path: str = environ["PATH_INFO"]
+    return path.rstrip("/") or "/"
+
+
+def _has_body(environ: Environ) -> bool:
+    length = environ.get("CONTENT_LENGTH")
+    return length not in ("0", "", None) or environ.get("HTTP_TRANSFER_ENCODING") is not None
+
+
 def _read_body(environ: Environ, length: str | None) -> bytes:
-    if length in ("0", "", None) and environ.get("HTTP_TRANSFER_ENCODING") is None:
+    if not _has_body(environ):
         return b""
     # One byte more tells whether a chunked body, which has no length, is too long.
     body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)

@@ -13,9 +13,6 @@ from chalicelib.embedded import open_files
 from chalicelib.settings import load
 from local.parent import PARENT, exit_with
 
-THREADS = 32
-"""Requests that one worker serves at once. More threads than cores, as most wait for the disk."""
-
 MAX_CONNECTIONS = 16_384
 """Open connections of one worker. An idle one takes no thread; further ones wait in the backlog."""
 
@@ -31,13 +28,12 @@ def main() -> None:
     settings = load()
     os.environ[PARENT] = str(os.getpid())
     Server(
-        "local.worker:gateway",
+        "local.worker:application",
         address=settings.host,
         port=settings.port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.RSGI,
         workers=settings.workers,
-        blocking_threads=THREADS,
-        # Not HTTP/2, which anybody may speak otherwise: a reset stream leaves its thread spinning.
+        # Not HTTP/2, which anybody may speak otherwise, and whose resets hung a worker.
         http=HTTPModes.http1,
         websockets=False,
         backlog=4096,

@@ -6,6 +6,7 @@ TimersError
 │   ├── InvalidRequest      JSON, but not a valid request: lists the faults of all fields
 │   ├── UnsupportedMediaType
 │   ├── BodyTooLarge
+│   ├── RequestTimeout      its body did not come in time
 │   ├── Unauthorized        no key, or one that is unknown or revoked
 │   ├── CrossSiteRequest    its Host or Origin is not this machine
 │   ├── RouteNotFound
@@ -98,6 +99,12 @@ class BodyTooLarge(RequestError):
     """The body is longer than any valid one."""
 
     code = "body-too-large"
+
+
+class RequestTimeout(RequestError):
+    """The body of the request did not come in time."""
+
+    code = "request-timeout"
 
 
 class Unauthorized(RequestError):

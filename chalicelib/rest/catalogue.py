@@ -110,6 +110,11 @@ _ENTRIES = (
         header_value=lambda error: str(error.allowed),
     ),
     Entry(
+        example=errors.RequestTimeout("The body did not come within 10 s. Nothing was changed."),
+        status=408,
+        when="The body did not come in time: 10 s on one machine.",
+    ),
+    Entry(
         example=errors.TimerInFlight("The webhook of timer 1 is on the wire right now."),
         status=409,
         when="The timer is in flight: its webhook is being called right now.",

@@ -110,7 +110,7 @@ def errors_of(route: Route[Any]) -> ErrorTypes:
     if _has_id(route):
         kinds += [errors.TimerNotFound, errors.RouteNotFound]
     if route.body:
-        kinds.append(errors.UnsupportedMediaType)
+        kinds += [errors.UnsupportedMediaType, errors.RequestTimeout]
     kinds += [kind for kind in ANY_ROUTE if not (route.any_site and kind is CrossSiteRequest)]
     return tuple(kinds)
 
