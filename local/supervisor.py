@@ -22,12 +22,16 @@ from local.banner import banner
 from local.child import Child
 from local.firing import firing_of
 from local.port import wait_for_port
+from local.watchdog import CHECK_TIMEOUT_S, Watchdog
 
 START_S = 15.0
 """How long to wait for the API's first response; then the supervisor goes on without a banner."""
 
 STOP_API_S = 4.0
 """How long the API may take to finish its requests; then it is killed."""
+
+STOP_HANGING_S = 8.0
+"""How long an API that hangs may take. After 5 s granian kills its workers, then it ends itself."""
 
 STOP_STARTING_S = 0.5
 """The same before its first response: it has no requests, and its workers may miss a signal."""
@@ -52,6 +56,9 @@ class Supervisor:
         self._firing = firing_of(service)
         self._firing_process = Child(self._firing.module)
         self._api = Child("local.server")
+        self._watchdog = Watchdog(
+            lambda: _responds(service.settings), service.settings.workers, pause=time.sleep
+        )
         self._stopping = False
 
     def run(self) -> int:
@@ -68,6 +75,7 @@ class Supervisor:
         responded = False
         try:
             responded = self._wait_for_response()
+            self._watchdog.start()
             if responded:
                 print(banner(self._settings, self._firing.place), flush=True)
             return self._watch()
@@ -96,14 +104,23 @@ class Supervisor:
                     return code  # it would end like this again; it has printed why
                 if code is not None and not self._stopping:
                     self._restart(child, code)
+            if self._watchdog.api_hangs and not self._stopping:
+                self._restart_hanging_api()
             time.sleep(_POLL_S)
         return os.EX_OK
 
-    @staticmethod
-    def _restart(child: Child, code: int) -> None:
+    def _restart_hanging_api(self) -> None:
+        print("webhook-timers: the API does not respond; starting it again", file=sys.stderr)
+        self._api.stop(STOP_HANGING_S)
+        self._api.start()
+        self._watchdog.forget()
+
+    def _restart(self, child: Child, code: int) -> None:
         print(f"webhook-timers: {child.module} ended ({code}); starting it again", file=sys.stderr)
         time.sleep(max(0.0, child.started_at + _MIN_RESTART_S - time.monotonic()))
         child.start()
+        if child is self._api:
+            self._watchdog.forget()
 
     def _stop(self, *, responded: bool) -> None:
         api_patience_s = STOP_API_S if responded else STOP_STARTING_S
@@ -130,11 +147,21 @@ def main() -> int:
 
 
 def _is_healthy(settings: Settings) -> bool:
-    connection = http.client.HTTPConnection(reachable(settings.host), settings.port, timeout=5)
+    return _status_of("/health", settings) == http.client.OK
+
+
+def _responds(settings: Settings) -> bool:
+    return _status_of("/", settings) is not None
+
+
+def _status_of(path: str, settings: Settings) -> int | None:
+    """Return the status of the API's response, None if there was none in time."""
+    host = reachable(settings.host)
+    connection = http.client.HTTPConnection(host, settings.port, timeout=CHECK_TIMEOUT_S)
     try:
-        connection.request("GET", "/health", headers={"Host": "localhost"})
-        return connection.getresponse().status == http.client.OK
+        connection.request("GET", path, headers={"Host": "localhost"})
+        return connection.getresponse().status
     except (OSError, http.client.HTTPException):
-        return False
+        return None
     finally:
         connection.close()

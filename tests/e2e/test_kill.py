@@ -183,3 +183,19 @@ def test_a_killed_api_is_started_again(make_server: MakeServer, receiver: Receiv
     server.wait_until_it_serves()
     assert server.set_timer(receiver.url("ok"), 0) > timer_id
     receiver.wait_for(2)
+
+
+def test_an_api_that_hangs_is_started_again(server: Server) -> None:
+    timer_id = server.set_timer("http://127.0.0.1:1/", 3600)
+    assert eventually(lambda: "listens on" in server.output)
+    hanging = server.api_workers()
+    for worker in hanging:
+        os.kill(worker.pid, signal.SIGSTOP)
+
+    assert eventually(lambda: "the API does not respond" in server.output, 60)
+    assert eventually(server.healthy, 60)
+
+    assert server.time_left(timer_id) > 3000
+    assert {worker.pid for worker in hanging}.isdisjoint(
+        process.pid for process in server.processes()
+    )
