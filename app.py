@@ -34,7 +34,12 @@ def health(service: Service, _request: ApiRequest) -> Response:
     return responses.HEALTHY.response({"status": "ok"})
 
 
-@api.post("/timers", body=SetTimer, returns=responses.CREATED, raises=(errors.RateLimited,))
+@api.post(
+    "/timers",
+    body=SetTimer,
+    returns=responses.CREATED,
+    raises=(errors.RateLimited, errors.QuotaExceeded),
+)
 def set_timer(service: Service, request: ApiRequest[SetTimer]) -> Response:
     """Set a timer. When the response is sent, the timer is on disk.
 

@@ -154,6 +154,7 @@ def _aws_engine(settings: Settings, options: EngineOptions) -> Engine:
 
 
 def _embedded_engine(settings: Settings, options: EngineOptions) -> Engine:
+    from chalicelib.domain.quota import Quota
     from chalicelib.embedded.egress import TENANT_SHARE, EgressLimits
     from chalicelib.embedded.engine import EmbeddedEngine
 
@@ -166,7 +167,8 @@ def _embedded_engine(settings: Settings, options: EngineOptions) -> Engine:
         receiver_connections=settings.receiver_connections,
         failing_receiver_per_s=settings.failing_receiver_calls_per_s,
     )
-    return EmbeddedEngine(settings.data_dir, options, egress=limits)
+    quota = Quota(timers=settings.stored_timers, bytes=settings.stored_bytes)
+    return EmbeddedEngine(settings.data_dir, options, egress=limits, quota=quota)
 
 
 def _require(kind: type[E], engine: Engine) -> E:

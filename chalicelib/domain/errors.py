@@ -18,6 +18,7 @@ TimersError
 │   ├── TimerNotFailed      it has not failed, so it cannot be replayed
 │   ├── TimerChanged        another request changed it at the same time
 │   ├── RateLimited         the tenant sets timers faster than its rate
+│   ├── QuotaExceeded       the tenant has stored as much as it may
 │   └── PurgeDisabled
 ├── KeyNotFound             the API key to revoke was never issued, or is revoked already
 ├── InvalidTenant           an API key cannot be issued for a tenant of this name
@@ -185,6 +186,12 @@ class RateLimited(RequestError):
     def __init__(self, detail: str, retry_after: int = 1) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+
+
+class QuotaExceeded(RequestError):
+    """The tenant has as many timers stored as it may, or as many bytes."""
+
+    code = "quota-exceeded"
 
 
 class PurgeDisabled(RequestError):

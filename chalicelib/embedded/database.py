@@ -72,6 +72,28 @@ MIGRATIONS = (
         WHERE next_attempt_at IS NOT NULL AND held_for IS NULL;
     CREATE INDEX held ON timers (tenant, held_for, next_attempt_at) WHERE held_for IS NOT NULL;
     """,
+    # 4: what each tenant has stored, for its quota. Triggers count every way in and out.
+    """
+    ALTER TABLE tenants ADD COLUMN timers INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE tenants ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+    INSERT INTO tenants (tenant, last_id, timers, bytes)
+        SELECT tenant, max(id), count(*), sum(
+            length(CAST(url AS BLOB)) + length(CAST(coalesce(on_failure_url, '') AS BLOB)))
+        FROM timers WHERE true GROUP BY tenant
+        ON CONFLICT (tenant) DO UPDATE SET timers = excluded.timers, bytes = excluded.bytes;
+    CREATE TRIGGER stored AFTER INSERT ON timers BEGIN
+        INSERT INTO tenants (tenant, last_id, timers, bytes)
+            VALUES (new.tenant, 0, 1, length(CAST(new.url AS BLOB))
+                + length(CAST(coalesce(new.on_failure_url, '') AS BLOB)))
+            ON CONFLICT (tenant) DO UPDATE
+            SET timers = timers + 1, bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER removed AFTER DELETE ON timers BEGIN
+        UPDATE tenants SET timers = timers - 1, bytes = bytes - length(CAST(old.url AS BLOB))
+            - length(CAST(coalesce(old.on_failure_url, '') AS BLOB))
+            WHERE tenant = old.tenant;
+    END;
+    """,
 )
 
 

@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chalicelib.domain.quota import Quota
 from chalicelib.embedded import open_files
 from chalicelib.embedded.egress import EgressLimits
 from chalicelib.embedded.folder import DataFolder, make_private
@@ -37,11 +38,14 @@ class EmbeddedEngine:
     request_budget_ms = math.inf
     """No gateway cuts a request off, as API Gateway does on AWS."""
 
-    def __init__(self, data_dir: Path, options: EngineOptions, *, egress: EgressLimits) -> None:
+    def __init__(
+        self, data_dir: Path, options: EngineOptions, *, egress: EgressLimits, quota: Quota
+    ) -> None:
         """``egress`` limits the calls; the system's open files may allow fewer in flight."""
         self.folder = DataFolder(data_dir)
         self._options = options
         self._egress = egress
+        self._quota = quota
 
     # Imports are late: a command that makes an API key needs neither the sender nor the dispatcher.
 
@@ -69,7 +73,8 @@ class EmbeddedEngine:
         options = self._options
         with self.folder.locked():
             make_private(self.folder.store)
-            writer = Writer(SQLiteTimerStore.open(str(self.folder.store), options.rate))
+            store = SQLiteTimerStore.open(str(self.folder.store), options.rate, self._quota)
+            writer = Writer(store)
             sender = HttpSender(
                 options.send_timeout_s, options.guard, tenant_share=self._egress.tenant_share
             )

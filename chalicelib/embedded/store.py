@@ -17,6 +17,7 @@ from chalicelib.domain.claim import (
     explain_refusal,
 )
 from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFound
+from chalicelib.domain.quota import UNLIMITED, Quota, Stored
 from chalicelib.domain.rate import Limiter, Rate
 from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
 from chalicelib.embedded.database import APPLICATION_ID, MEMORY, open_store, unavailable_on_error
@@ -44,38 +45,60 @@ class SQLiteTimerStore(TransactionalStore):
     """Timers in one SQLite file. Each method is one transaction unless one is open already."""
 
     def __init__(
-        self, connection: sqlite3.Connection, *, path: str | None = None, rate: Rate | None = None
+        self,
+        connection: sqlite3.Connection,
+        *,
+        path: str | None = None,
+        rate: Rate | None = None,
+        quota: Quota = UNLIMITED,
     ) -> None:
         """``rate`` limits the creates of each tenant, as far as they go through this object.
 
+        ``quota`` limits what each tenant may have stored before a create.
         ``path`` is the file, None for a store in memory.
         """
         super().__init__(connection)
         self.path = path
         self._limiter = Limiter(rate)
+        self._quota = quota
         (self._identity,) = connection.execute("SELECT identity FROM store").fetchone()
 
     @classmethod
-    def in_memory(cls, rate: Rate | None = None) -> SQLiteTimerStore:
+    def in_memory(cls, rate: Rate | None = None, quota: Quota = UNLIMITED) -> SQLiteTimerStore:
         """Return an empty store, which is gone when the object is."""
-        return cls(open_store(MEMORY), rate=rate)
+        return cls(open_store(MEMORY), rate=rate, quota=quota)
 
     @classmethod
-    def open(cls, path: str, rate: Rate | None = None) -> SQLiteTimerStore:
+    def open(
+        cls, path: str, rate: Rate | None = None, quota: Quota = UNLIMITED
+    ) -> SQLiteTimerStore:
         """Open a file for the one process that writes it. Raises ``StoreFileError``."""
-        return cls(open_store(path), path=path, rate=rate)
+        return cls(open_store(path), path=path, rate=rate, quota=quota)
 
     def identity(self) -> str:
         """Return the random id that the file got when it was made."""
         return str(self._identity)
 
     def create(self, new: NewTimer) -> Timer:
-        """Give ``new`` the tenant's next id and store it. Raises ``RateLimited``."""
-        self._limiter.admit(new.tenant, new.created_at)
+        """Give ``new`` the tenant's next id and store it.
+
+        Raises ``RateLimited`` and ``QuotaExceeded``.
+        """
         with self.transaction():
+            if self._quota != UNLIMITED:
+                self._quota.require_room(self.stored(new.tenant), new)
+            self._limiter.admit(new.tenant, new.created_at)
             timer = Timer.first(new, self._next_id(new.tenant))
             self.insert(timer)
         return timer
+
+    def stored(self, tenant: str) -> Stored:
+        """Return what ``tenant`` has stored."""
+        with unavailable_on_error():
+            row = self._connection.execute(
+                "SELECT timers, bytes FROM tenants WHERE tenant = ?", (tenant,)
+            ).fetchone()
+        return Stored(*row) if row else Stored()
 
     def insert(self, timer: Timer) -> None:
         """Store a new timer under the id that it has."""
@@ -293,7 +316,7 @@ class SQLiteTimerStore(TransactionalStore):
 
     def _next_id(self, tenant: str) -> int:
         row = self._connection.execute(
-            "INSERT INTO tenants VALUES (?, 1) "
+            "INSERT INTO tenants (tenant, last_id) VALUES (?, 1) "
             "ON CONFLICT DO UPDATE SET last_id = last_id + 1 RETURNING last_id",
             (tenant,),
         ).fetchone()

@@ -171,6 +171,15 @@ _ENTRIES = (
         header_value=_retry_after,
     ),
     Entry(
+        example=errors.QuotaExceeded(
+            "At most 1,000,000 timers may be stored. Cancel some, or wait until timers that have "
+            "fired are removed."
+        ),
+        status=429,
+        when="On one machine: the tenant has `TIMERS_STORED_TIMERS` timers stored, or "
+        "`TIMERS_STORED_BYTES` bytes. Time alone may not help, so there is no `Retry-After`.",
+    ),
+    Entry(
         example=Throttled("Too many requests at once; try again in a moment."),
         status=429,
         when="On AWS: there are too many requests at once.",

@@ -63,6 +63,8 @@ class Settings:
     calls_per_s: float | None
     receiver_calls_per_s: float | None
     receiver_connections: int | None
+    stored_timers: int | None
+    stored_bytes: int | None
     failing_receiver_calls_per_s: float | None
     near_limit_s: int
     guard: Guard
@@ -135,6 +137,8 @@ def load(
         calls_per_s=value(table.CALLS_PER_SECOND),
         receiver_calls_per_s=value(table.RECEIVER_CALLS_PER_SECOND),
         receiver_connections=value(table.RECEIVER_CONNECTIONS),
+        stored_timers=value(table.STORED_TIMERS),
+        stored_bytes=value(table.STORED_BYTES),
         failing_receiver_calls_per_s=value(table.FAILING_RECEIVER_CALLS_PER_SECOND),
     )
     environment.reject_unknown_variables(table.TABLE)

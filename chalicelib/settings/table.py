@@ -224,6 +224,28 @@ FAILING_RECEIVER_CALLS_PER_SECOND = Setting(
     "receivers that are down.",
 )
 
+# What a tenant may store
+
+STORED_TIMERS = Setting(
+    name="TIMERS_STORED_TIMERS",
+    kind=values.limit(1_000_000_000),
+    default="0",
+    special_case=_with_keys("1000000"),
+    unit="timers",
+    help="Embedded engine: how many timers one tenant may have stored, those included that have "
+    "fired or failed and are still kept; 0 is no limit. Further ones get 429. Lower it to "
+    "keep one tenant from filling the disk.",
+)
+STORED_BYTES = Setting(
+    name="TIMERS_STORED_BYTES",
+    kind=values.limit(1_000_000_000_000),
+    default="0",
+    special_case=_with_keys("1000000000"),
+    unit="bytes",
+    help="Embedded engine: how many bytes the URLs of these timers may have in all; 0 is no "
+    "limit. Further timers get 429.",
+)
+
 # Receivers and signatures
 
 ALLOW_PRIVATE = Setting(
@@ -267,7 +289,7 @@ SUBJECTS: dict[str, tuple[Setting[Any], ...]] = {
         NEAR_LIMIT,
     ),
     "The offline server": (PORT, HOST, ALLOWED_HOSTS, WORKERS, MAX_IN_FLIGHT),
-    "Callers": (AUTH, CREATES_PER_SECOND, ALLOW_PURGE),
+    "Callers": (AUTH, CREATES_PER_SECOND, STORED_TIMERS, STORED_BYTES, ALLOW_PURGE),
     "Delivery": (
         SEND_TIMEOUT,
         RETRY_DELAYS,

@@ -136,6 +136,21 @@ def test_a_wrong_setting_is_named(make_server: MakeServer, name: str, value: str
     assert f"{name}={value}" in refusal(server)
 
 
+def test_a_timer_more_than_the_quota_is_refused_by_name(make_server: MakeServer) -> None:
+    server = make_server(TIMERS_STORED_TIMERS="1")
+    server.start()
+    timer_id = server.set_timer("http://127.0.0.1:1/", 3600)
+    timer = {"seconds": 3600, "url": "http://127.0.0.1:1/"}
+
+    refused = server.request("POST", "/timers", timer)
+
+    assert refused.status == 429
+    assert refused.json()["type"] == "urn:webhook-timers:quota-exceeded"
+    assert "Retry-After" not in refused.headers
+    assert server.request("DELETE", f"/timers/{timer_id}").status == 204
+    assert server.request("POST", "/timers", timer).status == 201
+
+
 def test_without_keys_it_serves_this_machine_only(make_server: MakeServer) -> None:
     line = refusal(make_server(HOST="0.0.0.0"))
     assert "0.0.0.0" in line

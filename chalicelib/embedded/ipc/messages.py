@@ -15,6 +15,7 @@ from typing import Any
 from chalicelib.domain.attempt_log import decode, encode
 from chalicelib.domain.claim import Reschedule
 from chalicelib.domain.errors import (
+    QuotaExceeded,
     RateLimited,
     TimerChanged,
     TimerInFlight,
@@ -34,6 +35,7 @@ _ERRORS: Mapping[str, Callable[..., TimersError]] = {
         TimerSettled,
         TimerChanged,
         RateLimited,
+        QuotaExceeded,
         Unavailable,
     )
 }

@@ -1,0 +1,41 @@
+"""The quota of what each tenant may have stored: timers, and the bytes of their URLs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chalicelib.domain.errors import QuotaExceeded
+from chalicelib.domain.timer import NewTimer
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a tenant has stored: timers of any status, and the bytes of their URLs in UTF-8."""
+
+    timers: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The most that each tenant may have stored; None is no limit."""
+
+    timers: int | None = None
+    bytes: int | None = None
+
+    def require_room(self, stored: Stored, new: NewTimer) -> None:
+        """Return if a tenant that has ``stored`` may store ``new``. Raises ``QuotaExceeded``."""
+        if self.timers is not None and stored.timers >= self.timers:
+            raise QuotaExceeded(f"At most {self.timers:,} timers may be stored. {_WAY_OUT}")
+        if self.bytes is not None and stored.bytes + size_of(new) > self.bytes:
+            raise QuotaExceeded(f"At most {self.bytes:,} bytes of URLs may be stored. {_WAY_OUT}")
+
+
+UNLIMITED = Quota()
+
+_WAY_OUT = "Cancel some, or wait until timers that have fired are removed."
+
+
+def size_of(new: NewTimer) -> int:
+    """Return the bytes that count towards the quota: the timer's URLs in UTF-8."""
+    return len(new.url.encode()) + len((new.options.on_failure_url or "").encode())
