@@ -21,6 +21,9 @@ from local.gateway import Environ, Gateway, WSGIHeaders
 THREADS = 32
 """Requests that one worker carries out at once. More than cores, as most wait for the disk."""
 
+SLOW_THREADS = 4
+"""Slow requests that one worker carries out at once: they have threads of their own."""
+
 PROMPT_BODY_S = 0.1
 """A body that takes longer to come is waited for only if its caller has a valid key."""
 
@@ -62,6 +65,7 @@ class Application:
 
     Requests that only read one row are carried out on the event loop, which saves two switches of
     threads. Every other request gets a thread, because it waits for the dispatcher or for AWS.
+    Lists, counts and removals of many timers share a few threads, so that they cannot take all.
     """
 
     def __init__(
@@ -69,15 +73,21 @@ class Application:
         gateway: Gateway,
         *,
         quick: Callable[[Environ], bool],
+        slow: Callable[[Environ], bool],
         prompt_body_s: float = PROMPT_BODY_S,
         body_timeout_s: float = BODY_TIMEOUT_S,
     ) -> None:
-        """``quick`` tells whether a request may be carried out on the event loop."""
+        """``quick`` tells whether a request may be carried out on the event loop.
+
+        ``slow`` tells whether it may take seconds.
+        """
         self._gateway = gateway
         self._quick = quick
+        self._slow = slow
         self._prompt_body_s = prompt_body_s
         self._body_timeout_s = body_timeout_s
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
+        self._slow_threads = ThreadPoolExecutor(SLOW_THREADS, thread_name_prefix="slow")
         # Until a thread has had a response, the store's file may not exist. A thread can wait for
         # it, the event loop must not.
         self._store_exists = False
@@ -95,7 +105,8 @@ class Application:
             headers = [(name, str(value)) for name, value in refusal.headers.items()]
             protocol.response_bytes(refusal.status_code, headers, refusal.body.encode())
             return
-        status, headers, body = await self._in_thread(self._respond, environ)
+        threads = self._slow_threads if self._slow(environ) else self._threads
+        status, headers, body = await _run(threads, self._respond, environ)
         self._store_exists = self._store_exists or status < HTTPStatus.INTERNAL_SERVER_ERROR
         protocol.response_bytes(status, headers, body)
 
@@ -110,7 +121,7 @@ class Application:
         try:
             await asyncio.wait({reading}, timeout=self._prompt_body_s)
             if not reading.done():
-                if not await self._in_thread(self._gateway.admits, environ):
+                if not await _run(self._threads, self._gateway.admits, environ):
                     return b""  # the gateway refuses the request before it looks at the body
                 await asyncio.wait({reading}, timeout=self._body_timeout_s)
             if not reading.done():
@@ -127,8 +138,11 @@ class Application:
         ((status, headers),) = started
         return int(status[:3]), headers, b"".join(parts)
 
-    async def _in_thread(self, function: Callable[[Environ], ResultT], environ: Environ) -> ResultT:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, environ)
+
+async def _run(
+    threads: ThreadPoolExecutor, function: Callable[[Environ], ResultT], environ: Environ
+) -> ResultT:
+    return await asyncio.get_running_loop().run_in_executor(threads, function, environ)
 
 
 async def _read(protocol: HTTPProtocol) -> bytes:

@@ -25,4 +25,10 @@ def is_quick(environ: Environ) -> bool:
     )
 
 
-application = Application(gateway, quick=is_quick)
+def is_slow(environ: Environ) -> bool:
+    """Tell whether a request may read or write thousands of rows."""
+    route, method = gateway.route_of(environ), environ["REQUEST_METHOD"]
+    return route == "/timers/replay" or (route == "/timers" and method != "POST")
+
+
+application = Application(gateway, quick=is_quick, slow=is_slow)

@@ -98,6 +98,7 @@ def respond(
     application = Application(
         gateway,  # type: ignore[arg-type]
         quick=lambda environ: bool(environ["REQUEST_METHOD"] == "GET"),
+        slow=lambda _environ: False,
         prompt_body_s=prompt_body_s,
         body_timeout_s=body_timeout_s,
     )
@@ -156,9 +157,41 @@ def test_a_body_that_nobody_reads_is_not_waited_for() -> None:
     assert client.chunks_read == 0
 
 
+def test_slow_requests_leave_threads_for_the_others() -> None:
+    other_is_done = threading.Event()
+
+    class Blocking(FakeGateway):
+        def __call__(self, environ: Environ, start_response: StartResponse) -> list[bytes]:
+            if environ["PATH_INFO"] == "/slow":
+                assert other_is_done.wait(LONG_S)
+            return super().__call__(environ, start_response)
+
+    application = Application(
+        Blocking(),  # type: ignore[arg-type]
+        quick=lambda _environ: False,
+        slow=lambda environ: bool(environ["PATH_INFO"] == "/slow"),
+    )
+
+    async def many_slow_ones_and_one_other() -> None:
+        slow = [
+            asyncio.create_task(application.__rsgi__(FakeScope("GET", "/slow"), FakeClient()))
+            for _ in range(100)
+        ]
+        await asyncio.sleep(0)
+        await application.__rsgi__(FakeScope("GET", "/other"), FakeClient())
+        other_is_done.set()
+        await asyncio.gather(*slow)
+
+    asyncio.run(asyncio.wait_for(many_slow_ones_and_one_other(), LONG_S))
+
+
 def test_a_quick_request_runs_on_the_event_loop_once_the_store_exists() -> None:
     gateway = FakeGateway()
-    application = Application(gateway, quick=lambda _environ: True)  # type: ignore[arg-type]
+    application = Application(
+        gateway,  # type: ignore[arg-type]
+        quick=lambda _environ: True,
+        slow=lambda _environ: False,
+    )
 
     async def one_after_the_other() -> None:
         for _ in range(2):
