@@ -1,16 +1,17 @@
-"""The quota of what each tenant may have stored: timers, and the bytes of their URLs."""
+"""The quota of what each tenant may have stored: timers, and the bytes of what clients sent."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from chalicelib.domain.errors import QuotaExceeded
+from chalicelib.domain.optional_fields import SIZED, optional_fields
 from chalicelib.domain.timer import NewTimer
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a tenant has stored: timers of any status, and the bytes of their URLs in UTF-8."""
+    """What a tenant has stored: timers of any status, and their bytes (``size_of``)."""
 
     timers: int = 0
     bytes: int = 0
@@ -28,7 +29,7 @@ class Quota:
         if self.timers is not None and stored.timers >= self.timers:
             raise QuotaExceeded(f"At most {self.timers:,} timers may be stored. {_WAY_OUT}")
         if self.bytes is not None and stored.bytes + size_of(new) > self.bytes:
-            raise QuotaExceeded(f"At most {self.bytes:,} bytes of URLs may be stored. {_WAY_OUT}")
+            raise QuotaExceeded(f"At most {self.bytes:,} bytes of timers may be stored. {_WAY_OUT}")
 
 
 UNLIMITED = Quota()
@@ -37,5 +38,11 @@ _WAY_OUT = "Cancel some, or wait until timers that have fired are removed."
 
 
 def size_of(new: NewTimer) -> int:
-    """Return the bytes that count towards the quota: the timer's URLs in UTF-8."""
-    return len(new.url.encode()) + len((new.options.on_failure_url or "").encode())
+    """Return the bytes that count towards the quota: URLs, bodies, headers and names in UTF-8."""
+    fields = optional_fields(new)
+    sized = [fields[name] for name in SIZED if name in fields]
+    return len(new.url.encode()) + sum(
+        len(value.encode() if isinstance(value, str) else value)
+        for value in sized
+        if not isinstance(value, int)
+    )

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from chalicelib.domain.attempt_log import AttemptLog
+from chalicelib.domain.content import NO_CONTENT, Content
 from chalicelib.domain.errors import TimerSettled
 
 DEFAULT_TENANT = "default"
@@ -31,15 +32,18 @@ class DeliveryOptions:
     """How one timer is to be delivered, within the limits of the service.
 
     ``max_attempts`` and ``timeout_s`` (seconds) can only lower the service's own limits.
-    ``on_failure_url`` is called once when the timer has failed for good.
-
-    Stores write these fields by name. A new field is added here, in the request model, and as a
-    column in SQLite's migrations.
+    ``on_failure_url`` is called once when the timer has failed for good. ``retry_delays_ms`` are
+    the delays before the second, third, … attempt, in place of the service's. An attempt that could
+    not start within ``max_lateness_ms`` of ``due_at`` is not made. The receiver of a ``repeatable``
+    timer may ask to be called again. Stores keep these fields by name (``optional_fields.py``).
     """
 
     max_attempts: int | None = None
     timeout_s: int | None = None
     on_failure_url: str | None = None
+    retry_delays_ms: tuple[int, ...] | None = None
+    max_lateness_ms: int | None = None
+    repeatable: bool = False
 
 
 NO_OPTIONS = DeliveryOptions()
@@ -47,14 +51,32 @@ NO_OPTIONS = DeliveryOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Idempotency:
+    """The key of an idempotent request, and the SHA-256 of that request."""
+
+    key: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewTimer:
-    """A timer that was accepted and has no id yet."""
+    """A timer that was accepted and has no id yet.
+
+    ``labels`` are the client's, for filters. ``key`` is the client's own name of the timer; at most
+    one outstanding timer of a tenant has it. ``no_later_than`` (epoch ms) bounds every later move
+    of a keyed timer.
+    """
 
     tenant: str
     url: str
     created_at: int
     due_at: int
     options: DeliveryOptions = NO_OPTIONS
+    content: Content = NO_CONTENT
+    labels: tuple[str, ...] = ()
+    key: str | None = None
+    no_later_than: int | None = None
+    idempotency: Idempotency | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +103,8 @@ class Timer:
 
     A timer is outstanding if and only if it has a ``next_attempt_at``. ``version`` rises with
     every retry and reschedule. ``attempts`` counts the recorded attempts since the timer was
-    last scheduled; ``log`` has the records of the latest ones.
+    last scheduled; ``log`` has the records of the latest ones. The fields of ``NewTimer`` have the
+    same meaning here. ``repeats`` counts how often the receiver asked to be called again.
     """
 
     tenant: str
@@ -96,6 +119,12 @@ class Timer:
     lease: Lease | None = None
     settled_at: int | None = None
     options: DeliveryOptions = NO_OPTIONS
+    content: Content = NO_CONTENT
+    labels: tuple[str, ...] = ()
+    key: str | None = None
+    no_later_than: int | None = None
+    idempotency: Idempotency | None = None
+    repeats: int = 0
     log: AttemptLog = ()
 
     @classmethod
@@ -109,6 +138,11 @@ class Timer:
             due_at=new.due_at,
             next_attempt_at=new.due_at,
             options=new.options,
+            content=new.content,
+            labels=new.labels,
+            key=new.key,
+            no_later_than=new.no_later_than,
+            idempotency=new.idempotency,
         )
 
     def wakeup(self) -> Wakeup:

@@ -1,4 +1,4 @@
-"""The SQLite file: opening it, its schema and its migrations.
+"""The SQLite file: opening and migrating it.
 
 SQLite's ``user_version`` holds the schema version, and its ``application_id`` marks our files.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from chalicelib.domain.errors import StoreFileError, Unavailable
 from chalicelib.embedded.folder import check_database
+from chalicelib.embedded.migrations import MIGRATIONS
 
 MEMORY = ":memory:"
 APPLICATION_ID = 0x54494D52
@@ -27,74 +28,6 @@ MIN_SQLITE = (3, 35)
 _WRITER_CACHE_KIB = 8_192
 _READER_CACHE_KIB = 256
 """Small, because every thread of the API has one. The page cache of the system serves all."""
-
-MIGRATIONS = (
-    # 1: timers. The due index has a claimed timer at the end of its lease, so the timer becomes
-    # due again if its sender dies. An id is never used again because `tenants` outlives every
-    # timer.
-    """
-    CREATE TABLE store (identity TEXT NOT NULL);
-    CREATE TABLE tenants (tenant TEXT PRIMARY KEY, last_id INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TABLE timers (
-        tenant TEXT NOT NULL,
-        id INTEGER NOT NULL,
-        url TEXT NOT NULL,
-        status TEXT NOT NULL,
-        created_at INTEGER NOT NULL,
-        due_at INTEGER NOT NULL,
-        version INTEGER NOT NULL,
-        attempts INTEGER NOT NULL,
-        next_attempt_at INTEGER,
-        lease_until INTEGER,
-        token TEXT,
-        settled_at INTEGER,
-        PRIMARY KEY (tenant, id)
-    ) WITHOUT ROWID;
-    CREATE INDEX due ON timers (coalesce(lease_until, next_attempt_at))
-        WHERE next_attempt_at IS NOT NULL;
-    CREATE INDEX leased ON timers (lease_until) WHERE lease_until IS NOT NULL;
-    CREATE INDEX settled ON timers (settled_at) WHERE settled_at IS NOT NULL;
-    CREATE INDEX failed ON timers (tenant, id) WHERE status = 'failed';
-    """,
-    # 2: a timer's own retry policy, the URL of its failure notice, and its attempt log.
-    """
-    ALTER TABLE timers ADD COLUMN max_attempts INTEGER;
-    ALTER TABLE timers ADD COLUMN timeout_s INTEGER;
-    ALTER TABLE timers ADD COLUMN on_failure_url TEXT;
-    ALTER TABLE timers ADD COLUMN log TEXT;
-    """,
-    # 3: the due index by tenant, because tenants take turns. A timer whose receiver has no room is
-    # held: it leaves that index for a queue of its receiver, so that it is not in the way.
-    """
-    ALTER TABLE timers ADD COLUMN held_for TEXT;
-    DROP INDEX due;
-    CREATE INDEX due ON timers (tenant, coalesce(lease_until, next_attempt_at))
-        WHERE next_attempt_at IS NOT NULL AND held_for IS NULL;
-    CREATE INDEX held ON timers (tenant, held_for, next_attempt_at) WHERE held_for IS NOT NULL;
-    """,
-    # 4: what each tenant has stored, for its quota. Triggers count every way in and out.
-    """
-    ALTER TABLE tenants ADD COLUMN timers INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE tenants ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
-    INSERT INTO tenants (tenant, last_id, timers, bytes)
-        SELECT tenant, max(id), count(*), sum(
-            length(CAST(url AS BLOB)) + length(CAST(coalesce(on_failure_url, '') AS BLOB)))
-        FROM timers WHERE true GROUP BY tenant
-        ON CONFLICT (tenant) DO UPDATE SET timers = excluded.timers, bytes = excluded.bytes;
-    CREATE TRIGGER stored AFTER INSERT ON timers BEGIN
-        INSERT INTO tenants (tenant, last_id, timers, bytes)
-            VALUES (new.tenant, 0, 1, length(CAST(new.url AS BLOB))
-                + length(CAST(coalesce(new.on_failure_url, '') AS BLOB)))
-            ON CONFLICT (tenant) DO UPDATE
-            SET timers = timers + 1, bytes = bytes + excluded.bytes;
-    END;
-    CREATE TRIGGER removed AFTER DELETE ON timers BEGIN
-        UPDATE tenants SET timers = timers - 1, bytes = bytes - length(CAST(old.url AS BLOB))
-            - length(CAST(coalesce(old.on_failure_url, '') AS BLOB))
-            WHERE tenant = old.tenant;
-    END;
-    """,
-)
 
 
 def open_store(

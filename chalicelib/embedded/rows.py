@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 from chalicelib.domain.attempt_log import decode
-from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions, Lease, Status, Timer
+from chalicelib.domain.optional_fields import NAMES, optional_fields, read_optional_fields
+from chalicelib.domain.timer import Lease, Status, Timer
 
-_OPTIONS = tuple(option.name for option in fields(DeliveryOptions))
 _COLUMNS = (
     "tenant",
     "id",
@@ -24,25 +22,29 @@ _COLUMNS = (
     "token",
     "settled_at",
     "log",
-    *_OPTIONS,
+    "repeats",
+    *NAMES,
 )
 """A timer's columns, in the order in which ``timer_of`` reads them."""
 
-_NEW_COLUMNS = (*_COLUMNS[:9], *_OPTIONS)
-"""The columns that a timer has before its first claim; the others are NULL."""
+_NEW_COLUMNS = _COLUMNS[:9]
+"""The columns that every timer has before its first claim; the others are NULL."""
 
 SELECTED = ", ".join(_COLUMNS)
 """The columns to select for ``timer_of``."""
 
-INSERT = (
-    f"INSERT INTO timers ({', '.join(_NEW_COLUMNS)}) VALUES ({', '.join('?' * len(_NEW_COLUMNS))})"
-)
+
+def _insert(*columns: str) -> str:
+    return f"INSERT INTO timers ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
 
 
-def new_row(timer: Timer) -> tuple[Any, ...]:
-    """Return the values of ``INSERT`` for a timer that was never claimed."""
-    options = timer.options
-    return (
+_PLAIN_INSERT = _insert(*_NEW_COLUMNS)
+_FULL_INSERT = _insert(*_NEW_COLUMNS, *NAMES)
+
+
+def insert(timer: Timer) -> tuple[str, tuple[Any, ...]]:
+    """Return the statement that stores a timer that was never claimed, and its values."""
+    values = (
         timer.tenant,
         timer.id,
         timer.url,
@@ -52,8 +54,11 @@ def new_row(timer: Timer) -> tuple[Any, ...]:
         timer.version,
         timer.attempts,
         timer.next_attempt_at,
-        *(getattr(options, name) for name in _OPTIONS),
     )
+    fields = optional_fields(timer)
+    if not fields:  # most timers: fewer values to bind
+        return _PLAIN_INSERT, values
+    return _FULL_INSERT, (*values, *(fields.get(name) for name in NAMES))
 
 
 def timer_of(row: tuple[Any, ...]) -> Timer:
@@ -72,7 +77,8 @@ def timer_of(row: tuple[Any, ...]) -> Timer:
         token,
         settled_at,
         log,
-        *options,
+        repeats,
+        *optional,
     ) = row
     return Timer(
         tenant=tenant,
@@ -86,13 +92,15 @@ def timer_of(row: tuple[Any, ...]) -> Timer:
         next_attempt_at=next_attempt_at,
         lease=None if lease_until is None else Lease(token=token, until=lease_until),
         settled_at=settled_at,
-        options=_options(options),
+        repeats=repeats,
         log=decode(log),
+        # Nearly all timers have none.
+        **({} if optional == _NOTHING else read_optional_fields(_named(optional))),
     )
 
 
-def _options(values: Sequence[Any]) -> DeliveryOptions:
-    # Nearly all timers have no options: one shared object saves time and memory.
-    if all(value is None for value in values):
-        return NO_OPTIONS
-    return DeliveryOptions(**dict(zip(_OPTIONS, values, strict=True)))
+_NOTHING: list[Any] = [None] * len(NAMES)
+
+
+def _named(values: list[Any]) -> dict[str, Any]:
+    return dict(zip(NAMES, values, strict=True))

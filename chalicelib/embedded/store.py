@@ -21,7 +21,7 @@ from chalicelib.domain.quota import UNLIMITED, Quota, Stored
 from chalicelib.domain.rate import Limiter, Rate
 from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
 from chalicelib.embedded.database import APPLICATION_ID, MEMORY, open_store, unavailable_on_error
-from chalicelib.embedded.rows import INSERT, SELECTED, new_row, timer_of
+from chalicelib.embedded.rows import SELECTED, insert, timer_of
 from chalicelib.embedded.transactions import TransactionalStore
 from chalicelib.service.ports import Page
 
@@ -103,7 +103,7 @@ class SQLiteTimerStore(TransactionalStore):
     def insert(self, timer: Timer) -> None:
         """Store a new timer under the id that it has."""
         with self.transaction():
-            self._connection.execute(INSERT, new_row(timer))
+            self._connection.execute(*insert(timer))
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""

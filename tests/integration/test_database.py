@@ -15,8 +15,9 @@ import pytest
 
 from chalicelib.domain.errors import DataFolderError, StoreFileError, Unavailable
 from chalicelib.domain.timer import NO_OPTIONS, NewTimer
-from chalicelib.embedded.database import APPLICATION_ID, MIGRATIONS, open_reader, open_store
+from chalicelib.embedded.database import APPLICATION_ID, open_reader, open_store
 from chalicelib.embedded.folder import DataFolder, make_private
+from chalicelib.embedded.migrations import MIGRATIONS
 from chalicelib.embedded.store import SQLiteTimerStore
 from tests.support.factories import settled
 

@@ -10,7 +10,8 @@ import pytest
 from chalicelib.domain.errors import QuotaExceeded, RateLimited
 from chalicelib.domain.quota import Quota, Stored, size_of
 from chalicelib.domain.rate import Rate
-from chalicelib.embedded.database import MIGRATIONS, open_store
+from chalicelib.embedded.database import open_store
+from chalicelib.embedded.migrations import MIGRATIONS
 from chalicelib.embedded.store import SQLiteTimerStore
 from tests.support.clock import START
 from tests.support.factories import TENANT, new_timer

@@ -19,7 +19,9 @@ lease_until      while claimed
 max_attempts     only where the timer has this option
 timeout_s        only where the timer has this option; seconds
 on_failure_url   only where the timer has this option
+…                the other fields of ``optional_fields.py``, only where the timer has them
 log              after an attempt: the latest attempt records, as ``attempt_log.encode`` writes them
+repeats          how often its receiver asked to be called again; missing if never
 token            of the claim. It stays after the settlement. When the client repeats a settlement
                  whose response was lost, the token shows that the first try applied
 settled_at       once settled
@@ -45,11 +47,11 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from chalicelib.domain.attempt_log import decode
-from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions, Lease, Status, Timer, Wakeup
+from chalicelib.domain.optional_fields import NAMES, optional_fields, read_optional_fields
+from chalicelib.domain.timer import Lease, Status, Timer, Wakeup
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -75,7 +77,6 @@ ARMED = "a"
 UNARMED = "u"
 
 _NAME = re.compile(r"#\w+")
-_OPTIONS = tuple(option.name for option in fields(DeliveryOptions))
 
 
 def text(value: str) -> AttributeValueTypeDef:
@@ -159,7 +160,7 @@ def new_row(timer: Timer, *, armed: bool) -> Row:
         "attempts": number(timer.attempts),
         "next_attempt_at": number(timer.wakeup().at),
         "due_shard": text(due_shard(timer.tenant, timer.id, armed=armed)),
-        **_options_row(timer.options),
+        **_optional_row(timer),
     }
 
 
@@ -186,8 +187,9 @@ def timer_of(row: Row) -> Timer:
         next_attempt_at=next_attempt_at,
         lease=_lease(row),
         settled_at=_number(row, "settled_at"),
-        options=_options(row),
+        repeats=_number(row, "repeats") or 0,
         log=decode(_text(row, "log")),
+        **_optional(row),
     )
 
 
@@ -206,24 +208,25 @@ def was_settled_by(row: Row | None, token: str) -> bool:
     return row is not None and row.get("token") == text(token)
 
 
-def _options_row(options: DeliveryOptions) -> Row:
-    """Return the attributes of the options that are set."""
-    attributes: Row = {}
-    for name in _OPTIONS:
-        value = getattr(options, name)
-        if value is not None:
-            attributes[name] = number(value) if isinstance(value, int) else text(value)
-    return attributes
+def _optional_row(timer: Timer) -> Row:
+    """Return the attributes of the optional fields that the timer has."""
+    return {name: _attribute(value) for name, value in optional_fields(timer).items()}
 
 
-def _options(row: Row) -> DeliveryOptions:
-    given = {name: row[name] for name in _OPTIONS if name in row}
-    if not given:
-        return NO_OPTIONS  # most timers share this one object
-    values: dict[str, Any] = {
-        name: int(value["N"]) if "N" in value else value["S"] for name, value in given.items()
-    }
-    return DeliveryOptions(**values)
+def _attribute(value: int | str | bytes) -> AttributeValueTypeDef:
+    if isinstance(value, bytes):
+        return {"B": value}
+    return number(value) if isinstance(value, int) else text(value)
+
+
+def _optional(row: Row) -> dict[str, Any]:
+    given = [name for name in NAMES if name in row]
+    return read_optional_fields({name: _value(row[name]) for name in given}) if given else {}
+
+
+def _value(attribute: Any) -> int | str | bytes:
+    ((kind, value),) = attribute.items()
+    return int(value) if kind == "N" else value
 
 
 def _lease(row: Row) -> Lease | None:

@@ -7,6 +7,7 @@ both sides, so they run the same version, and the format may change with any ver
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
@@ -24,7 +25,8 @@ from chalicelib.domain.errors import (
     TimerSettled,
     Unavailable,
 )
-from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions, Lease, NewTimer, Status, Timer
+from chalicelib.domain.optional_fields import optional_fields, read_optional_fields
+from chalicelib.domain.timer import Lease, NewTimer, Status, Timer
 
 # The errors that a store raises, by code: so the client raises the error that the store raised.
 _ERRORS: Mapping[str, Callable[..., TimersError]] = {
@@ -77,12 +79,13 @@ def read_response(line: bytes) -> Any:
 
 def from_new_timer(new: NewTimer) -> dict[str, Any]:
     """Return a new timer as the arguments of a request."""
-    return _fields(new) | {"options": _from_options(new.options)}
+    return _fields(new) | _from_optional(new)
 
 
 def read_new_timer(arguments: dict[str, Any]) -> NewTimer:
     """Return the new timer in the arguments of a request."""
-    return NewTimer(**arguments | {"options": _read_options(arguments["options"])})
+    base = {name: arguments[name] for name in _FIELDS[NewTimer]}
+    return NewTimer(**base, **_read_optional(arguments))
 
 
 def from_reschedule(change: Reschedule) -> dict[str, Any]:
@@ -97,32 +100,42 @@ def read_reschedule(arguments: dict[str, Any]) -> Reschedule:
 
 def read_timer(value: dict[str, Any]) -> Timer:
     """Return the timer in a result."""
-    return Timer(
-        **value
+    base = {name: value[name] for name in _FIELDS[Timer]} | {
+        "status": Status(value["status"]),
+        "lease": value["lease"] and Lease(**value["lease"]),
+        "log": decode(value["log"]),
+    }
+    return Timer(**base, **_read_optional(value))
+
+
+def _from_timer(timer: Timer) -> dict[str, Any]:
+    return (
+        _fields(timer)
+        | _from_optional(timer)
         | {
-            "status": Status(value["status"]),
-            "lease": value["lease"] and Lease(**value["lease"]),
-            "options": _read_options(value["options"]),
-            "log": decode(value["log"]),
+            "lease": timer.lease and dataclasses.asdict(timer.lease),
+            "log": encode(timer.log),
         }
     )
 
 
-def _from_timer(timer: Timer) -> dict[str, Any]:
-    return _fields(timer) | {
-        "lease": timer.lease and dataclasses.asdict(timer.lease),
-        "options": _from_options(timer.options),
-        "log": encode(timer.log),
+def _from_optional(timer: NewTimer | Timer) -> dict[str, Any]:
+    """Return the optional fields. JSON has no bytes, so those are in Base64."""
+    return {
+        name: base64.b64encode(value).decode() if isinstance(value, bytes) else value
+        for name, value in optional_fields(timer).items()
     }
 
 
-def _from_options(options: DeliveryOptions) -> dict[str, Any] | None:
-    # Nearly all timers have no options, and asdict is slow.
-    return None if options == NO_OPTIONS else dataclasses.asdict(options)
+def _read_optional(arguments: dict[str, Any]) -> dict[str, Any]:
+    given = {
+        name: base64.b64decode(value) if name in _BYTES else value
+        for name, value in arguments.items()
+    }
+    return read_optional_fields(given)
 
 
-def _read_options(value: dict[str, Any] | None) -> DeliveryOptions:
-    return NO_OPTIONS if value is None else DeliveryOptions(**value)
+_BYTES = ("body", "request_digest")
 
 
 def _fields(value: NewTimer | Reschedule | Timer) -> dict[str, Any]:
@@ -130,7 +143,12 @@ def _fields(value: NewTimer | Reschedule | Timer) -> dict[str, Any]:
     return {name: getattr(value, name) for name in _FIELDS[type(value)]}
 
 
+# These travel as ``optional_fields``.
+_OPTIONAL_ARGUMENTS = ("options", "content", "labels", "key", "no_later_than", "idempotency")
+
 _FIELDS: dict[type, tuple[str, ...]] = {
-    kind: tuple(field.name for field in dataclasses.fields(kind))
+    kind: tuple(
+        field.name for field in dataclasses.fields(kind) if field.name not in _OPTIONAL_ARGUMENTS
+    )
     for kind in (NewTimer, Reschedule, Timer)
 }
