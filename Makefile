@@ -18,7 +18,7 @@ STAGE ?= dev
 KEYS := $(PYTHON) -m $(if $(filter command,$(origin STAGE)),infra.keys $(STAGE),local.keys)
 TENANT ?= default
 
-.PHONY: help run receiver key keys revoke emulator infra deploy package release destroy secret test simulate \
+.PHONY: help run receiver key keys revoke emulator infra deploy package release rearm destroy secret test simulate \
 	check format docs openapi policies resolve bench clean
 
 help: ## List the targets
@@ -54,8 +54,11 @@ package: ## Write the template and the code of `chalice package` to dist/ (STAGE
 release: ## Do infra and package, then deploy the package with CloudFormation (STAGE=dev)
 	@$(PYTHON) -m infra release $(STAGE)
 
-destroy: ## Remove a stage from AWS; only the table of prod is kept (STAGE=dev)
-	@$(PYTHON) -m infra destroy $(STAGE)
+rearm: ## Register the wake-ups of a stage's timers anew, after its queue or schedules were lost (STAGE=dev)
+	@$(PYTHON) -m infra rearm $(STAGE)
+
+destroy: ## Remove a stage from AWS; only the table and secrets of prod are kept (STAGE=dev, CONFIRM=account/region for prod)
+	@$(PYTHON) -m infra destroy $(STAGE) $(if $(CONFIRM),--confirm $(CONFIRM))
 
 secret: ## Print a new signing secret; STAGE=dev also puts it into that stage (FINISH=1: remove the old one)
 	@$(PYTHON) -m infra secret $(if $(filter command,$(origin STAGE)),$(STAGE)) $(if $(FINISH),--finish)

@@ -18,7 +18,7 @@ from infra.keys import first_key
 from infra.package import ROOT, is_open, package
 from infra.signing_secrets import new_secret
 
-ACTIONS = ("infra", "deploy", "package", "release", "destroy")
+ACTIONS = ("infra", "deploy", "package", "release", "rearm", "destroy")
 
 
 def main(words: Sequence[str] | None = None, deployment_type: type[Deployment] = Deployment) -> int:
@@ -27,6 +27,7 @@ def main(words: Sequence[str] | None = None, deployment_type: type[Deployment] =
     parser.add_argument("action", choices=[*ACTIONS, "secret"])
     parser.add_argument("stage", nargs="?", help="a stage of .chalice/config.json: dev, prod")
     parser.add_argument("--alarm-topic", help="ARN of the SNS topic that receives the alarms")
+    parser.add_argument("--confirm", help="destroy prod: its account and region, as 123…/eu-…")
     parser.add_argument("--finish", action="store_true", help="secret: drop the old one")
     arguments = parser.parse_args(words)
     stage: str | None = arguments.stage
@@ -38,7 +39,7 @@ def main(words: Sequence[str] | None = None, deployment_type: type[Deployment] =
         elif arguments.action == "secret":
             _rotate_secret(stage, finish=arguments.finish)
         else:
-            _run(arguments.action, stage, arguments.alarm_topic, deployment_type)
+            _run(arguments.action, stage, arguments, deployment_type)
     except DeployError as error:
         return _failed(str(error))
     except TimersError as error:
@@ -79,7 +80,7 @@ def _rotate_secret(stage: str, *, finish: bool) -> None:
 
 
 def _run(
-    action: str, stage: str, alarm_topic: str | None, deployment_type: type[Deployment]
+    action: str, stage: str, arguments: argparse.Namespace, deployment_type: type[Deployment]
 ) -> None:
     folder = ROOT / "dist" / stage
     if action == "package":
@@ -92,13 +93,15 @@ def _run(
     _say(f"AWS account {account.id}, {account.region}, stage {stage}")
     deployment = deployment_type(account, stage, _say)
     if action == "infra":
-        deployment.make_resources(alarm_topic)
+        deployment.make_resources(arguments.alarm_topic)
     elif action == "deploy":
         _show(deployment, deployment.deploy())
     elif action == "release":
         _show(deployment, deployment.release(folder))
+    elif action == "rearm":
+        deployment.rearm()
     else:
-        deployment.destroy()
+        deployment.destroy(arguments.confirm)
 
 
 def _show(deployment: Deployment, url: str) -> None:

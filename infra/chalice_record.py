@@ -59,7 +59,7 @@ def _found(account: Account, names: Names) -> Iterator[Resource]:
     # before its function, the functions before their triggers.
     for name, suffix in FUNCTIONS.items():
         role_name = f"{names.stack}-{name}"
-        role = _unless_missing(partial(iam.get_role, RoleName=role_name))
+        role = unless_missing(partial(iam.get_role, RoleName=role_name))
         if role:
             yield {
                 "name": f"{name}_role",
@@ -68,14 +68,14 @@ def _found(account: Account, names: Names) -> Iterator[Resource]:
                 "role_name": role_name,
             }
         function_name = names.stack + suffix
-        function = _unless_missing(partial(functions.get_function, FunctionName=function_name))
+        function = unless_missing(partial(functions.get_function, FunctionName=function_name))
         if function:
             arns[name] = function["Configuration"]["FunctionArn"]
             yield {"name": name, "resource_type": "lambda_function", "lambda_arn": arns[name]}
     if "webhook_queue" in arns:
         yield from _event_sources(functions, names, arns["webhook_queue"])
     rule = f"{names.stack}-sweeper-event"
-    if _unless_missing(partial(account.client("events").describe_rule, Name=rule)):
+    if unless_missing(partial(account.client("events").describe_rule, Name=rule)):
         yield {"name": "sweeper-event", "resource_type": "cloudwatch_event", "rule_name": rule}
     if "api_handler" in arns:
         yield from _rest_api(functions, names)
@@ -101,13 +101,13 @@ def _rest_api(functions: Any, names: Names) -> Iterator[Resource]:
     Chalice gives the APIs of all stages the same name. The policy of the stage's function has the
     id of the right one, which may invoke the function.
     """
-    policy = _unless_missing(partial(functions.get_policy, FunctionName=names.stack))
+    policy = unless_missing(partial(functions.get_policy, FunctionName=names.stack))
     match = _API_ID.search(policy["Policy"]) if policy else None
     if match:
         yield {"name": "rest_api", "resource_type": "rest_api", "rest_api_id": match.group(1)}
 
 
-def _unless_missing(call: Callable[[], Any]) -> Any:
+def unless_missing(call: Callable[[], Any]) -> Any:
     """Return the result of a call of boto3, None if the resource does not exist."""
     try:
         return call()

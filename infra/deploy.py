@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,13 +24,18 @@ from chalicelib.settings import PRODUCTION
 from infra import chalice_record
 from infra.account import Account
 from infra.errors import DeployError
+from infra.ownership import Ownership
 from infra.package import ROOT, is_open, package, require_stage, run_chalice
+from infra.rearm import rearm
 from infra.resources import resources_template
 from infra.signing_secrets import SigningParameter
-from infra.stacks import Say, Stacks
+from infra.stacks import QUEUE_NAME_TAKEN, Say, StackFailed, Stacks
 
 _MAX_OBJECTS = 1_000
 """The most objects that one DeleteObjects removes (AWS limit)."""
+
+QUEUE_NAME_S = 61
+"""A removed queue's name is free after 60 s (AWS limit)."""
 
 
 class Way(enum.Enum):
@@ -44,7 +50,8 @@ class Deployment:
     """One stage in one account. Every step may be repeated.
 
     ``root`` is the checkout to deploy. While a stack is changing, its state is read every
-    ``poll_s`` seconds. ``run_chalice`` runs a command of Chalice for a region and a checkout.
+    ``poll_s`` seconds. ``sleep`` waits for seconds. ``run_chalice`` runs a command of Chalice for a
+    region and a checkout.
     """
 
     account: Account
@@ -52,6 +59,7 @@ class Deployment:
     say: Say
     root: Path = ROOT
     poll_s: float = 2.0
+    sleep: Callable[[float], None] = time.sleep
     run_chalice: Callable[[list[str], str, Path], None] = run_chalice
 
     def __post_init__(self) -> None:
@@ -78,6 +86,11 @@ class Deployment:
         return is_open(self.stage, self.root)
 
     @property
+    def ownership(self) -> Ownership:
+        """Whose the resources under the stage's names are."""
+        return Ownership(self.account, self.names, self._stacks, self.bucket)
+
+    @property
     def secrets(self) -> SigningParameter:
         """The parameter with this stage's signing secrets."""
         return SigningParameter(self.account.client("ssm"), self.names.signing_secrets, self.say)
@@ -86,7 +99,11 @@ class Deployment:
         """Make the resources stack, or bring it up to date.
 
         ``alarm_topic`` is the ARN of an SNS topic; without it, the stack keeps the one it has.
+        A table that an earlier stack has left is adopted, and its timers get new wake-ups. Raises
+        ``DeployError``, also if something under the stage's names is not the stage's.
         """
+        self.ownership.check()
+        adopts = not self._stacks.exists(self.names.stack) and self._has_table()
         template = resources_template()
         # A table that is left from an earlier stack is imported. For that CloudFormation needs its
         # literal name: it imports nothing that is named by a function like Fn::Sub.
@@ -94,12 +111,34 @@ class Deployment:
         parameters = {"Stage": self.stage}
         if alarm_topic is not None:
             parameters["AlarmTopic"] = alarm_topic
-        self._stacks.apply(self.names.stack, template, parameters, adopt=True)
+        try:
+            self._apply_resources(template, parameters)
+        except StackFailed as failure:
+            if not any(QUEUE_NAME_TAKEN in reason for reason in failure.reasons):
+                raise
+            self.say(f"SQS keeps a removed queue's name for {QUEUE_NAME_S} s: waiting that long")
+            self.sleep(QUEUE_NAME_S)
+            self._apply_resources(template, parameters)
+        if adopts:
+            self.rearm()
+
+    def rearm(self) -> None:
+        """Register the wake-ups of all armed timers anew. Harmless where they exist.
+
+        For a table whose queue or schedules were removed. Otherwise its timers would be late, by
+        the time until the sweeper takes their wake-ups for lost. Raises ``DeployError``.
+        """
+        self.ownership.check()
+        if not self._has_table():
+            raise DeployError(f"There is no table {self.names.table}: `make infra` makes it.")
+        rearm(self.names, self.say)
 
     def deploy(self) -> str:
         """Deploy with ``chalice deploy``; return the API's URL."""
+        self.ownership.check()
         self._refuse_after(Way.PACKAGE)
         self.make_resources()
+        self.ownership.claim_roles()
         self._run_chalice("deploy")
         # Chalice prints the URL but returns nothing, so the API is looked up.
         apis = [item for item in self._made_by_chalice() if item["name"] == "rest_api"]
@@ -107,6 +146,7 @@ class Deployment:
 
     def release(self, folder: Path) -> str:
         """Package into ``folder`` and deploy that with CloudFormation; return the API's URL."""
+        self.ownership.check()
         self._refuse_after(Way.CHALICE)
         self.make_resources()
         package(self.stage, folder, self.root, for_this_machine=bool(self.account.emulator))
@@ -117,17 +157,26 @@ class Deployment:
 
         It needs the resources stack, which has the bucket.
         """
+        self.ownership.check()
         self._refuse_after(Way.CHALICE)
         document: dict[str, Any] = json.loads(template.read_text(encoding="utf-8"))
         code_uri = {"Bucket": self.bucket, "Key": self._upload(code)}
         for resource in document["Resources"].values():
             if resource["Type"] == "AWS::Serverless::Function":
                 resource["Properties"]["CodeUri"] = code_uri
-        self._stacks.apply(self.application, document, {"Stage": self.stage})
+        self._stacks.apply(
+            self.application, document, {"Stage": self.stage}, tags=self.ownership.tags
+        )
         return self._url(self._stacks.outputs(self.application)["RestAPIId"])
 
-    def destroy(self) -> None:
-        """Remove the stage. The table of production stays, with its timers."""
+    def destroy(self, confirmed: str | None = None) -> None:
+        """Remove the stage. The table of production stays, with its timers and signing secrets.
+
+        Production is removed only if ``confirmed`` names account and region, as ``place`` does.
+        Raises ``DeployError``, also if something under the stage's names is not the stage's.
+        """
+        self._require_confirmation(confirmed)
+        self.ownership.check()
         way = self.way()
         # The functions first, because they use the resources.
         if way is Way.PACKAGE:
@@ -137,14 +186,20 @@ class Deployment:
         # CloudFormation does not delete a bucket that has objects.
         self._empty_bucket()
         found = self._stacks.delete(self.names.stack)
-        # After the functions: without the secrets they would send webhooks unsigned.
-        self.secrets.remove()
         if not found and way is None:
             self.say(f"{self.stage}: nothing is deployed")
         if self.stage == PRODUCTION:
-            self.say(f"The table {self.names.table} and its timers, if any, stay.")
-        else:
-            self._delete_table()
+            # The secrets stay as well: without them a new stage would send the timers unsigned.
+            self.say(f"The table {self.names.table}, its timers and signing secrets, if any, stay.")
+            return
+        # After the functions: without the secrets they would send webhooks unsigned.
+        self.secrets.remove()
+        self._delete_table()
+
+    @property
+    def place(self) -> str:
+        """The account and the region, as they confirm a removal."""
+        return f"{self.account.id}/{self.account.region}"
 
     def way(self) -> Way | None:
         """Return the way in which the stage was deployed; None if it is not deployed."""
@@ -160,6 +215,28 @@ class Deployment:
             made = self._made_by_chalice()
             found = [item["rest_api_id"] for item in made if item["name"] == "rest_api"]
         return self._url(found[0]) if found and found[0] else None
+
+    def _require_confirmation(self, confirmed: str | None) -> None:
+        """Raise ``DeployError`` unless the removal of production is confirmed."""
+        if self.stage == PRODUCTION and confirmed != self.place:
+            raise DeployError(
+                f"This removes {self.stage} of account {self.account.id} in {self.account.region}: "
+                "its API, functions, queues and schedules. If you mean that: "
+                f"make destroy STAGE={self.stage} CONFIRM={self.place}"
+            )
+
+    def _apply_resources(self, template: dict[str, Any], parameters: dict[str, str]) -> None:
+        self._stacks.apply(
+            self.names.stack, template, parameters, tags=self.ownership.tags, adopt=True
+        )
+
+    def _has_table(self) -> bool:
+        dynamodb = self.account.client("dynamodb")
+        try:
+            dynamodb.describe_table(TableName=self.names.table)
+        except dynamodb.exceptions.ResourceNotFoundException:
+            return False
+        return True
 
     def _refuse_after(self, other: Way) -> None:
         """Raise ``DeployError`` if the stage was deployed the ``other`` way."""

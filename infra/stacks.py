@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_TEMPLATE_BYTES = 51_200
 """The longest template that fits into the request for a change set (AWS limit)."""
 
-_NOT_YET_CREATED = {"REVIEW_IN_PROGRESS"}
+NOT_YET_CREATED = "REVIEW_IN_PROGRESS"
 """The state of a stack that has only a change set: it must still be created."""
 
 _CREATION_FAILED = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}
@@ -34,6 +34,17 @@ _NOTHING_TO_DO = ("didn't contain changes", "No updates are to be performed")
 
 Say = Callable[[str], None]
 """Show one line of progress."""
+
+QUEUE_NAME_TAKEN = "60 seconds after deleting a queue"
+"""The words of SQS for a queue whose name is not free yet. It is after 60 s (AWS limit)."""
+
+
+class StackFailed(DeployError):
+    """A stack ended in another state than it should. ``reasons`` are the lines of its events."""
+
+    def __init__(self, message: str, reasons: Sequence[str]) -> None:
+        super().__init__(message)
+        self.reasons = reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +61,14 @@ class Stacks:
         template: Mapping[str, Any],
         parameters: Mapping[str, str],
         *,
+        tags: Mapping[str, str],
         adopt: bool = False,
     ) -> bool:
         """Create or change the stack ``name`` as ``template`` says; return whether it changed.
 
-        A parameter that is not given keeps its value. With ``adopt``, resources of the template
-        that exist already are imported: an earlier stack has left them. Raises ``DeployError`` if
-        CloudFormation refuses or fails.
+        A parameter that is not given keeps its value. The stack's resources get its ``tags``. With
+        ``adopt``, resources of the template that exist already are imported: an earlier stack has
+        left them. Raises ``DeployError`` if CloudFormation refuses or fails.
         """
         body = _body(name, template)
         stack = self._changeable(name)
@@ -71,6 +83,7 @@ class Stacks:
                 # The templates name IAM roles, and that of a package needs SAM's transform.
                 "Capabilities": ["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
                 "ImportExistingResources": adopt,
+                "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
             }
         )
         if not changes:
@@ -90,7 +103,7 @@ class Stacks:
 
         Raises ``DeployError`` if CloudFormation refuses or fails.
         """
-        stack = self._find(name)
+        stack = self.find(name)
         if stack is None:
             return False
         self.say(f"{name}: removing")
@@ -103,13 +116,34 @@ class Stacks:
         self.say(f"{name}: removed")
         return True
 
+    def find(self, name: str) -> StackTypeDef | None:
+        """Return a stack in any state, None if there is none."""
+        try:
+            found = self.client.describe_stacks(StackName=name)["Stacks"]
+        except ClientError as error:
+            # CloudFormation has no code of its own for this either: it is a ValidationError.
+            if "does not exist" in str(error):
+                return None
+            raise DeployError(f"CloudFormation: {error}") from error
+        return found[0] if found and found[0]["StackStatus"] != "DELETE_COMPLETE" else None
+
+    def resources(self, name: str) -> set[str]:
+        """Return the physical ids of a stack's resources."""
+        pages = self.client.get_paginator("list_stack_resources").paginate(StackName=name)
+        return {
+            resource["PhysicalResourceId"]
+            for page in pages
+            for resource in page["StackResourceSummaries"]
+            if "PhysicalResourceId" in resource
+        }
+
     def exists(self, name: str) -> bool:
         """Tell whether there is a stack ``name``, in any state."""
-        return self._find(name) is not None
+        return self.find(name) is not None
 
     def outputs(self, name: str) -> dict[str, str]:
         """Return the outputs of a stack, none if it does not exist."""
-        stack = self._find(name)
+        stack = self.find(name)
         outputs = stack.get("Outputs", []) if stack else []
         return {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
@@ -118,8 +152,8 @@ class Stacks:
 
         Raises ``DeployError`` while the stack is being changed, or is stuck.
         """
-        stack = self._find(name)
-        if stack is None or stack["StackStatus"] in _NOT_YET_CREATED:
+        stack = self.find(name)
+        if stack is None or stack["StackStatus"] == NOT_YET_CREATED:
             return None
         status = stack["StackStatus"]
         if status in _CREATION_FAILED:
@@ -155,11 +189,31 @@ class Stacks:
                 return True
             if found["Status"] == "FAILED":
                 reason = found.get("StatusReason", "no reason given")
+                refused = not _is_nothing_to_do(reason)
+                if refused:
+                    self._show_validation(name, change_set)
                 self.client.delete_change_set(StackName=name, ChangeSetName=change_set)
-                if _is_nothing_to_do(reason):
+                if not refused:
                     return False
                 raise DeployError(f"CloudFormation refuses the template of {name}: {reason}")
             time.sleep(self.poll_s)
+
+    def _show_validation(self, name: str, change_set: str) -> None:
+        """Show which resource failed CloudFormation's validation. They go with the change set."""
+        try:
+            events = self.client.describe_events(
+                StackName=name, ChangeSetName=change_set, Filters={"FailedEvents": True}
+            )["OperationEvents"]
+        except ClientError as error:  # no permission, or an emulator: events only inform
+            self.say(f"  no events of the change set: {error.response['Error']['Code']}")
+            return
+        for event in events:
+            parts = (
+                event.get("LogicalResourceId"),
+                event.get("ValidationStatusReason") or event.get("ResourceStatusReason"),
+                event.get("ValidationPath"),
+            )
+            self.say("  " + " ".join(part for part in parts if part))
 
     def _run(
         self,
@@ -179,26 +233,28 @@ class Stacks:
             call()
         except ClientError as error:
             raise DeployError(f"CloudFormation: {error}") from error
-        final = self._follow(stack_id or name, seen)
+        final, lines = self._follow(stack_id or name, seen)
         if final not in done:
-            raise DeployError(f"The stack {name} ended as {final}: see the lines above.")
+            raise StackFailed(f"The stack {name} ended as {final}: see the lines above.", lines)
 
-    def _follow(self, name: str, seen: set[str]) -> str:
-        """Print a stack's events until it is no longer changing; return its final state."""
+    def _follow(self, name: str, seen: set[str]) -> tuple[str, list[str]]:
+        """Print a stack's events until it no longer changes; return its state and those lines."""
+        lines: list[str] = []
         while True:
             # Its state is read before its events, so that the last ones are shown.
-            stack = self._find(name)
+            stack = self.find(name)
             status: str = stack["StackStatus"] if stack else "DELETE_COMPLETE"
-            self._show_events(name, seen)
+            lines += self._show_events(name, seen)
             if not status.endswith("_IN_PROGRESS"):
-                return status
+                return status, lines
             time.sleep(self.poll_s)
 
-    def _show_events(self, name: str, seen: set[str]) -> None:
-        for event_id, line in reversed(self._events(name)):
-            if event_id not in seen:
-                seen.add(event_id)
-                self.say(f"  {line}")
+    def _show_events(self, name: str, seen: set[str]) -> list[str]:
+        new = [event for event in reversed(self._events(name)) if event[0] not in seen]
+        for event_id, line in new:
+            seen.add(event_id)
+            self.say(f"  {line}")
+        return [line for _, line in new]
 
     def _events(self, name: str) -> list[tuple[str, str]]:
         """Return the latest events of a stack, newest first: the id of each and a line about it."""
@@ -207,16 +263,6 @@ class Stacks:
         except ClientError:  # no stack yet, or no permission: events only inform
             return []
         return [(event["EventId"], _line(event)) for event in events]
-
-    def _find(self, name: str) -> StackTypeDef | None:
-        try:
-            found = self.client.describe_stacks(StackName=name)["Stacks"]
-        except ClientError as error:
-            # CloudFormation has no code of its own for this either: it is a ValidationError.
-            if "does not exist" in str(error):
-                return None
-            raise DeployError(f"CloudFormation: {error}") from error
-        return found[0] if found and found[0]["StackStatus"] != "DELETE_COMPLETE" else None
 
 
 def _body(name: str, template: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from chalicelib.service.sweep import Sweeper
 if TYPE_CHECKING:
     from chalicelib.aws.clients import Clients
     from chalicelib.aws.dynamodb.api_keys import DynamoDBApiKeyStore
+    from chalicelib.aws.dynamodb.due_index import DynamoDBDueIndex
     from chalicelib.aws.wakeups import AwsWakeups
     from chalicelib.aws.waking_store import WakingTimerStore
 
@@ -112,6 +113,13 @@ class AwsEngine:
         )
 
     @cached_property
+    def due_index(self) -> DynamoDBDueIndex:
+        """The index of outstanding timers."""
+        from chalicelib.aws.dynamodb.due_index import DynamoDBDueIndex
+
+        return DynamoDBDueIndex(self.clients.dynamodb, self.names.table)
+
+    @cached_property
     def sweeper(self) -> Sweeper:
         """The use case of the function that sweeps."""
         # A sender that died may hold a timer for a whole lease. No wake-up helps before that.
@@ -119,10 +127,8 @@ class AwsEngine:
 
     def sweeper_with(self, *, grace_ms: int) -> Sweeper:
         """Return a sweeper for which a timer counts as missed once it is ``grace_ms`` late."""
-        from chalicelib.aws.dynamodb.due_index import DynamoDBDueIndex
-
         return Sweeper(
-            DynamoDBDueIndex(self.clients.dynamodb, self.names.table),
+            self.due_index,
             self.wakeups,
             self._options.clock,
             grace_ms=grace_ms,

@@ -261,6 +261,7 @@ def test_chalice_is_refused_where_a_package_was_deployed(
         StackName=dev.application,
         TemplateBody=json.dumps(
             {
+                "Parameters": {"Stage": {"Type": "String", "Default": "dev"}},
                 "Resources": {"T": {"Type": "AWS::SNS::Topic"}},
                 "Outputs": {"RestAPIId": {"Value": "abc"}},
             }

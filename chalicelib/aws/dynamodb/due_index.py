@@ -23,6 +23,9 @@ PAGE_SIZE = 100
 
 _NOT_WOKEN = "attribute_not_exists(#woken_at) OR #woken_at < :woken"
 
+_FOR_EVER = 2**53
+"""A time after every time in a row (epoch ms)."""
+
 
 class DynamoDBDueIndex:
     """The sparse index of outstanding timers. Thread-safe."""
@@ -41,6 +44,10 @@ class DynamoDBDueIndex:
         """
         yield from self._pages(f"{ARMED}{shard}", cutoffs.overdue, cutoffs.woken)
         yield from self._pages(f"{UNARMED}{shard}", cutoffs.upcoming, cutoffs.woken)
+
+    def armed(self, shard: int) -> Iterator[Sequence[Wakeup]]:
+        """Yield the wake-ups of all armed timers of one shard, a page at a time, earliest first."""
+        yield from self._pages(f"{ARMED}{shard}", _FOR_EVER, _FOR_EVER)
 
     def mark(self, wakeup: Wakeup, cutoffs: SweepCutoffs, now: int) -> None:
         """Note that ``wakeup`` was sent at ``now``, unless it is void or was noted already."""
