@@ -16,6 +16,7 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
+from chalicelib.settings import is_aws
 from infra.errors import DeployError
 
 if TYPE_CHECKING:
@@ -97,8 +98,17 @@ class Account:
         return self.session.client(name, config=_CONFIG)
 
     @property
+    def dns_suffix(self) -> str:
+        """The end of the names of AWS's endpoints in this region, which differs by partition."""
+        data: Any = self.session._session.get_component("endpoint_resolver")  # noqa: SLF001
+        suffix: str = data.get_partition_dns_suffix(
+            data.get_partition_for_region(self.region), None
+        )
+        return suffix
+
+    @property
     def emulator(self) -> str | None:
         """Return the URL of the emulator that ``AWS_ENDPOINT_URL`` names; None on AWS itself."""
         # From a client, because boto3 reads the variable and the configuration file.
         endpoint = self.client("cloudformation").meta.endpoint_url.rstrip("/")
-        return None if "amazonaws.com" in endpoint else endpoint
+        return None if is_aws(endpoint) else endpoint

@@ -140,6 +140,7 @@ class Deployment:
         self.make_resources()
         self.ownership.claim_roles()
         self._run_chalice("deploy")
+        self._allow_put_backs()
         # Chalice prints the URL but returns nothing, so the API is looked up.
         apis = [item for item in self._made_by_chalice() if item["name"] == "rest_api"]
         return self._url(apis[0]["rest_api_id"])
@@ -230,6 +231,17 @@ class Deployment:
             self.names.stack, template, parameters, tags=self.ownership.tags, adopt=True
         )
 
+    def _allow_put_backs(self) -> None:
+        """Allow the queue's function to send messages that it receives again.
+
+        It puts back what it cannot deliver. Lambda takes that for a mistake and drops an invocation
+        after about 16 rounds, unless it is allowed. Chalice has no setting for it.
+        """
+        self.account.client("lambda").put_function_recursion_config(
+            FunctionName=f"{self.names.stack}{chalice_record.FUNCTIONS['webhook_queue']}",
+            RecursiveLoop="Allow",
+        )
+
     def _has_table(self) -> bool:
         dynamodb = self.account.client("dynamodb")
         try:
@@ -251,22 +263,26 @@ class Deployment:
         if self.account.emulator:
             # On an emulator an API has a path, not a host name of its own.
             return f"{self.account.emulator}/restapis/{api}/{self.stage}/_user_request_"
-        suffix = "amazonaws.com.cn" if self.account.region.startswith("cn-") else "amazonaws.com"
-        return f"https://{api}.execute-api.{self.account.region}.{suffix}/{self.stage}"
+        return f"https://{api}.execute-api.{self.account.region}.{self.account.dns_suffix}/{self.stage}"
 
     def _upload(self, code: Path) -> str:
         """Put the code into the bucket unless it is there; return its object key."""
         key = f"{fingerprint(code)}.zip"
         s3 = self.account.client("s3")
         try:
-            s3.head_object(Bucket=self.bucket, Key=key)
+            s3.head_object(Bucket=self.bucket, Key=key, ExpectedBucketOwner=self.account.id)
         except ClientError as error:
             # A HEAD has no body, so its error code may be only the status.
             if error.response["Error"]["Code"] not in ("404", "NoSuchBucket", "NoSuchKey"):
                 raise
             self.say(f"{self.bucket}: uploading {code.stat().st_size / 1e6:.1f} MB")
             try:
-                s3.put_object(Bucket=self.bucket, Key=key, Body=code.read_bytes())
+                s3.put_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    Body=code.read_bytes(),
+                    ExpectedBucketOwner=self.account.id,
+                )
             except s3.exceptions.NoSuchBucket as missing:
                 raise DeployError(
                     f"There is no bucket {self.bucket}: `make infra STAGE={self.stage}` makes it."
@@ -276,11 +292,12 @@ class Deployment:
     def _empty_bucket(self) -> None:
         s3 = self.account.client("s3")
         try:
-            while found := s3.list_objects_v2(Bucket=self.bucket, MaxKeys=_MAX_OBJECTS).get(
-                "Contents"
-            ):
+            while found := s3.list_objects_v2(
+                Bucket=self.bucket, MaxKeys=_MAX_OBJECTS, ExpectedBucketOwner=self.account.id
+            ).get("Contents"):
                 s3.delete_objects(
                     Bucket=self.bucket,
+                    ExpectedBucketOwner=self.account.id,
                     Delete={"Objects": [{"Key": item["Key"]} for item in found], "Quiet": True},
                 )
         except s3.exceptions.NoSuchBucket:

@@ -23,7 +23,11 @@ CONFIG = Config(
 """Three tries of at most 4 s each, so a call ends well within the timeout of any function."""
 
 ONCE = CONFIG.merge(Config(read_timeout=2, retries={"mode": "standard", "total_max_attempts": 1}))
-"""One try of at most 3 s, for calls that a delivery waits for before it starts."""
+"""One try of at most 3 s, for calls that need not succeed.
+
+A delivery waits for the secrets before it starts. A create waits for its schedule: a throttled
+CreateSchedule would take 2 s in three tries, and without a schedule the sweeper wakes the timer.
+"""
 
 
 class Clients:
@@ -42,7 +46,7 @@ class Clients:
     @cached_property
     def scheduler(self) -> EventBridgeSchedulerClient:
         """The EventBridge Scheduler client."""
-        return boto3.client("scheduler", config=CONFIG)
+        return boto3.client("scheduler", config=ONCE)
 
     @cached_property
     def ssm(self) -> SSMClient:

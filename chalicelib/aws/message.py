@@ -23,6 +23,9 @@ NUMBER_LIMIT = 2**63
 def encode(wakeup: Wakeup) -> str:
     """Return ``wakeup`` as JSON."""
     fields = [FORMAT, wakeup.tenant, wakeup.id, wakeup.version, wakeup.at]
+    if wakeup.put_backs:
+        # Beside the fields, whose number never changes: earlier versions read the message too.
+        return json.dumps({"wakeup": fields, "put_backs": wakeup.put_backs}, separators=(",", ":"))
     return json.dumps({"wakeup": fields}, separators=(",", ":"))
 
 
@@ -61,4 +64,7 @@ def read(document: Any) -> Wakeup:
         raise ValueError("a wake-up with a number that is out of range")
     if not tenant.isprintable() or not 0 < len(tenant) <= MAX_TENANT_CHARACTERS:
         raise ValueError("a wake-up with an invalid name of a tenant")
-    return Wakeup(tenant=tenant, id=timer_id, version=version, at=at)
+    put_backs = document.get("put_backs", 0)
+    if type(put_backs) is not int or not 0 <= put_backs < NUMBER_LIMIT:
+        raise ValueError("a wake-up with a number that is out of range")
+    return Wakeup(tenant=tenant, id=timer_id, version=version, at=at, put_backs=put_backs)

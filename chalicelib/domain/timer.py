@@ -81,12 +81,16 @@ class NewTimer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wakeup:
-    """A hint that a timer needs attention at ``at``. It is void once its ``version`` is old."""
+    """A hint that a timer needs attention at ``at``. It is void once its ``version`` is old.
+
+    ``put_backs`` counts how often it came and nothing could be done, because AWS did not respond.
+    """
 
     tenant: str
     id: int
     version: int
     at: int
+    put_backs: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,11 @@ MAX_WAIT_MS = 1_000
 """A wake-up may be this early, as queues count delays in whole seconds. Then delivery waits."""
 
 PUT_BACK_MS = 5_000
-"""The delay of a wake-up that is put back because the store could not be reached."""
+MAX_PUT_BACK_MS = 60_000
+"""The delay of a wake-up that is put back because AWS does not respond: it doubles each time.
+
+A minute at most, so that timers fire soon after an outage has ended.
+"""
 
 _METRICS = {
     Status.FIRED: Metric.FIRED,
@@ -91,7 +95,7 @@ class Delivery:
         if isinstance(result, Claimed):
             return self._attempt(result, signer)
         if isinstance(result, NotYet):
-            self._wakeups.wake_at(replace(wakeup, at=result.at))
+            self._wakeups.wake_at(replace(wakeup, at=result.at, put_backs=0))
         return None
 
     def deliver_all(self, wakeups: Sequence[Wakeup]) -> None:
@@ -117,12 +121,18 @@ class Delivery:
             log.warning("the wake-up of timer %s is put back: %s", wakeup.id, error.detail)
             # A new message, rather than a failed batch: a failed batch repeats all of its messages,
             # and each repetition brings them closer to the dead-letter queue.
-            again_at = max(wakeup.at, math.floor(self._effects.clock()) + PUT_BACK_MS)
+            again = self._put_back(wakeup)
             try:
-                self._wakeups.wake_at(replace(wakeup, at=again_at))
+                self._wakeups.wake_at(again)
             except Unavailable as refused:
                 return refused
         return None
+
+    def _put_back(self, wakeup: Wakeup) -> Wakeup:
+        """Return the wake-up to put back, which is longer delayed each time."""
+        delay_ms = min(PUT_BACK_MS * 2 ** min(wakeup.put_backs, 10), MAX_PUT_BACK_MS)
+        again_at = max(wakeup.at, math.floor(self._effects.clock()) + delay_ms)
+        return replace(wakeup, at=again_at, put_backs=wakeup.put_backs + 1)
 
     def wake_or_deliver(self, tenant: str, timer_id: int) -> AttemptRecord | None:
         """Deliver a timer that is due, or register the wake-up of one that is not.

@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 _AWS_DOMAINS = (
     *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "api.aws"),
     *("api.amazonwebservices.com.cn", "api.amazonwebservices.eu"),
+    *("c2s.ic.gov", "sc2s.sgov.gov", "cloud.adc-e.uk", "csp.hci.ic.gov"),
+    *("api.aws.ic.gov", "api.aws.scloud", "api.cloud-aws.adc-e.uk", "api.aws.hci.ic.gov"),
 )
-"""The domains of AWS's endpoints (IPv4 and dual-stack) in every partition open to the public."""
+"""The domains of AWS's endpoints (IPv4 and dual-stack) in every partition."""
 
 
 def is_loopback(host: str) -> bool:
@@ -24,7 +26,9 @@ def is_loopback(host: str) -> bool:
 
 def is_aws(address: str) -> bool:
     """Tell whether ``address``, a URL, is an endpoint of AWS itself."""
-    return (urlsplit(address).hostname or "").endswith(_AWS_DOMAINS)
+    host = urlsplit(address).hostname or ""
+    # Whole labels: example-amazonaws.com is somebody else's.
+    return any(host == domain or host.endswith(f".{domain}") for domain in _AWS_DOMAINS)
 
 
 def is_emulator(address: str) -> bool:

@@ -473,7 +473,7 @@ def test_a_failed_delivery_is_put_back_and_the_rest_of_the_batch_is_not(
     delivery.deliver_all([timer.wakeup(), far])
 
     assert sorted(wakeups.registered, key=lambda wakeup: wakeup.id) == [
-        replace(timer.wakeup(), at=DUE + PUT_BACK_MS),
+        replace(timer.wakeup(), at=DUE + PUT_BACK_MS, put_backs=1),
         far,
     ]
 
@@ -505,7 +505,7 @@ def test_a_call_that_could_not_begin_is_no_attempt_and_is_made_after_the_lease(
     clock.now = DUE
     delivery_of(stage.rows, wakeups, BrokenSender(clock), clock).deliver_all([timer.wakeup()])
 
-    assert wakeups.registered == [replace(timer.wakeup(), at=DUE + PUT_BACK_MS)]
+    assert wakeups.registered == [replace(timer.wakeup(), at=DUE + PUT_BACK_MS, put_backs=1)]
     assert stored(stage.store, timer).log == ()
     clock.now = DUE + LEASE_MS
     assert outcome_of(delivery_of(stage.rows, wakeups, sender, clock).deliver(timer.wakeup())) == OK
@@ -568,3 +568,22 @@ def test_whether_a_timer_is_armed_makes_no_difference_to_its_delivery(
     clock.now = DUE
 
     assert outcome_of(delivery.deliver(timer.wakeup())) == OK
+
+
+def test_put_backs_come_later_each_time_but_within_a_minute(
+    stage: MotoStage, wakeups: RecordingWakeups, sender: FakeSender, clock: ManualClock
+) -> None:
+    timer = set_timer(stage.store)
+    clock.now = DUE
+    delivery, broken = failing(stage.store, wakeups, sender, clock)
+    delays = []
+    wakeup = timer.wakeup()
+    for _ in range(20):
+        broken.before.add("claim")
+        delivery.deliver_all([wakeup])
+        wakeup = wakeups.registered[-1]
+        delays.append(wakeup.at - int(clock.now))
+        clock.now = wakeup.at
+    assert delays == [5_000, 10_000, 20_000, 40_000, *[60_000] * 16]
+    delivery_of(stage.rows, wakeups, sender, clock).deliver_all([wakeup])
+    assert len(sender.sent) == 1

@@ -30,6 +30,7 @@ from infra.deploy import Deployment, Way
 from infra.errors import DeployError
 from infra.keys import api_keys_of
 from infra.package import ROOT, run_chalice
+from tests.support.cloudformation import accept_recursion_configs
 from tests.support.moto import REGION
 from tests.support.templates import config, policy
 
@@ -54,6 +55,7 @@ class FakeChalice:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.broken = False
+        self.recursion: list[dict[str, Any]] = []
         monkeypatch.setattr(LambdaDeploymentPackager, "create_deployment_package", _small_package)
         monkeypatch.setattr(TypedAWSClient, "import_rest_api", lambda _, **api: self._import(**api))
         monkeypatch.setattr(TypedAWSClient, "update_api_from_swagger", lambda *_, **__: None)
@@ -86,8 +88,10 @@ def chalice(monkeypatch: pytest.MonkeyPatch) -> FakeChalice:
 
 @pytest.fixture
 def dev(aws: None, lines: list[str], tmp_path: Path, chalice: FakeChalice) -> Deployment:
+    account = Account.current()
+    chalice.recursion = accept_recursion_configs(account.session)
     return Deployment(
-        Account.current(),
+        account,
         "dev",
         lines.append,
         checkout(tmp_path / "one"),
@@ -195,6 +199,15 @@ def test_chalice_connects_queue_schedule_and_api(dev: Deployment, chalice: FakeC
     (api,) = boto3.client("apigateway").get_rest_apis()["items"]
     assert url == f"https://{api['id']}.execute-api.{REGION}.amazonaws.com/dev"
     assert api["endpointConfiguration"]["types"] == ["REGIONAL"]
+
+
+def test_the_queue_s_function_may_put_its_messages_back(
+    dev: Deployment, chalice: FakeChalice
+) -> None:
+    dev.deploy()
+    (setting,) = chalice.recursion
+    assert "/functions/timers-dev-webhook_queue/" in setting["path"]
+    assert setting["RecursiveLoop"] == "Allow"
 
 
 def test_deploying_again_changes_nothing_even_from_another_checkout(

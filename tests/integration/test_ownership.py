@@ -45,9 +45,9 @@ class Stages:
         self._chalice = chalice
 
     def of(self, stage: str = "dev", region: str = REGION) -> Deployment:
-        account = dataclasses.replace(
-            Account.current(), session=boto3.Session(region_name=region), region=region
-        )
+        session = boto3.Session(region_name=region)
+        cloudformation.accept_recursion_configs(session)
+        account = dataclasses.replace(Account.current(), session=session, region=region)
         return Deployment(
             account,
             stage,

@@ -372,7 +372,9 @@ def test_without_keys_a_wakeup_is_put_back_and_its_timer_is_not_claimed(
 
     assert sender.sent == []
     assert stage.store.get(TENANT, timer.id) == timer
-    assert stage.sent() == [(replace(timer.wakeup(), at=DUE + PUT_BACK_MS), PUT_BACK_MS // 1000)]
+    assert stage.sent() == [
+        (replace(timer.wakeup(), at=DUE + PUT_BACK_MS, put_backs=1), PUT_BACK_MS // 1000)
+    ]
 
     stage.heal()
     clock.advance(PUT_BACK_MS)

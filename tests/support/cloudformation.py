@@ -1,13 +1,14 @@
-"""CloudFormation on moto, with three things that AWS does and moto does not.
+"""Deployments on moto, with what AWS does and moto does not.
 
-It keeps the resources whose template says Retain, imports resources that exist already, and fails
-for a queue that was removed less than a minute ago. moto has no parameters for these, so its stacks
-are changed, and calls of boto3 are changed by its events.
+CloudFormation keeps the resources whose template says Retain, imports resources that exist already,
+and fails for a queue that was removed less than a minute ago. Lambda takes a setting of recursive
+loops. moto has no parameters for these, so its stacks and the calls of boto3 are changed.
 """
 
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -64,6 +65,19 @@ def fail_once_for_a_removed_queue(session: boto3.Session) -> None:
         created.status = "ROLLBACK_COMPLETE"
 
     session.events.register("after-call.cloudformation.ExecuteChangeSet", fail)
+
+
+def accept_recursion_configs(session: boto3.Session) -> list[dict[str, Any]]:
+    """Accept the setting of recursive loops, which moto does not know; return what is set."""
+    seen: list[dict[str, Any]] = []
+
+    # A handler of this event may return the response, which the types of boto3 do not know.
+    def accept(params: dict[str, Any], **_: Any) -> Any:
+        seen.append({"path": params["url_path"], **json.loads(params["body"])})
+        return SimpleNamespace(status_code=200), {}
+
+    session.events.register("before-call.lambda.PutFunctionRecursionConfig", accept)
+    return seen
 
 
 def _is_there(resource: dict[str, Any]) -> bool:

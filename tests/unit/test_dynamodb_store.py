@@ -587,7 +587,7 @@ def test_a_row_of_a_newer_format_is_read_as_far_as_it_is_known(
         timer,
         f=rows.number(2),
         status=rows.text("snoozed"),
-        headers={"M": {"X-One": {"S": "1"}}},
+        snoozed_by={"M": {"X-One": {"S": "1"}}},
     )
 
     assert store.get(TENANT, 1) == timer

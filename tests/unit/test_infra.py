@@ -192,7 +192,7 @@ def test_every_function_is_watched_for_errors_and_throttles() -> None:
         (metric, f"timers-dev{suffix}")
         for metric in ("Errors", "Throttles")
         for suffix in FUNCTION_SUFFIXES.values()
-    }
+    } | {("RecursiveInvocationsDropped", "timers-dev-webhook_queue")}
 
 
 def test_the_table_and_every_index_of_it_are_watched_for_throttled_writes_and_reads() -> None:

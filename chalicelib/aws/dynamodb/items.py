@@ -53,7 +53,7 @@ class Items:
         """Write a new item. Raises ``ConditionFailed`` with the item that has its primary key."""
         # An item has all attributes of its primary key, so one of them is enough.
         condition = "attribute_not_exists(#pk)"
-        with self._calling():
+        with self._calling(writes=True):
             self._client.put_item(
                 TableName=self._table,
                 Item=row,
@@ -79,12 +79,12 @@ class Items:
         if condition is not None:
             request["ConditionExpression"] = condition
             request["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
-        with self._calling():
+        with self._calling(writes=True):
             return self._client.update_item(**request)["Attributes"]
 
     def delete(self, key: Row, condition: str, values: Row) -> Row:
         """Remove one item and return it as it was. Raises ``ConditionFailed``."""
-        with self._calling():
+        with self._calling(writes=True):
             response = self._client.delete_item(
                 TableName=self._table,
                 Key=key,
@@ -151,7 +151,7 @@ class Items:
         for tries in range(MAX_BATCH_TRIES):
             if tries:
                 self._sleep(BATCH_PAUSE_S * 2 ** (tries - 1))
-            with self._calling():
+            with self._calling(writes=True):
                 response = self._client.batch_write_item(RequestItems={self._table: remaining})
             remaining = response["UnprocessedItems"].get(self._table, [])
             if not remaining:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from chalicelib.aws.dynamodb import rows
 from chalicelib.aws.dynamodb.counter import Counter
 from chalicelib.aws.dynamodb.failed_index import FailedIndex
-from chalicelib.aws.dynamodb.failures import ConditionFailed
+from chalicelib.aws.dynamodb.failures import ConditionFailed, MaybeWritten
 from chalicelib.aws.dynamodb.id_blocks import IdBlocks
 from chalicelib.aws.dynamodb.items import Items
 from chalicelib.aws.dynamodb.partitions import OPEN_IDS, PARTITIONS_PER_STEP, Partitions
@@ -91,10 +91,22 @@ class DynamoDBTimerStore:
         row = rows.new_row(timer, armed=armed)
         try:
             self._items.insert(row)
+        except MaybeWritten:
+            # The id is known, so one read tells whether the timer is there.
+            if not self._is_stored(row):
+                raise
         except ConditionFailed as failure:
             # A repeated put whose first try applied finds its own row. That is a success.
             if failure.row is None or not rows.same_timer(failure.row, row):
                 raise Unavailable(f"The id {timer.id} is taken already.") from failure
+
+    def _is_stored(self, row: Row) -> bool:
+        """Tell whether a new row is stored. False also if that cannot be told."""
+        try:
+            found = self._items.read({"pk": row["pk"], "id": row["id"]})
+        except Unavailable:
+            return False
+        return found is not None and rows.same_timer(found, row)
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""
