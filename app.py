@@ -84,7 +84,7 @@ def get_timer(service: Service, request: ApiRequest) -> Response:
 )
 def move_timer(service: Service, request: ApiRequest[MoveTimer]) -> Response:
     """Move a timer that has not expired to another time."""
-    timer = service.timers.move(request.tenant, request.timer_id, request.input.delay_ms)
+    timer = service.timers.move(request.tenant, request.timer_id, request.input.when)
     return responses.TIME_LEFT.response(timer_status(timer, service.timers.now))
 
 

@@ -124,6 +124,7 @@ def engine_options(
         retention_days=settings.retention_days,
         retry_delays_s=settings.retry_delays_s,
         send_timeout_s=settings.send_timeout_s,
+        keep_responses=settings.keep_responses,
         # None: a stage has its signing secrets in SSM, unless the settings give some. Outside a
         # Lambda no secrets means that webhooks are not signed.
         signing_keys=settings.signing_keys or (None if settings.in_lambda else ()),

@@ -97,7 +97,9 @@ class AwsEngine:
         return Delivery(
             self.timers,
             self.wakeups,
-            RequestsSender(options.send_timeout_s, options.guard),
+            RequestsSender(
+                options.send_timeout_s, options.guard, keep_responses=options.keep_responses
+            ),
             DeliveryPolicy(
                 lease_ms=options.lease_ms,
                 retry_delays_s=options.retry_delays_s,

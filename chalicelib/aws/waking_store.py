@@ -128,7 +128,7 @@ class WakingTimerStore:
 
     def settle(self, settlement: Settlement) -> bool:
         """Record the outcome of an attempt; return False if the token no longer holds the timer."""
-        retry = settlement.retry()
+        retry = settlement.wakeup()
         if retry is None:
             return self._store.settle(settlement, armed=False)
         try:

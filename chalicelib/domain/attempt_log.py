@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 MAX_ATTEMPTS_KEPT = 20
@@ -29,7 +29,8 @@ class AttemptRecord:
 
     ``at`` is when the call started (epoch ms, UTC), ``late_ms`` is its lateness, and ``took_ms``
     its duration. It has an HTTP ``status`` if the receiver responded, else an ``error``.
-    ``notice`` marks a failure notice, which is a call to ``on_failure_url``.
+    ``notice`` marks a failure notice, which is a call to ``on_failure_url``. ``retry_after`` is
+    what a failed response asked for (seconds). ``response`` is the beginning of its body.
     """
 
     at: int
@@ -38,6 +39,8 @@ class AttemptRecord:
     status: int | None = None
     error: str | None = None
     notice: bool = False
+    retry_after: int | None = None
+    response: str | None = field(default=None, repr=False)
 
     @property
     def reason(self) -> str | None:
@@ -59,6 +62,9 @@ AttemptLog: TypeAlias = tuple[AttemptRecord, ...]
 
 def extended(log: AttemptLog, record: AttemptRecord) -> AttemptLog:
     """Return ``log`` with one more record; the oldest is dropped if there are too many."""
+    if record.response is not None:
+        # Only the latest is kept: each has up to 256 bytes, and the log lies in the timer's row.
+        log = tuple(replace(old, response=None) if old.response else old for old in log)
     return (*log, record)[-MAX_ATTEMPTS_KEPT:]
 
 
@@ -86,7 +92,9 @@ _to_json = json.JSONEncoder(separators=(",", ":")).encode
 _NOT_PRINTABLE_ASCII = re.compile(r"[^ -~]")
 
 # The order is part of the stored format. A new field goes to the end.
-_FIELDS = ("at", "late_ms", "took_ms", "status", "error", "notice")
+_FIELDS = ("at", "late_ms", "took_ms", "status", "error", "notice", "retry_after", "response")
+_DEFAULTS = (None, False, None, None)
+"""The default values of the fields behind those that every entry has."""
 
 
 def _fields(record: AttemptRecord) -> list[object]:
@@ -95,6 +103,7 @@ def _fields(record: AttemptRecord) -> list[object]:
     # byte per character makes the limit a limit in bytes too.
     error = record.error and _NOT_PRINTABLE_ASCII.sub("?", record.error)[:MAX_ERROR_CHARACTERS]
     fields: list[object] = [record.at, record.late_ms, record.took_ms, record.status]
-    if record.notice:
-        return [*fields, error, True]
-    return fields if error is None else [*fields, error]
+    rest: list[object] = [error, record.notice, record.retry_after, record.response]
+    while rest and rest[-1] == _DEFAULTS[len(rest) - 1]:
+        rest.pop()
+    return fields + rest

@@ -70,9 +70,11 @@ def explain_refusal(claim: Claim, timer: Timer | None) -> ClaimResult:
 class Settlement:
     """The outcome of an attempt. It is written only if ``token`` still holds the timer.
 
-    ``version`` is the version that was claimed. ``next_attempt_at`` (epoch ms) is the time of the
-    retry, under the next version. It is set if and only if ``status`` is pending. ``log`` is the
-    timer's whole log, this attempt included. Nobody else writes it while the token holds the timer.
+    ``version`` is the version that was claimed. ``attempts`` is the timer's count from now on.
+    ``next_attempt_at`` (epoch ms) is the time of the next attempt, under the next version. It is
+    set if and only if ``status`` is pending. The next attempt is a retry, or with ``repeat`` the
+    first of another call that the receiver asked for, which is due then. ``log`` is the timer's
+    whole log, this attempt included. Nobody else writes it while the token holds the timer.
     """
 
     tenant: str
@@ -81,10 +83,12 @@ class Settlement:
     token: str
     now: int
     status: Status
+    attempts: int
     next_attempt_at: int | None = None
+    repeat: bool = False
     log: AttemptLog = ()
 
-    def retry(self) -> Wakeup | None:
+    def wakeup(self) -> Wakeup | None:
         """Return the wake-up of the next attempt, if there is one."""
         if self.next_attempt_at is None:
             return None

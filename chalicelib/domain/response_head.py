@@ -44,10 +44,19 @@ class Framing(enum.Enum):
 
 @dataclass(slots=True)
 class ResponseHead:
-    """What matters of a final head. ``length`` counts only where the framing is by length."""
+    """What matters of a final head. ``length`` counts only where the framing is by length.
+
+    ``again`` is the value of ``timer-again``. ``encoded`` tells that the body is compressed,
+    ``cut_off`` that the head did not end within its limits, so that headers may follow. A
+    sender puts the beginning of a failed response's body into ``excerpt``.
+    """
 
     status: int
     retry_after: str = ""
+    again: str | None = None
+    encoded: bool = False
+    cut_off: bool = False
+    excerpt: str | None = None
     framing: Framing = Framing.UNTIL_CLOSE
     length: int = 0
     keep_alive: bool = True
@@ -92,7 +101,7 @@ class HeadReader:
 
     def end(self) -> None:
         """Note that the connection has ended: what is known stands."""
-        if self.head is not None:
+        if self.head is not None and not self.complete:
             self._give_up()
 
     def _check_partial_line(self) -> None:
@@ -117,6 +126,7 @@ class HeadReader:
         """End the head here. What follows cannot be told from a body, so the connection is lost."""
         assert self.head is not None
         self.head.keep_alive = False
+        self.head.cut_off = True
         self.head.framing = Framing.UNTIL_CLOSE
         self.complete = True
 
@@ -154,6 +164,10 @@ class HeadReader:
         name, value = name.lower(), value.strip()
         if name == b"retry-after":
             head.retry_after = value.decode("latin-1")
+        elif name == b"timer-again":
+            head.again = value.decode("latin-1")
+        elif name == b"content-encoding":
+            head.encoded = value.lower() not in (b"", b"identity")
         elif name == b"connection":
             options = {option.strip() for option in value.lower().split(b",")}
             head.keep_alive = head.keep_alive and b"close" not in options

@@ -6,10 +6,13 @@ which would otherwise all come in the same second.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chalicelib.domain.attempt_log import GONE, SUCCESS
+from chalicelib.domain.moment import MAX_DELAY_S
+from chalicelib.domain.response import parse_retry_after
 from chalicelib.domain.timer import Status, Timer
 from chalicelib.domain.webhook import Outcome
 
@@ -23,12 +26,23 @@ MAX_RETRY_AFTER_S = 86_400
 """The longest delay, in seconds, that a receiver may ask for with Retry-After (RFC 9110)."""
 
 
+MAX_RETRY_DELAY_S = 86_400
+"""The longest delay, in seconds, that a timer's own schedule may have."""
+
+MIN_AGAIN_S = 1
+"""The shortest time, in seconds, after which a receiver may ask to be called again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The state of a timer after an attempt. ``next_attempt_at`` (epoch ms) is set if pending."""
+    """The state of a timer after an attempt. ``next_attempt_at`` (epoch ms) is set if pending.
+
+    ``repeat`` tells that the receiver asked to be called again: the next attempt is a first one.
+    """
 
     status: Status
     next_attempt_at: int | None = None
+    repeat: bool = False
 
 
 def succeeded(outcome: Outcome) -> bool:
@@ -42,16 +56,29 @@ def attempts_allowed(delays: Sequence[float], requested: int | None = None) -> i
     return limit if requested is None else min(requested, limit)
 
 
+def delays_of(timer: Timer, service: Sequence[float]) -> Sequence[float]:
+    """Return the delays before the retries of ``timer``, in seconds: its own or the service's."""
+    own = timer.options.retry_delays_ms
+    return service if own is None else [delay / 1000 for delay in own]
+
+
 def decide(
     timer: Timer, outcome: Outcome, *, now: int, delays: Sequence[float], random: float
 ) -> Decision:
     """Decide on the next attempt at ``timer``, whose last one ended at ``now`` (epoch ms, UTC).
 
-    Every failure is tried again after the next of ``delays`` (seconds), except for the status
-    410 (Gone). ``Retry-After`` can only lengthen a delay. ``random`` is in [0, 1).
+    The receiver of a repeatable timer may ask for another call with ``timer-again``: a number of
+    seconds or a date (RFC 9110, 5.6.7), from a second to ten years ahead. Anything else in it is
+    ignored. Every failure is tried again after the next of ``delays`` (seconds) or of the timer's
+    own, except for the status 410 (Gone). ``Retry-After`` can only lengthen a delay. ``random`` is
+    in [0, 1).
     """
     if succeeded(outcome):
-        return Decision(status=Status.FIRED)
+        again_at = _again_at(timer, outcome, now)
+        if again_at is None:
+            return Decision(status=Status.FIRED)
+        return Decision(status=Status.PENDING, next_attempt_at=again_at, repeat=True)
+    delays = delays_of(timer, delays)
     # ``timer.attempts`` does not count the attempt that has just ended.
     is_last = timer.attempts + 1 >= attempts_allowed(delays, timer.options.max_attempts)
     if is_last or outcome.status == GONE:
@@ -61,3 +88,13 @@ def decide(
     if outcome.retry_after is not None:
         delay_s = max(delay_s, min(outcome.retry_after, MAX_RETRY_AFTER_S))
     return Decision(status=Status.PENDING, next_attempt_at=now + int(delay_s * 1000))
+
+
+def _again_at(timer: Timer, outcome: Outcome, now: int) -> int | None:
+    """Return when the receiver wants to be called again (epoch ms), None if it does not."""
+    if not timer.options.repeatable or outcome.again is None:
+        return None
+    seconds = parse_retry_after(outcome.again, now / 1000)
+    if seconds is None or not MIN_AGAIN_S <= seconds <= MAX_DELAY_S:
+        return None
+    return now + math.ceil(seconds * 1000)

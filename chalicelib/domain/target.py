@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+from chalicelib.domain.content import NO_CONTENT, Content
+from chalicelib.domain.moment import rfc3339
 from chalicelib.domain.signing import signature
 from chalicelib.domain.timer import Timer
 from chalicelib.domain.webhook import Call
@@ -55,8 +57,10 @@ class Target:
     query: str
     credentials: tuple[bytes, bytes] | None
 
-    def url(self, timer_id: int) -> str:
-        """Return the URL to call: the path with the id appended, then the query."""
+    def url(self, timer_id: int | None) -> str:
+        """Return the URL to call: the path with the id appended if there is one, then the query."""
+        if timer_id is None:
+            return self._url(self.path)
         slash = "" if self.path.endswith("/") else "/"
         return self._url(f"{self.path}{slash}{timer_id}")
 
@@ -142,12 +146,14 @@ def prepare(
     keys: Sequence[bytes] = (),
     *,
     notice_url: str | None = None,
+    attempts_max: int = 1,
 ) -> Call:
     """Return the call for an attempt at ``timer`` that starts at ``now`` (epoch ms).
 
     With a ``notice_url`` it is the failure notice to that URL. The headers are those of Standard
     Webhooks 1.0: every signing key in ``keys`` signs, and ``webhook-timestamp`` is the time of
-    this attempt, in seconds.
+    this attempt, in seconds. ``timer-…`` headers tell about the timer, among them ``attempts_max``,
+    how many attempts it has. The signature covers the body.
 
     Raises ``ValueError``, as ``parse_target`` does, when the URL cannot be called.
     """
@@ -156,26 +162,67 @@ def prepare(
     # Receivers drop duplicates by this id. So it is the same on every attempt at a timer, and no
     # other store or tenant has it.
     webhook_id = f"{store_id}.{timer.tenant}.{timer.id}"
+    if timer.repeats:
+        webhook_id += f".{timer.repeats}"
     if notice_url is not None:
         # A replayed timer may fail several times, each time with a notice of its own.
         webhook_id += f".failed.{timer.version}"
-    timestamp = now // 1000
+    # The notice of a failure is ours: it has nothing of the client's content.
+    content = timer.content if notice_url is None else NO_CONTENT
+    headers = _standard_headers(webhook_id, now // 1000, keys, content.body)
+    headers |= _timer_headers(timer, now, attempts_max)
+    if target.credentials:
+        user, password = target.credentials
+        headers["Authorization"] = "Basic " + base64.b64encode(user + b":" + password).decode()
+    return Call(
+        url=target.url(timer.id if content.append_id else None),
+        method=content.method,
+        headers=_with_content(headers, content),
+        body=content.body,
+        timeout_s=timer.options.timeout_s,
+        tenant=timer.tenant,
+    )
+
+
+def _standard_headers(
+    webhook_id: str, timestamp: int, keys: Sequence[bytes], body: bytes
+) -> dict[str, str]:
+    """Return the headers of Standard Webhooks. ``timestamp`` is in seconds."""
     headers = {
         "User-Agent": USER_AGENT,
         "webhook-id": webhook_id,
         "webhook-timestamp": str(timestamp),
     }
     if keys:
-        headers["webhook-signature"] = signature(keys, webhook_id, timestamp)
-    if target.credentials:
-        user, password = target.credentials
-        headers["Authorization"] = "Basic " + base64.b64encode(user + b":" + password).decode()
-    return Call(
-        url=target.url(timer.id),
-        headers=headers,
-        timeout_s=timer.options.timeout_s,
-        tenant=timer.tenant,
-    )
+        headers["webhook-signature"] = signature(keys, webhook_id, timestamp, body)
+    return headers
+
+
+def _timer_headers(timer: Timer, now: int, attempts_max: int) -> dict[str, str]:
+    """Return what a call tells about its timer. ``now`` is epoch ms."""
+    attempt = timer.attempts + 1
+    # A retry is late by its own time, as in the log of attempts.
+    planned_at = timer.due_at if timer.next_attempt_at is None else timer.next_attempt_at
+    late_ms = max(0, now - planned_at)
+    return {
+        "timer-id": str(timer.id),
+        "timer-attempt": str(attempt),
+        "timer-attempts-max": str(attempts_max),
+        "timer-last-attempt": "true" if attempt >= attempts_max else "false",
+        "timer-due-at": rfc3339(timer.due_at),
+        "timer-lateness-ms": str(late_ms),
+    }
+
+
+def _with_content(headers: dict[str, str], content: Content) -> dict[str, str]:
+    """Return our headers and the client's. The client's replace ours, which are few."""
+    if content == NO_CONTENT:
+        return headers
+    given = {name.lower() for name, _ in content.headers}
+    kept = {name: value for name, value in headers.items() if name.lower() not in given}
+    if content.content_type is not None:
+        kept["Content-Type"] = content.content_type
+    return kept | dict(content.headers)
 
 
 def _credentials(user: str | None, password: str | None) -> tuple[bytes, bytes] | None:

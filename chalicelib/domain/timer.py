@@ -20,11 +20,19 @@ MAX_NEAR_S = 900
 
 
 class Status(str, enum.Enum):
-    """The state of a timer. A ``PENDING`` timer is outstanding; the others are settled."""
+    """The state of a timer. A ``PENDING`` timer is outstanding; the others are settled.
+
+    An ``EXPIRED`` timer was too late for its first call, by its own ``max_lateness_ms``.
+    """
 
     PENDING = "pending"
     FIRED = "fired"
     FAILED = "failed"
+    EXPIRED = "expired"
+
+
+UNDELIVERED = (Status.FAILED, Status.EXPIRED)
+"""The settled states of a timer whose webhook was not delivered. Such a timer can be replayed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +41,10 @@ class DeliveryOptions:
 
     ``max_attempts`` and ``timeout_s`` (seconds) can only lower the service's own limits.
     ``on_failure_url`` is called once when the timer has failed for good. ``retry_delays_ms`` are
-    the delays before the second, third, … attempt, in place of the service's. An attempt that could
-    not start within ``max_lateness_ms`` of ``due_at`` is not made. The receiver of a ``repeatable``
-    timer may ask to be called again. Stores keep these fields by name (``optional_fields.py``).
+    the delays before the second, third, … attempt, in place of the service's. A first call that
+    cannot start within ``max_lateness_ms`` of its time is not made. The receiver of a
+    ``repeatable`` timer may ask to be called again. Stores keep these fields by name
+    (``optional_fields.py``).
     """
 
     max_attempts: int | None = None
@@ -164,13 +173,25 @@ class Timer:
         """Return whether a sender holds this timer at ``now``."""
         return self.lease is not None and now < self.lease.until
 
+    def too_late(self, now: float) -> bool:
+        """Return whether it is too late at ``now`` (epoch ms) for the first call.
+
+        Later calls are never too late. The lateness counts from the time that the first call was
+        planned for: ``due_at``, or the time of a replay. Raises ``ValueError`` for a settled timer.
+        """
+        max_lateness_ms = self.options.max_lateness_ms
+        if max_lateness_ms is None or self.attempts:
+            return False
+        return now > self.wakeup().at + max_lateness_ms
+
     def time_left(self, now: float) -> int:
         """Return whole seconds until the timer is due, rounded up; 0 for ever once it has expired.
 
         ``now`` may have a fraction of a millisecond.
         """
         # A timer that was ever called has expired, even if the clock has been put back since then.
-        called = self.attempts or self.lease or self.log
+        # The log of a repeated timer has the calls before the repeat too, so it does not count.
+        called = self.attempts or self.lease or (self.log and not self.repeats)
         if called or self.status is not Status.PENDING or now >= self.due_at:
             return 0
         # ``due_at`` was rounded up to a whole millisecond. Without rounding ``now`` in the same way

@@ -76,7 +76,10 @@ class EmbeddedEngine:
             store = SQLiteTimerStore.open(str(self.folder.store), options.rate, self._quota)
             writer = Writer(store)
             sender = HttpSender(
-                options.send_timeout_s, options.guard, tenant_share=self._egress.tenant_share
+                options.send_timeout_s,
+                options.guard,
+                tenant_share=self._egress.tenant_share,
+                keep_responses=options.keep_responses,
             )
             dispatcher = self._dispatcher(writer, sender)
             server = WriteServer(writer, dispatcher.wake_at)

@@ -141,5 +141,6 @@ MIGRATIONS = (
             AND label IN (SELECT value FROM json_each(old.labels));
         INSERT INTO labels SELECT new.tenant, value, new.id FROM json_each(new.labels);
     END;
+    CREATE INDEX expired ON timers (tenant, id) WHERE status = 'expired';
     """,
 )

@@ -235,17 +235,21 @@ class SQLiteTimerStore(TransactionalStore):
 
     def settle(self, settlement: Settlement) -> bool:
         """Record the outcome of an attempt; return False if its claim no longer holds."""
-        retry = settlement.next_attempt_at is not None  # 1 or 0 in the statement
+        again = settlement.next_attempt_at is not None  # 1 or 0 in the statement
         with self.transaction():
             changed = self._connection.execute(
                 "UPDATE timers SET status = ?, next_attempt_at = ?, settled_at = ?, "
-                "version = version + ?, attempts = attempts + 1, lease_until = NULL, token = NULL, "
+                "version = version + ?, attempts = ?, lease_until = NULL, token = NULL, "
+                "due_at = coalesce(?, due_at), repeats = repeats + ?, "
                 "log = ? WHERE tenant = ? AND id = ? AND token = ?",
                 (
                     settlement.status.value,
                     settlement.next_attempt_at,
-                    None if retry else settlement.now,
-                    retry,
+                    None if again else settlement.now,
+                    again,
+                    settlement.attempts,
+                    settlement.next_attempt_at if settlement.repeat else None,
+                    settlement.repeat,
                     encode(settlement.log),
                     settlement.tenant,
                     settlement.id,

@@ -1,11 +1,13 @@
-"""The delay of a timer: the amounts of hours, minutes and seconds, which add up. Pure."""
+"""The ways to say when, of which a request has exactly one. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.domain.errors import Fault
-from chalicelib.rest.fields import DELAY_TOO_LONG, MAX_DELAY_S, SECONDS_IN
+from chalicelib.domain.moment import DELAY_TOO_LONG, MAX_DELAY_S, has_offset, read_moment
+from chalicelib.rest.fields import SECONDS_IN
 
 
 def delay_s(hours: int, minutes: int, seconds: int) -> int:
@@ -24,4 +26,33 @@ def delay_fault(given: dict[str, Any]) -> Fault | None:
     # Not isinstance: a bool is an int too, and the model has refused it already.
     if all(type(amount) is int for amount in amounts) and delay_s(*amounts) > MAX_DELAY_S:
         return Fault(max(given, key=lambda name: given[name] * SECONDS_IN[name]), DELAY_TOO_LONG)
+    return None
+
+
+def when_fault(given: Mapping[str, Any]) -> Fault | None:
+    """Return the fault of the ways to say when, of which there must be exactly one."""
+    for name in ("delay", "at", "timezone"):
+        if name in given and given[name] is None:
+            return Fault(name, "must be a string")
+    amounts = {name: given[name] for name in SECONDS_IN if name in given}
+    ways = [*list(amounts)[:1], *(name for name in ("delay", "at") if given.get(name) is not None)]
+    if len(ways) > 1:
+        return Fault(ways[-1], f"say when in one way: not {ways[0]} and {ways[-1]} together")
+    if given.get("timezone") is not None and ways != ["at"]:
+        return Fault("timezone", "belongs to at, which is missing")
+    if ways == ["at"]:
+        return _moment_fault(given["at"], given.get("timezone"))
+    return None if ways == ["delay"] else delay_fault(amounts)
+
+
+def _moment_fault(at: Any, zone: Any) -> Fault | None:
+    """Return the fault of a moment with its zone; the model checks each one by itself."""
+    if not isinstance(at, str) or not (zone is None or isinstance(zone, str)):
+        return None
+    try:
+        if zone is not None and has_offset(at):
+            return Fault("timezone", "is for local time, and at has an offset from UTC already")
+        read_moment(at, zone)
+    except ValueError as error:
+        return Fault("at", str(error))
     return None

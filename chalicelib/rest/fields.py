@@ -20,14 +20,25 @@ from pydantic import (
 )
 from typing_extensions import TypeAliasType
 
+from chalicelib.domain.content import (
+    CONTENT_TYPE_PATTERN,
+    MAX_CONTENT_TYPE_CHARACTERS,
+    MAX_HEADERS,
+    MAX_HEADERS_BYTES,
+    METHODS,
+    body_of_base64,
+    check_content_type,
+    check_headers,
+)
+from chalicelib.domain.content import MAX_BODY_BYTES as MAX_CONTENT_BYTES
+from chalicelib.domain.duration import DURATION_PATTERN, MAX_DURATION_CHARACTERS, parse_duration
+from chalicelib.domain.labels import LABEL_PATTERN, MAX_LABELS, check_labels
+from chalicelib.domain.moment import DELAY_TOO_LONG, MAX_DELAY_S, has_offset, read_zone
+from chalicelib.domain.retry import MAX_RETRY_DELAY_S
 from chalicelib.domain.target import MAX_URL_BYTES, MAX_URL_CHARACTERS, parse_target
 from chalicelib.domain.timer import Status
 from chalicelib.rest.cursor import MAX_ID
 
-MAX_DELAY_S = 10 * 365 * 24 * 60 * 60
-"""Ten years of 365 days: the longest delay accepted."""
-
-DELAY_TOO_LONG = f"the delay may be at most 10 years ({MAX_DELAY_S} seconds)"
 SECONDS_IN = {"hours": 3600, "minutes": 60, "seconds": 1}
 
 _RFC3339 = re.compile(
@@ -78,6 +89,179 @@ Url = TypeAliasType(
             "before its path, and addresses that must not be called are refused. It has at most "
             f"{MAX_URL_BYTES:,} bytes, also where other characters become escapes.",
             json_schema_extra={"pattern": _URL, "format": "webhook-url"},
+        ),
+    ],
+)
+
+
+def _check_duration(text: str) -> str:
+    if parse_duration(text) > MAX_DELAY_S * 1000:
+        raise ValueError(DELAY_TOO_LONG)
+    return text
+
+
+def _check_retry_delay(text: str) -> str:
+    if parse_duration(text) > MAX_RETRY_DELAY_S * 1000:
+        raise ValueError(f"{text}: a delay before a retry is at most 24h")
+    return text
+
+
+def _check_zone(name: str) -> str:
+    read_zone(name)
+    return name
+
+
+def _check_moment(text: str) -> str:
+    has_offset(text)
+    return text
+
+
+def _check_method(method: str) -> str:
+    if method not in METHODS:
+        raise ValueError(f"must be one of {', '.join(METHODS)}")
+    return method
+
+
+def _check_header_map(headers: dict[str, str]) -> dict[str, str]:
+    check_headers(headers)
+    return headers
+
+
+def _check_base64(text: str) -> str:
+    body_of_base64(text)
+    return text
+
+
+def _check_label_list(labels: list[str]) -> list[str]:
+    check_labels(labels)
+    return labels
+
+
+Duration = TypeAliasType(
+    "Duration",
+    Annotated[
+        str,
+        AfterValidator(_check_duration),
+        Field(
+            description="A duration such as `250ms`, `1.5s`, `90m`, `1h30m`, `2d` or `1w`, its "
+            "units descending, or as in ISO 8601, `PT4H1S` or `P1DT12H`. At most ten years.",
+            json_schema_extra={
+                "format": "timer-duration",
+                "pattern": DURATION_PATTERN,
+                "maxLength": MAX_DURATION_CHARACTERS,
+            },
+        ),
+    ],
+)
+
+RetryDelay = Annotated[
+    str,
+    AfterValidator(_check_retry_delay),
+    Field(
+        description="A duration of at most 24 h.",
+        json_schema_extra={
+            "format": "retry-delay",
+            "pattern": DURATION_PATTERN,
+            "maxLength": MAX_DURATION_CHARACTERS,
+        },
+    ),
+]
+
+RetryDelays = TypeAliasType("RetryDelays", Annotated[list[RetryDelay], Field(max_length=20)])
+
+MomentToCome = TypeAliasType(
+    "MomentToCome",
+    Annotated[
+        str,
+        AfterValidator(_check_moment),
+        Field(
+            description="A moment as in RFC 3339, such as `2026-11-24T12:00:00+01:00`; or local "
+            "time without an offset, with `timezone`. A local time that the clocks skip is the "
+            "first one after it; one that they repeat is the earlier. Up to 60 s ago means now.",
+            json_schema_extra={"format": "moment-to-come"},
+        ),
+    ],
+)
+
+Zone = TypeAliasType(
+    "Zone",
+    Annotated[
+        str,
+        AfterValidator(_check_zone),
+        Field(
+            description="The IANA name of the time zone of `at`, such as `Europe/Berlin`. Its "
+            "rules are applied when the timer is set.",
+            json_schema_extra={"format": "time-zone"},
+        ),
+    ],
+)
+
+Method = TypeAliasType(
+    "Method",
+    Annotated[
+        str,
+        AfterValidator(_check_method),
+        Field(json_schema_extra={"enum": list(METHODS)}),
+    ],
+)
+
+Headers = TypeAliasType(
+    "Headers",
+    Annotated[
+        dict[str, str],
+        AfterValidator(_check_header_map),
+        Field(
+            description=f"Headers of the webhook: at most {MAX_HEADERS}, {MAX_HEADERS_BYTES} bytes "
+            "in all, visible ASCII. Refused are those that frame the request or that the service "
+            "sends itself. No response shows a value again.",
+            max_length=MAX_HEADERS,
+            json_schema_extra={"format": "webhook-headers"},
+        ),
+    ],
+)
+
+Base64 = TypeAliasType(
+    "Base64",
+    Annotated[
+        str,
+        AfterValidator(_check_base64),
+        Field(
+            description="The bytes of the body, instead of `body`, in Base64 with padding.",
+            json_schema_extra={
+                "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+                "maxLength": MAX_CONTENT_BYTES // 3 * 4,
+            },
+        ),
+    ],
+)
+
+ContentType = TypeAliasType(
+    "ContentType",
+    Annotated[
+        str,
+        AfterValidator(check_content_type),
+        Field(
+            description="The Content-Type of the body, in place of `text/plain; charset=utf-8` for "
+            "a string, `application/json` for other values and `application/octet-stream`.",
+            json_schema_extra={
+                "pattern": CONTENT_TYPE_PATTERN,
+                "maxLength": MAX_CONTENT_TYPE_CHARACTERS,
+            },
+        ),
+    ],
+)
+
+Label = Annotated[str, Field(json_schema_extra={"pattern": LABEL_PATTERN})]
+
+Labels = TypeAliasType(
+    "Labels",
+    Annotated[
+        list[Label],
+        AfterValidator(_check_label_list),
+        Field(
+            description="Words to find the timer by.",
+            max_length=MAX_LABELS,
+            json_schema_extra={"uniqueItems": True},
         ),
     ],
 )

@@ -6,14 +6,14 @@ against them, and pydantic reads them to write the OpenAPI document.
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
-from typing import Annotated, Literal, overload
+from typing import Annotated, Literal
 
 from pydantic import Field
-from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+from typing_extensions import NotRequired, TypedDict  # pydantic needs this one before Python 3.12
 
 from chalicelib.domain.attempt_log import AttemptRecord, last_attempt
 from chalicelib.domain.errors import MAX_FAULTS
+from chalicelib.domain.moment import rfc3339
 from chalicelib.domain.timer import Timer
 from chalicelib.rest import cursor
 from chalicelib.rest.fields import Id, Moment, StatusName, TimeLeft, Url
@@ -91,6 +91,12 @@ class AttemptItem(TypedDict):
     error: Annotated[
         str | None, Field(description="Why the call failed, for people; null if it did not.")
     ]
+    response: NotRequired[
+        Annotated[
+            str,
+            Field(description="The beginning of the body of the latest failed response."),
+        ]
+    ]
 
 
 class ReplayResult(TypedDict):
@@ -158,7 +164,7 @@ def timer_item(timer: Timer, now: float) -> TimerItem:
 
 def attempt_item(attempt: AttemptRecord) -> AttemptItem:
     """Return an attempt as the list of a timer's attempts shows it."""
-    return {
+    item: AttemptItem = {
         "call": "on_failure" if attempt.notice else "webhook",
         "at": rfc3339(attempt.at),
         "lateness_ms": attempt.late_ms,
@@ -166,6 +172,9 @@ def attempt_item(attempt: AttemptRecord) -> AttemptItem:
         "status": attempt.status,
         "error": attempt.reason,
     }
+    if attempt.response is not None:
+        item["response"] = attempt.response
+    return item
 
 
 def replay_result(replayed: Replayed) -> ReplayResult:
@@ -175,17 +184,3 @@ def replay_result(replayed: Replayed) -> ReplayResult:
         "replayed": replayed.replayed,
         "next": None if replayed.before is None else cursor.write(replayed.before),
     }
-
-
-@overload
-def rfc3339(epoch_ms: int) -> str: ...
-@overload
-def rfc3339(epoch_ms: int | None) -> str | None: ...
-def rfc3339(epoch_ms: int | None) -> str | None:
-    """Return epoch milliseconds as an RFC 3339 time in UTC; None as None."""
-    if epoch_ms is None:
-        return None
-    # In whole numbers: a float would round some milliseconds wrongly.
-    seconds, milliseconds = divmod(epoch_ms, 1000)
-    time = datetime.fromtimestamp(seconds, timezone.utc)
-    return f"{time:%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"

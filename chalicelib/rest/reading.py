@@ -12,8 +12,8 @@ from typing_extensions import TypeVar
 from chalicelib.domain import errors
 from chalicelib.rest.cursor import is_id
 
-MAX_BODY_BYTES = 65_536
-"""More than the longest valid request needs, and little enough to hold in memory."""
+MAX_BODY_BYTES = 131_072
+"""Twice the longest body of a webhook, which takes more as JSON."""
 
 InputT = TypeVar("InputT", default=None)
 

@@ -16,21 +16,43 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
 )
+from pydantic.json_schema import SkipJsonSchema
 
+from chalicelib.domain.content import (
+    BYTES,
+    DEFAULT_METHOD,
+    NO_CONTENT,
+    Content,
+    body_of,
+    body_of_base64,
+)
+from chalicelib.domain.content import MAX_BODY_BYTES as MAX_CONTENT_BYTES
+from chalicelib.domain.duration import parse_duration
 from chalicelib.domain.errors import Fault
+from chalicelib.domain.moment import When, read_moment
 from chalicelib.domain.retry import DEFAULT_DELAYS_S, attempts_allowed
 from chalicelib.domain.timer import DeliveryOptions, Status
 from chalicelib.rest import cursor as cursors
-from chalicelib.rest.delay import delay_fault, delay_s
+from chalicelib.rest.delay import delay_s, when_fault
 from chalicelib.rest.fields import (
     SECONDS_IN,
+    Base64,
+    ContentType,
+    Duration,
+    Headers,
     Hours,
     Instant,
+    Labels,
+    Method,
     Minutes,
+    MomentToCome,
+    RetryDelays,
     Seconds,
     StatusName,
     Url,
+    Zone,
 )
+from chalicelib.rest.together import CONTENT_FIELDS, content_fault, policy_fault
 from chalicelib.rest.validation import Body, Examples, Query
 from chalicelib.service.dead_letters import DEFAULT_PER_S, FailedTimers
 from chalicelib.service.timers import TimerRequest
@@ -42,12 +64,16 @@ MAX_LIMIT = 1_000
 MIN_REPLAYS_PER_S = 0.1
 MAX_REPLAYS_PER_S = 10_000
 
+_AMOUNTS: dict[str, Any] = {"anyOf": [{"required": [name]} for name in SECONDS_IN]}
+
 _LIMIT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 
 
 # Settings give these two limits, so they reach a validator in the context (validation.Limits).
 def _check_attempts(value: int, info: ValidationInfo) -> int:
-    maximum = info.context.max_attempts if info.context else value
+    # With delays of its own, a timer has as many attempts as they say (together.py).
+    own_delays = info.data.get("retry") is not None
+    maximum = info.context.max_attempts if info.context and not own_delays else value
     if value > maximum:
         raise ValueError(f"may be at most {maximum} here (TIMERS_RETRY_DELAYS)")
     return value
@@ -57,6 +83,11 @@ def _check_timeout(value: int, info: ValidationInfo) -> int:
     maximum = info.context.timeout_s if info.context else value
     if value > maximum:
         raise ValueError(f"may be at most {maximum:g} seconds here (TIMERS_SEND_TIMEOUT)")
+    return value
+
+
+def _check_body(value: Any) -> Any:
+    body_of(value)
     return value
 
 
@@ -80,33 +111,44 @@ def _read_status(text: str) -> Status:
 
 
 class MoveTimer(Body):
-    """A new delay.
+    """When: in exactly one way.
 
-    `hours`, `minutes` and `seconds` add up, carry over, and are written without a fraction. At
-    least one is given. Together they are at most ten years of 365 days, 315,360,000 seconds; 0
-    means now. An unknown field is refused.
+    `hours`, `minutes` and `seconds` add up, carry over, and are written without a fraction; or
+    `delay` is a duration; or `at` is a moment. At most ten years of 365 days from now, 315,360,000
+    seconds; 0 means now. An unknown field is refused.
     """
 
     model_config = ConfigDict(
-        json_schema_extra={"anyOf": [{"required": [name]} for name in SECONDS_IN]}
+        json_schema_extra={"oneOf": [_AMOUNTS, {"required": ["delay"]}, {"required": ["at"]}]}
     )
 
-    examples: ClassVar[Examples] = {"later": {"value": {"minutes": 2}}}
+    examples: ClassVar[Examples] = {
+        "later": {"value": {"minutes": 2}},
+        "duration": {"value": {"delay": "1h30m"}},
+    }
 
     hours: Hours = 0
     minutes: Minutes = 0
     seconds: Seconds = 0
+    # null is no way of saying when: it is refused, as in the amounts (delay.py).
+    delay: Duration | SkipJsonSchema[None] = None
+    at: MomentToCome | SkipJsonSchema[None] = None
+    timezone: Zone | SkipJsonSchema[None] = None
 
     @property
-    def delay_ms(self) -> int:
-        """The delay in milliseconds."""
-        return delay_s(self.hours, self.minutes, self.seconds) * 1000
+    def when(self) -> When:
+        """When the timer is to be due."""
+        if self.at is not None:
+            return When(at=read_moment(self.at, self.timezone))
+        if self.delay is not None:
+            return When(parse_duration(self.delay))
+        return When(delay_s(self.hours, self.minutes, self.seconds) * 1000)
 
     @classmethod
     def fault_together(cls, given: Mapping[str, Any]) -> Fault | None:
-        """Return the fault of the amounts together, None if there is none."""
+        """Return the fault of the ways to say when, None if there is none."""
         # As they were given: a default of 0 must not pass for an amount.
-        return delay_fault({name: given[name] for name in SECONDS_IN if name in given})
+        return when_fault(given)
 
 
 class SetTimer(MoveTimer):
@@ -125,16 +167,42 @@ class SetTimer(MoveTimer):
                 "on_failure_url": "https://example.com/failed",
             }
         },
+        "content": {
+            "value": {
+                "delay": "1h30m",
+                "url": "https://example.com/orders",
+                "method": "PUT",
+                "headers": {"Authorization": "Bearer secret"},
+                "body": {"order": 7},
+                "labels": ["order:7"],
+            }
+        },
+        "retries": {
+            "value": {
+                "delay": "15m",
+                "url": "https://example.com/hook",
+                "retry": ["30s", "5m", "1h"],
+                "max_lateness": "10m",
+                "repeatable": True,
+            }
+        },
     }
 
     url: Url
+    retry: Annotated[
+        RetryDelays | None,
+        Field(
+            description="Delays before the second, third, … attempt, in place of the service's. "
+            "Each is lengthened by up to a tenth at random."
+        ),
+    ] = None
     max_attempts: (
         Annotated[
             int,
             Field(
                 ge=1,
                 description="Attempts at most. The retry schedule of the service "
-                "(`TIMERS_RETRY_DELAYS`) sets the limit.",
+                "(`TIMERS_RETRY_DELAYS`) sets the limit. With `retry` it is one more than delays.",
                 json_schema_extra={"maximum": attempts_allowed(DEFAULT_DELAYS_S)},
             ),
             AfterValidator(_check_attempts),
@@ -154,19 +222,81 @@ class SetTimer(MoveTimer):
         | None
     ) = None
     on_failure_url: Annotated[
-        Url | None, Field(description="Called once when the timer fails for good.")
+        Url | None, Field(description="Called once when the timer fails for good or expires.")
     ] = None
+    max_lateness: Annotated[
+        Duration | None,
+        Field(
+            description="A first call that cannot start within this time after it is due is not "
+            "made: the timer is `expired`."
+        ),
+    ] = None
+    repeatable: Annotated[
+        bool,
+        Field(
+            description="A receiver that responds 2xx with `timer-again`, seconds or an HTTP date, "
+            "is called again then."
+        ),
+    ] = False
+    method: Annotated[Method, Field(description="The method of the webhook.")] = DEFAULT_METHOD
+    headers: Headers | None = None
+    body: Annotated[
+        Any,
+        AfterValidator(_check_body),
+        Field(
+            description="The body of the webhook: a string as it is, any other value as compact "
+            f"JSON. At most {MAX_CONTENT_BYTES} bytes as it is sent."
+        ),
+    ] = None
+    body_base64: Base64 | None = None
+    content_type: ContentType | None = None
+    append_id: Annotated[bool, Field(description="Append `/<id>` to the path of the URL.")] = True
+    labels: Labels | None = None
+
+    @classmethod
+    def fault_together(cls, given: Mapping[str, Any]) -> Fault | None:
+        """Return the fault of several fields together, None if there is none."""
+        return super().fault_together(given) or policy_fault(given) or content_fault(given)
 
     def timer_request(self) -> TimerRequest:
         """Return the timer that the client asks for."""
         return TimerRequest(
             url=self.url,
-            delay_ms=self.delay_ms,
-            options=DeliveryOptions(
-                max_attempts=self.max_attempts,
-                timeout_s=self.timeout,
-                on_failure_url=self.on_failure_url,
+            when=self.when,
+            options=self._options(),
+            content=self._content(),
+            labels=tuple(self.labels or ()),
+        )
+
+    def _options(self) -> DeliveryOptions:
+        return DeliveryOptions(
+            max_attempts=None if self.retry is not None else self.max_attempts,
+            timeout_s=self.timeout,
+            on_failure_url=self.on_failure_url,
+            retry_delays_ms=(
+                None if self.retry is None else tuple(map(parse_duration, self.retry))
             ),
+            max_lateness_ms=(
+                None if self.max_lateness is None else parse_duration(self.max_lateness)
+            ),
+            repeatable=self.repeatable,
+        )
+
+    def _content(self) -> Content:
+        given = self.model_fields_set
+        if given.isdisjoint(CONTENT_FIELDS):
+            return NO_CONTENT
+        body, kind = b"", None
+        if "body" in given:
+            body, kind = body_of(self.body)
+        elif self.body_base64 is not None:
+            body, kind = body_of_base64(self.body_base64), BYTES
+        return Content(
+            method=self.method,
+            headers=tuple((self.headers or {}).items()),
+            body=body,
+            content_type=self.content_type or kind,
+            append_id=self.append_id,
         )
 
 

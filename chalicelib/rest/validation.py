@@ -83,6 +83,8 @@ class _Request(BaseModel):
         field = str(detail["loc"][0]) if detail["loc"] else "body"
         if detail["type"] == "extra_forbidden":
             return Fault(field, _unknown(field, cls.noun, cls._known()))
+        if detail["type"] == "too_long":
+            return Fault(field, f"may have at most {detail['ctx']['max_length']} entries")
         if detail["type"] == "value_error":
             return Fault(field, str(detail["ctx"]["error"]))
         return Fault(field, _message(detail))
@@ -144,6 +146,8 @@ def _message(detail: Any) -> str:
         "float_type": "must be a number, written without quotes",
         "int_type": "must be a whole number, written without quotes or a fraction",
         "string_type": "must be a string",
+        "list_type": "must be a list",
+        "dict_type": "must be an object",
         "string_too_long": f"must have at most {bounds.get('max_length')} characters",
         "model_type": "must be a JSON object",
     }

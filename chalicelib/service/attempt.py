@@ -14,7 +14,7 @@ from typing import TypeAlias
 from chalicelib.domain.attempt_log import AttemptRecord, extended
 from chalicelib.domain.claim import Claimed, Settlement
 from chalicelib.domain.errors import Unavailable
-from chalicelib.domain.retry import decide
+from chalicelib.domain.retry import attempts_allowed, decide, delays_of
 from chalicelib.domain.target import prepare
 from chalicelib.domain.timer import Lease, Status, Timer
 from chalicelib.domain.webhook import Call, Outcome
@@ -66,10 +66,12 @@ def attempt(
     sending the notice after its end.
     """
     timer, lease = claimed.timer, claimed.lease
+    if timer.too_late(clock()):
+        return (yield from _expire(claimed, signer, policy, clock))
     # Too little time is left if the process was halted after the claim, for example because a
     # laptop slept. Another sender may claim the timer before this call ends.
     _check_lease(timer, lease, clock(), min_left_ms=policy.lease_ms * MIN_LEASE_FRACTION)
-    outcome, record = yield from _call(timer, signer, clock)
+    outcome, record = yield from _call(timer, signer, policy, clock)
     now = math.floor(clock())
     decision = decide(timer, outcome, now=now, delays=policy.retry_delays_s, random=random)
     log = extended(timer.log, record)
@@ -78,7 +80,7 @@ def attempt(
         # attempt sends the notice again. In the other order the notice could be lost. It needs no
         # margin: it may be sent twice, but no webhook is sent after it.
         _check_lease(timer, lease, clock())
-        _, notice = yield from _call(timer, signer, clock, notice_url=timer.options.on_failure_url)
+        notice = yield from _notify(timer, signer, policy, clock)
         now = math.floor(clock())
         log = extended(log, notice)
     return Settlement(
@@ -88,7 +90,27 @@ def attempt(
         token=lease.token,
         now=now,
         status=decision.status,
+        attempts=0 if decision.repeat else timer.attempts + 1,
         next_attempt_at=decision.next_attempt_at,
+        repeat=decision.repeat,
+        log=log,
+    )
+
+
+def _expire(claimed: Claimed, signer: Signer, policy: DeliveryPolicy, clock: Clock) -> Attempt:
+    """Settle a timer that is too late for its first call, after its failure notice."""
+    timer, log = claimed.timer, claimed.timer.log
+    if timer.options.on_failure_url is not None:
+        _check_lease(timer, claimed.lease, clock())
+        log = extended(log, (yield from _notify(timer, signer, policy, clock)))
+    return Settlement(
+        tenant=timer.tenant,
+        id=timer.id,
+        version=timer.version,
+        token=claimed.lease.token,
+        now=math.floor(clock()),
+        status=Status.EXPIRED,
+        attempts=timer.attempts,
         log=log,
     )
 
@@ -121,14 +143,35 @@ def _check_lease(timer: Timer, lease: Lease, now: float, min_left_ms: float = 0)
         raise Unavailable(f"The lease on timer {timer.id} has no room for a call any more.")
 
 
+def _notify(
+    timer: Timer, signer: Signer, policy: DeliveryPolicy, clock: Clock
+) -> Generator[Call, Outcome, AttemptRecord]:
+    """Send the failure notice; return its record."""
+    url = timer.options.on_failure_url
+    _, notice = yield from _call(timer, signer, policy, clock, notice_url=url)
+    return notice
+
+
 def _call(
-    timer: Timer, signer: Signer, clock: Clock, *, notice_url: str | None = None
+    timer: Timer,
+    signer: Signer,
+    policy: DeliveryPolicy,
+    clock: Clock,
+    *,
+    notice_url: str | None = None,
 ) -> Generator[Call, Outcome, tuple[Outcome, AttemptRecord]]:
     """Make one call: the failure notice to ``notice_url``, or without one the webhook itself."""
     started = clock()
     try:
         call = prepare(
-            timer, signer.store_id, math.floor(started), signer.keys, notice_url=notice_url
+            timer,
+            signer.store_id,
+            math.floor(started),
+            signer.keys,
+            notice_url=notice_url,
+            attempts_max=attempts_allowed(
+                delays_of(timer, policy.retry_delays_s), timer.options.max_attempts
+            ),
         )
     except ValueError as error:
         # The URL was valid when the timer was set, but this version of the service refuses it. To
@@ -143,5 +186,7 @@ def _call(
         status=outcome.status,
         error=outcome.error,
         notice=notice_url is not None,
+        retry_after=None if outcome.retry_after is None else math.ceil(outcome.retry_after),
+        response=outcome.response if notice_url is None else None,
     )
     return outcome, record

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFailed, TimerNotFound
-from chalicelib.domain.timer import Status, Timer
-from chalicelib.service.ports import Clock, Threads, TimerStore, thread_pool
+from chalicelib.domain.timer import UNDELIVERED, Timer
+from chalicelib.service.ports import Clock, Page, Threads, TimerStore, thread_pool
 from chalicelib.service.timers import Timers
 
 REPLAY_STEP = 100
@@ -85,7 +86,7 @@ class DeadLetters:
         Raises ``TimerNotFound``, ``TimerNotFailed``, and what ``TimerStore.reschedule`` raises.
         """
         timer = self._store.get(tenant, timer_id)
-        if timer.status is not Status.FAILED:
+        if timer.status not in UNDELIVERED:
             raise TimerNotFailed(f"Timer {timer_id} is {timer.status.value}, not failed.")
         return self._replay_at(timer, self._clock())
 
@@ -98,7 +99,7 @@ class DeadLetters:
         matching = replayed = 0
         before = wanted.before
         while True:
-            page = self._store.list(tenant, before=before, status=Status.FAILED, limit=self._step)
+            page = self._undelivered(tenant, before)
             found = [timer for timer in page.timers if wanted.match(timer)]
             if found and per_s is not None:
                 # Times continue those of the last page, or each page would be called in one burst.
@@ -108,6 +109,19 @@ class DeadLetters:
             before = page.before
             if before is None or self._clock() - started >= self._budget_ms:
                 return Replayed(matching=matching, replayed=replayed, before=before)
+
+    def _undelivered(self, tenant: str, before: int | None) -> Page:
+        """Return the next failed and expired timers, highest id first."""
+        pages = [
+            self._store.list(tenant, before=before, status=status, limit=self._step)
+            for status in UNDELIVERED
+        ]
+        # One list may go on below the end of the other: what it has further down comes later.
+        end = max((page.before for page in pages if page.before is not None), default=None)
+        timers = heapq.merge(*(page.timers for page in pages), key=_id_of, reverse=True)
+        return Page(
+            timers=[timer for timer in timers if end is None or timer.id >= end], before=end
+        )
 
     def _replay_side_by_side(
         self, timers: Sequence[Timer], first: float, interval_ms: float
@@ -127,3 +141,7 @@ class DeadLetters:
     def _replay_at(self, timer: Timer, at: float) -> Timer:
         # ``due_at`` stays: it says when the client wanted the call, not when it is made.
         return self._timers.reschedule(timer, at=math.ceil(at), due_at=timer.due_at)
+
+
+def _id_of(timer: Timer) -> int:
+    return timer.id

@@ -39,6 +39,7 @@ A minute at most, so that timers fire soon after an outage has ended.
 _METRICS = {
     Status.FIRED: Metric.FIRED,
     Status.FAILED: Metric.FAILED,
+    Status.EXPIRED: Metric.EXPIRED,
     Status.PENDING: Metric.RETRIED,
 }
 

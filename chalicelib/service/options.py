@@ -24,6 +24,7 @@ class EngineOptions:
     retention_days: float
     retry_delays_s: Sequence[float]
     send_timeout_s: float
+    keep_responses: bool
     signing_keys: Sequence[bytes] | None = field(default=(), repr=False)
     rate: Rate | None = None
     meter: Meter = unmetered

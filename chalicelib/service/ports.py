@@ -29,6 +29,7 @@ class Metric(str, enum.Enum):
     UNARMED = "Unarmed"
     FIRED = "Fired"
     FAILED = "Failed"
+    EXPIRED = "Expired"
     RETRIED = "Retried"
     LATENESS_MS = "LatenessMs"
     SWEPT = "Swept"

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 
 from chalicelib.domain.claim import Reschedule
+from chalicelib.domain.content import NO_CONTENT, Content
 from chalicelib.domain.errors import PurgeDisabled, TimerExpired, Unavailable
+from chalicelib.domain.moment import When
 from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions, NewTimer, Status, Timer
 from chalicelib.service.ports import Clock, Meter, Metric, Page, TimerStore, unmetered
 
@@ -16,11 +18,13 @@ PURGE_STEP = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimerRequest:
-    """A client's request for a timer: call ``url`` in ``delay_ms``, with these options."""
+    """A client's request for a timer: call ``url`` at a time, with these options and content."""
 
     url: str
-    delay_ms: int
+    when: When
     options: DeliveryOptions = NO_OPTIONS
+    content: Content = NO_CONTENT
+    labels: tuple[str, ...] = ()
 
 
 class Timers:
@@ -48,9 +52,9 @@ class Timers:
         return self._clock()
 
     def set(self, tenant: str, request: TimerRequest) -> Timer:
-        """Store a timer durably. It is due ``request.delay_ms`` from now.
+        """Store a timer durably.
 
-        Raises ``RateLimited`` and ``Unavailable``.
+        Raises ``InvalidRequest``, ``RateLimited``, ``QuotaExceeded`` and ``Unavailable``.
         """
         accepted = self._clock()
         timer = self._store.create(
@@ -58,9 +62,10 @@ class Timers:
                 tenant=tenant,
                 url=request.url,
                 created_at=int(accepted),
-                # Rounded up: rounded down, the timer would fire a fraction of a millisecond early.
-                due_at=math.ceil(accepted) + request.delay_ms,
+                due_at=request.when.due_at(accepted),
                 options=request.options,
+                content=request.content,
+                labels=request.labels,
             )
         )
         self._meter(Metric.CREATED, 1)
@@ -82,16 +87,17 @@ class Timers:
         """
         self._store.cancel(tenant, timer_id, int(self._clock()))
 
-    def move(self, tenant: str, timer_id: int, delay_ms: int) -> Timer:
-        """Make a timer due ``delay_ms`` from now instead.
+    def move(self, tenant: str, timer_id: int, when: When) -> Timer:
+        """Make a timer due at another time instead.
 
-        Raises ``TimerNotFound``, ``TimerExpired``, and what ``TimerStore.reschedule`` raises.
+        Raises ``InvalidRequest``, ``TimerNotFound``, ``TimerExpired``, and what
+        ``TimerStore.reschedule`` raises.
         """
         timer = self._store.get(tenant, timer_id)
         now = self._clock()
         if timer.time_left(now) == 0:
             raise TimerExpired(f"The time of timer {timer_id} has come; it cannot be moved.")
-        due_at = math.ceil(now) + delay_ms
+        due_at = when.due_at(now)
         return self.reschedule(timer, at=due_at, due_at=due_at)
 
     def reschedule(self, timer: Timer, *, at: int, due_at: int) -> Timer:

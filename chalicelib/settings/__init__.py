@@ -58,6 +58,7 @@ class Settings:
     allowed_hosts: frozenset[str]
     send_timeout_s: float
     retry_delays_s: tuple[float, ...]
+    keep_responses: bool
     retention_days: float
     max_in_flight: int
     calls_per_s: float | None
@@ -125,6 +126,7 @@ def load(
         send_timeout_s=_send_timeout_s(environment),
         # A list of commas only has no number, and counts as not set.
         retry_delays_s=value(table.RETRY_DELAYS) or environment.default(table.RETRY_DELAYS),
+        keep_responses=value(table.KEEP_RESPONSES),
         retention_days=value(table.RETENTION_DAYS),
         near_limit_s=value(table.NEAR_LIMIT),
         guard=Guard(

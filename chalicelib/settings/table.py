@@ -183,6 +183,13 @@ RETRY_DELAYS = Setting(
     "earlier, or the waits where receivers recover fast.",
 )
 
+KEEP_RESPONSES = Setting(
+    name="TIMERS_KEEP_RESPONSES",
+    kind=values.switch(),
+    default="on",
+    help="Whether the log of attempts has the first 256 bytes of the body of the latest failed "
+    "response. Switch it off if receivers put secrets into their errors.",
+)
 CALLS_PER_SECOND = Setting(
     name="TIMERS_CALLS_PER_SECOND",
     kind=values.per_second(1_000_000.0),
@@ -293,6 +300,7 @@ SUBJECTS: dict[str, tuple[Setting[Any], ...]] = {
     "Delivery": (
         SEND_TIMEOUT,
         RETRY_DELAYS,
+        KEEP_RESPONSES,
         CALLS_PER_SECOND,
         RECEIVER_CALLS_PER_SECOND,
         RECEIVER_CONNECTIONS,

@@ -157,7 +157,7 @@ def test_the_status_of_a_redirect_stands_wherever_it_leads(
 def test_the_body_of_a_redirect_does_not_put_off_its_status(start: Start, listen: Listen) -> None:
     head = b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\nContent-Length: 1000000\r\n\r\n"
     outcome, took_s = timed(start(SHORT_S), call(listen(drip(head, b"x"))))
-    assert outcome == Outcome(status=302)
+    assert replace(outcome, response=None) == Outcome(status=302)
     assert took_s < SOON_S
 
 

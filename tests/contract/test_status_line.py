@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_whatever_comes_with_the_status_line_it_is_the_outcome(
     receiver = listen(stay(raw), respond(202))
     sender = start(AMPLE_S, drain_s=0.1)
     outcome, took_s = timed(sender, call(receiver))
-    assert outcome == Outcome(status=int(status))
+    assert replace(outcome, response=None) == Outcome(status=int(status))
     assert took_s < AMPLE_S
     assert sender.send(call(receiver)) == Outcome(status=202)
 

@@ -13,9 +13,9 @@ from chalice.test import Client, HTTPResponse
 from app import create_app
 from chalicelib.domain.claim import Claimed
 from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.moment import rfc3339
 from chalicelib.domain.timer import DEFAULT_TENANT, Status, Timer
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.rest.models import rfc3339
 from chalicelib.rest.reading import MAX_BODY_BYTES
 from chalicelib.rest.responses import MAX_PAGE_BYTES
 from tests.support.clock import START, ManualClock

@@ -217,6 +217,11 @@ def test_a_wrong_document_is_detected(
     contract = document.without_keys()
     lie(contract)
     contract["paths"] = {"/timers": contract["paths"]["/timers"]}
+    # Few fields, so that few examples meet the limit that lies.
+    body = contract["components"]["schemas"]["SetTimer"]
+    body["properties"] = {name: body["properties"][name] for name in ("seconds", "url")}
+    body["required"] = ["seconds", "url"]
+    del body["oneOf"]
     del contract["paths"]["/timers"]["post"]["responses"]["201"]["links"]
     failures = explore(contract, service, examples=3).failures
     assert any(failure.startswith(f"POST /timers: {check}") for failure in failures), failures

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from chalicelib.domain.moment import When
 from chalicelib.domain.webhook import Outcome
 from chalicelib.service.timers import TimerRequest
 from tests.support.clock import ManualClock
@@ -20,10 +21,10 @@ def test_a_delivered_near_timer_costs_put_send_claim_and_settle(
     api, delivery = stage.timers(), stage.delivery(FakeSender(clock))
     stage.store.identity()
     for _ in range(2):
-        api.set(TENANT, TimerRequest(url=URL, delay_ms=5_000))  # ids for one more are leased
+        api.set(TENANT, TimerRequest(url=URL, when=When(5_000)))  # ids for one more are leased
     stage.calls.clear()
 
-    timer = api.set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
+    timer = api.set(TENANT, TimerRequest(url=URL, when=When(5_000)))
     assert stage.operations() == ["SendMessage", "PutItem"]
     clock.now = timer.due_at
     delivery.deliver(timer.wakeup())
@@ -35,7 +36,7 @@ def test_many_timers_cost_next_to_nothing_beyond_their_own_calls(
 ) -> None:
     api, sender = stage.timers(), FakeSender(clock)
     delivery = stage.delivery(sender)
-    timers = [api.set(TENANT, TimerRequest(url=URL, delay_ms=60_000)) for _ in range(200)]
+    timers = [api.set(TENANT, TimerRequest(url=URL, when=When(60_000))) for _ in range(200)]
     clock.now = timers[-1].due_at
     for timer in timers:
         delivery.deliver(timer.wakeup())
@@ -53,7 +54,7 @@ def test_a_far_timer_costs_a_schedule_and_one_message(stage: MotoStage, clock: M
     api, delivery = stage.timers(), stage.delivery(FakeSender(clock))
     stage.store.identity()
     stage.calls.clear()
-    timer = api.set(TENANT, TimerRequest(url=URL, delay_ms=3_600_000))
+    timer = api.set(TENANT, TimerRequest(url=URL, when=When(3_600_000)))
     (schedule,) = stage.schedules()
     clock.now = timer.due_at - 5 * 60_000
     delivery.deliver(timer.wakeup())  # the schedule comes
@@ -73,7 +74,7 @@ def test_a_far_timer_costs_a_schedule_and_one_message(stage: MotoStage, clock: M
 def test_a_retry_and_a_failure_cost_their_own_calls(
     stage: MotoStage, clock: ManualClock, status: int
 ) -> None:
-    timer = stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
+    timer = stage.timers().set(TENANT, TimerRequest(url=URL, when=When(5_000)))
     delivery = stage.delivery(FakeSender(clock, Outcome(status=status)))
     stage.store.identity()
     stage.calls.clear()
@@ -98,7 +99,7 @@ def test_a_wakeup_that_is_void_costs_one_failed_write_and_no_read(
     stage: MotoStage, clock: ManualClock, gone: str
 ) -> None:
     api, delivery = stage.timers(), stage.delivery(FakeSender(clock))
-    timer = api.set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
+    timer = api.set(TENANT, TimerRequest(url=URL, when=When(5_000)))
     wakeup = timer.wakeup()
     stage.store.identity()  # read once a process
     clock.now = timer.due_at

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chalicelib.domain.errors import InvalidSettings
+from chalicelib.domain.moment import When
 from chalicelib.domain.timer import Wakeup
 from chalicelib.service.timers import TimerRequest
 from infra.resources import create_missing
@@ -17,7 +18,7 @@ from tests.support.templates import resources
 
 
 def test_existing_resources_are_not_changed(stage: MotoStage) -> None:
-    timer = stage.timers().set("default", TimerRequest(url="http://h", delay_ms=5_000))
+    timer = stage.timers().set("default", TimerRequest(url="http://h", when=When(5_000)))
     for _ in range(2):
         create_missing(stage.dynamodb, stage.sqs, stage.scheduler, NAMES.stage)
 

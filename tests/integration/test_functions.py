@@ -18,6 +18,7 @@ from chalice.test import Client
 
 from chalicelib.aws import message
 from chalicelib.aws.names import Names
+from chalicelib.domain.moment import When
 from chalicelib.domain.timer import Status, Timer, Wakeup
 from chalicelib.functions import BATCH_SIZE, create_functions
 from chalicelib.service.api_keys import ApiKeys
@@ -265,8 +266,8 @@ def test_the_sweeper_queues_missed_timers(
 def test_a_timer_set_by_the_api_is_delivered(
     client: Client, stage: MotoStage, clock: ManualClock, sender: FakeSender
 ) -> None:
-    near = stage.timers().set(TENANT, TimerRequest(url="http://h", delay_ms=5_000))
-    far = stage.timers().set(TENANT, TimerRequest(url="http://h", delay_ms=3_600_000))
+    near = stage.timers().set(TENANT, TimerRequest(url="http://h", when=When(5_000)))
+    far = stage.timers().set(TENANT, TimerRequest(url="http://h", when=When(3_600_000)))
     (schedule,) = stage.schedules()
 
     clock.now = near.due_at

@@ -9,6 +9,7 @@ import pytest
 
 from chalicelib.aws import message
 from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.moment import When
 from chalicelib.domain.timer import Status, Timer
 from chalicelib.domain.webhook import Outcome
 from chalicelib.service.ports import unmetered
@@ -94,7 +95,7 @@ def test_timers_fire_at_most_one_sweep_late_if_no_wakeup_can_be_registered(
     stage: MotoStage, clock: ManualClock, seconds: int, outcomes: tuple[Outcome, ...]
 ) -> None:
     stage.fail("SendMessage", "CreateSchedule")  # the sweeper sends in batches
-    timer = stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=seconds * 1000))
+    timer = stage.timers().set(TENANT, TimerRequest(url=URL, when=When(seconds * 1000)))
     running = RunningStage(stage, clock, *outcomes)
 
     running.until(START + RUNNING_MS + seconds * 1000)
@@ -111,7 +112,7 @@ def test_a_far_timer_fires_on_time_if_no_schedule_can_be_made(
     stage: MotoStage, clock: ManualClock
 ) -> None:
     stage.fail("CreateSchedule")
-    timer = stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=FAR_S * 1000))
+    timer = stage.timers().set(TENANT, TimerRequest(url=URL, when=When(FAR_S * 1000)))
     running = RunningStage(stage, clock)
 
     running.until(timer.due_at + SWEEP_MS)
@@ -158,7 +159,7 @@ def test_a_fault_at_any_call_of_a_delivery_costs_at_most_a_lease_and_a_sweep(
     trouble: Callable[[MotoStage, int], Callable[[str], None]],
     outcomes: tuple[Outcome, ...],
 ) -> None:
-    timer = stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
+    timer = stage.timers().set(TENANT, TimerRequest(url=URL, when=When(5_000)))
     running = RunningStage(stage, clock, *outcomes)
     stage.before_call = trouble(stage, number)
 
@@ -182,7 +183,7 @@ def test_a_process_death_during_a_create_loses_no_acknowledged_timer(
     for _ in range(3):
         try:
             acknowledged.append(
-                stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=seconds * 1000))
+                stage.timers().set(TENANT, TimerRequest(url=URL, when=When(seconds * 1000)))
             )
         except ProcessDied:
             stage.begin_process()
@@ -200,7 +201,7 @@ def test_a_process_death_during_a_create_loses_no_acknowledged_timer(
 def test_a_process_death_of_the_sweeper_costs_one_sweep(
     stage: MotoStage, clock: ManualClock, number: int
 ) -> None:
-    timers = [stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000)) for _ in range(3)]
+    timers = [stage.timers().set(TENANT, TimerRequest(url=URL, when=When(5_000))) for _ in range(3)]
     stage.drain()
     clock.now = START + 10_000
     stage.drain()  # every wake-up is lost
@@ -218,7 +219,7 @@ def test_a_process_death_of_the_sweeper_costs_one_sweep(
 def test_an_outage_of_everything_for_two_minutes_loses_no_timer(
     stage: MotoStage, clock: ManualClock
 ) -> None:
-    timers = [stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000)) for _ in range(5)]
+    timers = [stage.timers().set(TENANT, TimerRequest(url=URL, when=When(5_000))) for _ in range(5)]
     running = RunningStage(stage, clock)
     stage.fail()
     running.until(START + 2 * 60_000)

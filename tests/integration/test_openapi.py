@@ -20,10 +20,11 @@ from chalicelib.bootstrap import Service
 from chalicelib.domain import attempt_log as record
 from chalicelib.domain import errors, target
 from chalicelib.domain.errors import Fault, TimersError
+from chalicelib.domain.moment import MAX_DELAY_S
 from chalicelib.domain.retry import DEFAULT_DELAYS_S, attempts_allowed
 from chalicelib.domain.timer import Status
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.rest import cursor, fields, openapi, requests
+from chalicelib.rest import cursor, openapi, requests
 from chalicelib.rest.catalogue import CATALOGUE, Internal, Throttled
 from chalicelib.rest.problems import problem
 from chalicelib.rest.reading import MAX_BODY_BYTES
@@ -246,10 +247,10 @@ def test_limits_are_those_of_the_code() -> None:
     pace = SCHEMAS["ReplayTimers"]["properties"]["per_second"]
     query = {each["name"]: each["schema"] for each in _operation("list_timers")["parameters"]}
     attempts = _operation("list_attempts")["responses"]["200"]["content"]["application/json"]
-    assert SCHEMAS["Seconds"]["maximum"] == fields.MAX_DELAY_S
-    assert SCHEMAS["Minutes"]["maximum"] * 60 == fields.MAX_DELAY_S
-    assert SCHEMAS["Hours"]["maximum"] * 3600 == fields.MAX_DELAY_S
-    assert SCHEMAS["TimeLeft"]["maximum"] == fields.MAX_DELAY_S
+    assert SCHEMAS["Seconds"]["maximum"] == MAX_DELAY_S
+    assert SCHEMAS["Minutes"]["maximum"] * 60 == MAX_DELAY_S
+    assert SCHEMAS["Hours"]["maximum"] * 3600 == MAX_DELAY_S
+    assert SCHEMAS["TimeLeft"]["maximum"] == MAX_DELAY_S
     assert pace["minimum"] == requests.MIN_REPLAYS_PER_S
     assert pace["maximum"] == requests.MAX_REPLAYS_PER_S
     assert SCHEMAS["Url"]["maxLength"] == target.MAX_URL_CHARACTERS

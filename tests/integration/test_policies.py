@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from chalicelib.aws.dynamodb.api_keys import DynamoDBApiKeyStore
+from chalicelib.domain.moment import When
 from chalicelib.domain.webhook import Outcome
 from chalicelib.service.api_keys import ApiKeys
 from chalicelib.service.timers import TimerRequest
@@ -142,9 +143,9 @@ def test_the_api_is_granted_its_own_calls_and_nothing_else(
     fresh()
     api = stage.timers()
     near, far = (
-        api.set(TENANT, TimerRequest(url=URL, delay_ms=delay)) for delay in (1_000, 5 * HOUR_MS)
+        api.set(TENANT, TimerRequest(url=URL, when=When(delay))) for delay in (1_000, 5 * HOUR_MS)
     )
-    api.set(TENANT, TimerRequest(url=URL, delay_ms=60_000))
+    api.set(TENANT, TimerRequest(url=URL, when=When(60_000)))
     api.get(TENANT, near.id)
     for status in (None, *type(near.status)):
         api.list(TENANT, before=None, status=status, limit=10)
@@ -183,7 +184,7 @@ def test_the_delivering_functions_are_granted_their_own_calls_and_nothing_else(
     stage: MotoStage, clock: ManualClock, fresh: Callable[[], None], function: str
 ) -> None:
     timers = [
-        stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=delay)) for delay in DELAYS_MS
+        stage.timers().set(TENANT, TimerRequest(url=URL, when=When(delay))) for delay in DELAYS_MS
     ]
     fresh()
     hour = Outcome(status=503, retry_after=3_600.0)
@@ -202,7 +203,7 @@ def test_the_delivering_functions_are_granted_their_own_calls_and_nothing_else(
 def test_the_sweeper_is_granted_its_own_calls_and_nothing_else(
     stage: MotoStage, clock: ManualClock, fresh: Callable[[], None]
 ) -> None:
-    timer = stage.timers().set(TENANT, TimerRequest(url=URL, delay_ms=5_000))
+    timer = stage.timers().set(TENANT, TimerRequest(url=URL, when=When(5_000)))
     clock.now = timer.due_at
     stage.drain()
     fresh()

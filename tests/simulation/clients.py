@@ -16,6 +16,7 @@ from chalicelib.domain.errors import (
     TimerSettled,
     Unavailable,
 )
+from chalicelib.domain.moment import When
 from chalicelib.domain.timer import DeliveryOptions, Timer, Wakeup
 from chalicelib.service.dead_letters import DeadLetters, FailedTimers
 from chalicelib.service.timers import TimerRequest, Timers
@@ -92,7 +93,7 @@ class Clients(Generic[A]):
         tenant = rng.choice(TENANTS)
         request = TimerRequest(
             url="",
-            delay_ms=self._delay_ms(),
+            when=When(self._delay_ms()),
             options=DeliveryOptions(
                 max_attempts=rng.choice((None, None, 1, 2)),
                 timeout_s=rng.choice((None, None, 1, 5)),
@@ -108,7 +109,7 @@ class Clients(Generic[A]):
         """Set many timers of one tenant for about the same time."""
         tenant, delay_ms = self._rng.choice(TENANTS), self._delay_ms()
         for _ in range(MANY):
-            request = TimerRequest(url="", delay_ms=delay_ms)
+            request = TimerRequest(url="", when=When(delay_ms))
             self.request(partial(self._create_on, tenant=tenant, request=request))
 
     def _create_on(self, api: Api, tenant: str, request: TimerRequest) -> None:
@@ -191,7 +192,7 @@ class Clients(Generic[A]):
         since = self._time.now
         self._time.note("PATCH", promise, delay_ms)
         try:
-            timer = api.timers.move(promise.tenant, promise.id or 0, delay_ms)
+            timer = api.timers.move(promise.tenant, promise.id or 0, When(delay_ms))
         except (TimerExpired, TimerChanged, TimerInFlight, TimerNotFound) as refusal:
             self._refused(promise, refusal)
             return

@@ -55,7 +55,7 @@ class Oracle:
         failure_url = f"{_host(number)}failed/{number}" if request.options.on_failure_url else None
         options = replace(request.options, on_failure_url=failure_url)
         request = replace(request, url=f"{_host(number)}{number}", options=options)
-        due_at = math.ceil(now) + request.delay_ms
+        due_at = request.when.due_at(now)
         promise = Promise(
             tenant=tenant,
             url=request.url,

@@ -81,6 +81,7 @@ def settlement_of(
         token=token,
         now=now,
         status=Status.PENDING if retry_at is not None else status,
+        attempts=timer.attempts + 1,
         next_attempt_at=retry_at,
         log=extended(timer.log, made) if log is None else log,
     )

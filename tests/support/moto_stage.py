@@ -6,8 +6,8 @@ clock too.
 
 from __future__ import annotations
 
+import copy
 import functools
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -214,7 +214,7 @@ class MotoStage:
     def _on_call(self, params: dict[str, Any], model: Any, **_: Any) -> None:
         if self.recording:
             self.before_call(model.name)
-            self.calls.append(AwsCall(model.name, json.loads(json.dumps(params))))
+            self.calls.append(AwsCall(model.name, copy.deepcopy(params)))
 
     @contextmanager
     def _not_recorded(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ import pytest
 
 from chalicelib.aws.waking_store import WakingTimerStore
 from chalicelib.domain.errors import TimerNotFailed, TimerNotFound
+from chalicelib.domain.moment import When
 from chalicelib.domain.timer import Status, Timer
 from chalicelib.service.dead_letters import DeadLetters, FailedTimers, Replayed
 from chalicelib.service.timers import TimerRequest, Timers
@@ -24,7 +25,7 @@ def dead_letters(store: WakingTimerStore, timers: Timers, clock: ManualClock) ->
 
 
 def set_timer(timers: Timers, url: str = URL) -> Timer:
-    return timers.set(TENANT, TimerRequest(url=url, delay_ms=30_000))
+    return timers.set(TENANT, TimerRequest(url=url, when=When(30_000)))
 
 
 def end(store: WakingTimerStore, timer: Timer, status: Status, at: int = START + 30_100) -> Timer:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from chalicelib.domain.errors import InvalidRequest, MalformedBody
+from chalicelib.domain.moment import DELAY_TOO_LONG, MAX_DELAY_S, rfc3339
 from chalicelib.domain.timer import NewTimer, Timer
-from chalicelib.rest.fields import DELAY_TOO_LONG, MAX_DELAY_S
-from chalicelib.rest.models import rfc3339, timer_item, timer_status
+from chalicelib.rest.models import timer_item, timer_status
 from chalicelib.rest.problems import problem
 from chalicelib.rest.requests import ReplayTimers, SetTimer
 from chalicelib.rest.validation import Limits
@@ -41,7 +41,7 @@ def amount_faults(amount: str, field: str = "seconds") -> dict[str, str]:
 
 def test_the_request_of_the_contract_is_accepted() -> None:
     request = parse(hours=4, minutes=0, seconds=1)
-    assert request.delay_ms == (4 * 3600 + 1) * 1000
+    assert request.when.delay_ms == (4 * 3600 + 1) * 1000
     assert request.url == URL
 
 
@@ -61,7 +61,7 @@ def test_the_request_of_the_contract_is_accepted() -> None:
 def test_absent_amounts_are_0_and_large_ones_carry_over(
     fields: dict[str, int], seconds: int
 ) -> None:
-    assert parse(**fields).delay_ms == seconds * 1000
+    assert parse(**fields).when.delay_ms == seconds * 1000
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_absent_amounts_are_0_and_large_ones_carry_over(
     ],
 )
 def test_ten_years_exactly_are_accepted(fields: dict[str, int]) -> None:
-    assert parse(**fields).delay_ms == 315_360_000 * 1000
+    assert parse(**fields).when.delay_ms == 315_360_000 * 1000
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_number_of_replays_beyond_the_limits_is_refused(number: str) -> None:
 @pytest.mark.parametrize("amount", ["0", "-0"])
 def test_minus_0_is_0(amount: str) -> None:
     body = f'{{"seconds": {amount}, "url": "{URL}"}}'
-    assert SetTimer.parse(body.encode()).delay_ms == 0
+    assert SetTimer.parse(body.encode()).when.delay_ms == 0
 
 
 @pytest.mark.parametrize("amount", ["-1", "-0.5", "-2147483649", "-" + "9" * 30])
@@ -232,10 +232,10 @@ def test_an_unknown_field_names_the_one_that_was_meant(field: str, meant: str) -
     assert found == {field: f"unknown field; did you mean {meant}?"}
 
 
-@pytest.mark.parametrize("field", ["id", "", "__class__", "é", "\x00", "\U0001f552", "body"])
+@pytest.mark.parametrize("field", ["id", "", "__class__", "é", "\x00", "\U0001f552", "payload"])
 def test_an_unknown_field_like_no_other_names_the_known_ones(field: str) -> None:
     found = faults(json.dumps({"seconds": 1, "url": URL, field: 1}).encode())
-    known = "hours, minutes, seconds, url, max_attempts, timeout, on_failure_url"
+    known = ", ".join(SetTimer.model_fields)
     assert found == {field: f"unknown field; known are {known}"}
 
 

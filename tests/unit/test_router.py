@@ -46,7 +46,7 @@ def closed(_service: FakeService, request: ApiRequest[ListTimers]) -> Response:
 
 @api.patch("/closed/{timer_id}", returns=HEALTHY, body=MoveTimer)
 def change(_service: FakeService, request: ApiRequest[MoveTimer]) -> Response:
-    return json_response([request.tenant, request.timer_id, request.input.delay_ms])
+    return json_response([request.tenant, request.timer_id, request.input.when.delay_ms])
 
 
 @api.delete("/closed", returns=HEALTHY, raises=(errors.PurgeDisabled,))

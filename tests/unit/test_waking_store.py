@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chalicelib.aws.waking_store import WRITE_FIRST_MS
+from chalicelib.domain.moment import When
 from chalicelib.service.timers import TimerRequest, Timers
 from tests.support.clock import START
 from tests.support.stores import RecordingStore
@@ -18,7 +19,7 @@ URL = "http://h/a"
 def test_a_wakeup_is_registered_before_the_timer_is_stored(
     timers: Timers, rows: RecordingStore, wakeups: RecordingWakeups, delay_ms: int
 ) -> None:
-    timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=delay_ms))
+    timer = timers.set(TENANT, TimerRequest(url=URL, when=When(delay_ms)))
     assert rows.log == ["wake", "put"]
     assert wakeups.registered == [timer.wakeup()]
     assert rows.written[0].armed
@@ -28,7 +29,7 @@ def test_a_wakeup_is_registered_before_the_timer_is_stored(
 def test_a_very_near_timer_is_stored_before_its_wakeup_is_registered(
     timers: Timers, rows: RecordingStore, wakeups: RecordingWakeups, delay_ms: int
 ) -> None:
-    timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=delay_ms))
+    timer = timers.set(TENANT, TimerRequest(url=URL, when=When(delay_ms)))
     assert rows.log == ["put", "wake"]
     assert wakeups.registered == [timer.wakeup()]
 
@@ -37,7 +38,7 @@ def test_a_timer_is_woken_again_when_storing_it_outlasted_its_delay(
     timers: Timers, rows: RecordingStore, wakeups: RecordingWakeups
 ) -> None:
     rows.write_takes_ms = 30_000
-    timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
+    timer = timers.set(TENANT, TimerRequest(url=URL, when=When(30_000)))
     assert rows.log == ["wake", "put", "wake"]
     assert wakeups.registered == [timer.wakeup()] * 2
 
@@ -47,7 +48,7 @@ def test_a_wakeup_that_cannot_be_registered_leaves_the_timer_stored_and_unarmed(
     timers: Timers, rows: RecordingStore, wakeups: RecordingWakeups, delay_ms: int
 ) -> None:
     wakeups.broken = True
-    timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=delay_ms))
+    timer = timers.set(TENANT, TimerRequest(url=URL, when=When(delay_ms)))
     assert timers.get(TENANT, timer.id).next_attempt_at == START + delay_ms
     assert not rows.written[0].armed
 
@@ -56,19 +57,19 @@ def test_a_wakeup_that_cannot_be_registered_leaves_the_timer_stored_and_unarmed(
 def test_a_wakeup_that_could_overtake_its_move_is_registered_after_it(
     timers: Timers, rows: RecordingStore, delay_ms: int
 ) -> None:
-    timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
+    timer = timers.set(TENANT, TimerRequest(url=URL, when=When(30_000)))
     rows.log.clear()
-    timers.move(TENANT, timer.id, delay_ms)
+    timers.move(TENANT, timer.id, When(delay_ms))
     assert rows.log == ["put", "wake"]
 
 
 def test_a_move_whose_write_outlasts_its_delay_is_woken_again(
     timers: Timers, rows: RecordingStore
 ) -> None:
-    timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
+    timer = timers.set(TENANT, TimerRequest(url=URL, when=When(30_000)))
     rows.log.clear()
     rows.write_takes_ms = 5_000
-    timers.move(TENANT, timer.id, 5_000)
+    timers.move(TENANT, timer.id, When(5_000))
     assert rows.log == ["wake", "put", "wake"]
 
 
@@ -76,6 +77,6 @@ def test_a_move_whose_wakeup_cannot_be_registered_is_left_to_the_sweep(
     timers: Timers, rows: RecordingStore, wakeups: RecordingWakeups
 ) -> None:
     wakeups.broken = True
-    timer = timers.set(TENANT, TimerRequest(url=URL, delay_ms=30_000))
-    timers.move(TENANT, timer.id, 60_000)
+    timer = timers.set(TENANT, TimerRequest(url=URL, when=When(30_000)))
+    timers.move(TENANT, timer.id, When(60_000))
     assert rows.written[-1].armed is False

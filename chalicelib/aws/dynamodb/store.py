@@ -34,7 +34,7 @@ from chalicelib.domain.claim import (
 )
 from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFound, Unavailable
 from chalicelib.domain.rate import Rate
-from chalicelib.domain.timer import Status, Timer
+from chalicelib.domain.timer import UNDELIVERED, Status, Timer
 from chalicelib.service.ports import Clock, Page
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ class DynamoDBTimerStore:
 
         Failed timers are read from their index, which may be slightly behind.
         """
-        if status is Status.FAILED:
-            found, before = self._failed.below(tenant, before, limit)
+        if status in UNDELIVERED:
+            found, before = self._failed.below(tenant, before, status, limit)
         else:
             found, before = self._partitions.below(tenant, before, status, limit)
         return Page(timers=[rows.timer_of(row) for row in found], before=before)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from chalicelib.aws.dynamodb.rows import due_shard, failed_partition, number, text
 from chalicelib.domain.attempt_log import encode
 from chalicelib.domain.claim import Claim, Reschedule, Settlement
-from chalicelib.domain.timer import Status
+from chalicelib.domain.timer import UNDELIVERED, Status
 
 if TYPE_CHECKING:
     from chalicelib.aws.dynamodb.rows import Row
@@ -66,7 +66,7 @@ def settling(settlement: Settlement, retention_s: int, *, armed: bool) -> Update
         {
             **values,
             ":status": text(settlement.status.value),
-            ":one": number(1),
+            ":attempts": number(settlement.attempts),
             ":log": text(encode(settlement.log)),
             ":token": text(settlement.token),
         },
@@ -76,11 +76,14 @@ def settling(settlement: Settlement, retention_s: int, *, armed: bool) -> Update
 def _retry(settlement: Settlement, at: int, *, armed: bool) -> tuple[str, Row]:
     """Return the change that gives the timer another time in the due index, and its values."""
     shard = due_shard(settlement.tenant, settlement.id, armed=armed)
+    # A call that the receiver asked for is due then, and counted.
+    due, repeats = (", #due_at = :at", ", #repeats :one") if settlement.repeat else ("", "")
     return (
-        "SET #status = :status, #next_attempt_at = :at, #due_shard = :shard, #log = :log "
+        "SET #status = :status, #next_attempt_at = :at, #due_shard = :shard, #log = :log, "
+        f"#attempts = :attempts{due} "
         # A mark of a sweep was for the wake-up of the old version.
-        "REMOVE #lease_until, #woken_at ADD #attempts :one, #version :one"
-    ), {":at": number(at), ":shard": text(shard)}
+        f"REMOVE #lease_until, #woken_at ADD #version :one{repeats}"
+    ), {":at": number(at), ":shard": text(shard), ":one": number(1)}
 
 
 def _final(settlement: Settlement, retention_s: int) -> tuple[str, Row]:
@@ -91,13 +94,13 @@ def _final(settlement: Settlement, retention_s: int) -> tuple[str, Row]:
         ":expires_at": number(settlement.now // 1000 + retention_s),
     }
     failed = ""
-    if settlement.status is Status.FAILED:
+    if settlement.status in UNDELIVERED:
         failed = ", #failed_of = :failed_of"
         values[":failed_of"] = text(failed_partition(settlement.tenant, settlement.id))
     return (
         "SET #status = :status, #settled_at = :now, #expires_at = :expires_at, "
-        f"#log = :log{failed} "
-        "REMOVE #lease_until, #next_attempt_at, #due_shard, #woken_at ADD #attempts :one"
+        f"#log = :log, #attempts = :attempts{failed} "
+        "REMOVE #lease_until, #next_attempt_at, #due_shard, #woken_at"
     ), values
 
 

@@ -33,11 +33,15 @@ class CheckedAdapter(HTTPAdapter):
         manager.pool_classes_by_scheme = {"http": CheckedHTTPPool, "https": CheckedHTTPSPool}
 
     def post(self, in_flight: InFlightCall) -> requests.Response:
-        """Send the empty POST and return the response as soon as its headers are complete.
+        """Send the call and return the response as soon as its headers are complete.
 
         Raises what ``requests`` raises, ``ForbiddenTarget`` and ``TimeoutError``. The timeout here
         is only the longest silence: the package's docstring says who enforces the deadline.
         """
         call = in_flight.call
-        request = requests.Request("POST", call.url, headers=call.headers).prepare()
+        request = requests.Request(
+            call.method, call.url, headers=call.headers, data=call.body or None
+        ).prepare()
+        if not call.says_length:
+            request.headers.pop("Content-Length", None)
         return self.send(request, timeout=in_flight.remaining_s(), stream=True)

@@ -71,8 +71,7 @@ class BoundedResponse(HTTPResponse):
         self.code = self.status = head.status
         self.version, self.reason = 11, ""
         self.headers = self.msg = HTTPMessage()
-        if head.retry_after:
-            self.headers["Retry-After"] = head.retry_after
+        self._call.head = head
         self.chunked, self.chunk_left = head.framing is Framing.CHUNKED, None
         lengths = {Framing.NONE: 0, Framing.LENGTH: head.length}
         self.length = lengths.get(head.framing)

@@ -12,6 +12,7 @@ import time
 from urllib.parse import urlsplit
 
 from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.response_head import ResponseHead
 from chalicelib.domain.ssrf_guard import Guard
 from chalicelib.domain.webhook import Call, Outcome
 
@@ -27,6 +28,10 @@ class InFlightCall:
         """Whether the call uses a connection that another call has used before."""
         self.response_began = False
         """Whether the receiver has sent any byte of a response."""
+        self.head: ResponseHead | None = None
+        """The head of the final response."""
+        self.excerpt: str | None = None
+        """The beginning of a failed response's body, as far as it has come."""
         self._expires_at = time.monotonic() + deadline_s
         self._status: int | None = None
         self._outcome: Outcome | None = None

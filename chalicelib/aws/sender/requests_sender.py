@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -18,9 +19,11 @@ from chalicelib.aws.sender.adapter import CheckedAdapter
 from chalicelib.aws.sender.connection import current_call
 from chalicelib.aws.sender.failures import ended_early, failure_text, no_open_files
 from chalicelib.aws.sender.in_flight_call import InFlightCall
+from chalicelib.domain.attempt_log import SUCCESS
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.failure import NO_FILES, timed_out, unexpected
 from chalicelib.domain.response import MAX_DRAIN_BYTES, MAX_DRAIN_S, parse_retry_after
+from chalicelib.domain.response_excerpt import MAX_EXCERPT_BYTES, excerpt_text, has_text
 from chalicelib.domain.ssrf_guard import Guard
 from chalicelib.domain.webhook import Call, Outcome
 
@@ -28,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class RequestsSender:
-    """Sends each call as one empty POST. Many threads may use it at once.
+    """Sends each call as one request. Many threads may use it at once.
 
     The deadline (seconds) covers everything from the look-up of the name to the last header of the
     response. The sender follows no redirect, keeps no cookie, and uses no proxy or password of the
@@ -41,14 +44,19 @@ class RequestsSender:
         guard: Guard,
         *,
         drain_s: float = MAX_DRAIN_S,
+        keep_responses: bool = True,
         new_thread: Callable[..., threading.Thread] = threading.Thread,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``clock`` (epoch s) is what a Retry-After date is compared with."""
+        """``clock`` (epoch s) is what a Retry-After date is compared with.
+
+        With ``keep_responses``, outcomes have the beginning of a failed response's body.
+        """
         self._clock = clock
         self._deadline_s = deadline_s
         self._guard = guard
         self._drain_s = drain_s
+        self._keep_responses = keep_responses
         self._new_thread = new_thread
         self._adapter = CheckedAdapter()
 
@@ -57,7 +65,7 @@ class RequestsSender:
         self._adapter.close()
 
     def send(self, call: Call) -> Outcome:
-        """Send an empty POST and return its outcome, within the deadline.
+        """Send the call and return its outcome, within the deadline.
 
         Raises ``Unavailable`` if the system has no thread or no open file for the call. Then the
         call has not begun, and the attempt has not failed.
@@ -75,7 +83,9 @@ class RequestsSender:
         # If there is an outcome already, it stays.
         outcome = in_flight.conclude_early(timed_out(in_flight.deadline_s))
         in_flight.cancel()
-        return outcome
+        return (
+            outcome if in_flight.excerpt is None else replace(outcome, response=in_flight.excerpt)
+        )
 
     def _send(self, call: InFlightCall) -> None:
         """Carry out the call on the sending thread."""
@@ -110,19 +120,22 @@ class RequestsSender:
     def _exchange(self, adapter: CheckedAdapter, call: InFlightCall) -> None:
         """Send the request, set the outcome once the headers are complete, and drain the body."""
         response = adapter.post(call)
-        header = response.headers.get("Retry-After", "")
-        retry_after = parse_retry_after(header, self._clock())
-        call.conclude(Outcome(status=response.status_code, retry_after=retry_after))
+        head = call.head
+        assert head is not None  # the response was made from it
+        retry_after = parse_retry_after(head.retry_after, self._clock())
+        call.conclude(Outcome(status=head.status, retry_after=retry_after, again=head.again))
+        keeps = self._keep_responses and head.status not in SUCCESS and has_text(head)
         with response:
-            _drain(response)
+            _drain(response, call if keeps else None)
 
 
-def _drain(response: requests.Response) -> None:
-    """Read the body, so that the connection can be kept.
+def _drain(response: requests.Response, keeping: InFlightCall | None) -> None:
+    """Read the body, so that the connection can be kept; note its beginning on ``keeping``.
 
     The outcome is set already. If it is long, slow or broken, only the connection is closed.
     """
     left = MAX_DRAIN_BYTES
+    begin = b""
     with contextlib.suppress(HTTPError, OSError):
         while left > 0:
             # ``read1`` returns the bytes that have arrived. ``read`` would wait for ``left`` bytes.
@@ -131,3 +144,6 @@ def _drain(response: requests.Response) -> None:
                 response.raw.release_conn()
                 return
             left -= len(chunk)
+            if keeping is not None and len(begin) < MAX_EXCERPT_BYTES:
+                begin += chunk[:MAX_EXCERPT_BYTES]
+                keeping.excerpt = excerpt_text(begin)

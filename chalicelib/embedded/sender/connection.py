@@ -12,10 +12,15 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
+from chalicelib.domain.attempt_log import SUCCESS
 from chalicelib.domain.response import MAX_RESPONSE_BYTES, ResponseTooLong
+from chalicelib.domain.response_excerpt import Excerpt
 from chalicelib.domain.response_head import HeadReader, ResponseHead
 from chalicelib.embedded.sender.body import BodySkipper
 from chalicelib.embedded.sender.tls import Tls
+
+EXCERPT_S = 0.25
+"""How long a failed response waits for the beginning of its body."""
 
 
 class ClosedWithoutResponse(ConnectionError):
@@ -36,18 +41,23 @@ class Connection(asyncio.Protocol):
         on_lost: Callable[[Connection], None],
         *,
         drain_s: float,
+        keep_responses: bool = True,
         tls: ssl.SSLContext | None = None,
         server_name: str = "",
     ) -> None:
         """``on_free`` gets the connection each time it can be used for another call.
 
-        ``on_lost`` gets it once, when it has ended.
+        ``on_lost`` gets it once, when it has ended. With ``keep_responses``, a failed response
+        waits a moment for the beginning of its body.
         """
         self.established: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._on_free = on_free
         self._on_lost = on_lost
         self._drain_s = drain_s
+        self._keep_responses = keep_responses
+        self._excerpt: Excerpt | None = None
+        self._excerpt_timer: asyncio.TimerHandle | None = None
         self._tls_context = tls
         self._server_name = server_name
         self._tls: Tls | None = None
@@ -85,7 +95,7 @@ class Connection(asyncio.Protocol):
             # A receiver may close a new connection before it is asked.
             self._response.set_exception(self._failure or ClosedWithoutResponse(None, heard=False))
             return self._response
-        self._reader, self._skipper = HeadReader(), None
+        self._reader, self._skipper, self._excerpt = HeadReader(), None, None
         self._left = MAX_RESPONSE_BYTES
         self._timer = self._loop.call_at(deadline, self._time_out)
         self._asked, self._heard = True, False
@@ -167,14 +177,27 @@ class Connection(asyncio.Protocol):
                 self._early += data
             return
         self._heard = True
-        if self._skipper is not None:
-            self._skipper.feed(data)
-        else:
-            rest = self._reader.feed(data)
+        if self._skipper is None:
+            data = self._reader.feed(data)
             if not self._reader.complete or self._reader.head is None:
                 return
             self._skipper = BodySkipper(self._reader.head)
-            self._skipper.feed(rest)
+            self._begin_excerpt(self._reader.head)
+        self._skipper.feed(data)
+        if self._excerpt is not None:
+            self._excerpt.feed(data)
+        self._decide()
+
+    def _begin_excerpt(self, head: ResponseHead) -> None:
+        """Keep the beginning of a failed response's body, as far as that comes soon."""
+        if self._keep_responses and head.status not in SUCCESS:
+            self._excerpt = Excerpt(head)
+            self._excerpt_timer = self._loop.call_later(EXCERPT_S, self._end_excerpt)
+
+    def _end_excerpt(self) -> None:
+        """Take what has come of the excerpt, and go on."""
+        if self._excerpt is not None:
+            self._excerpt.done = True
         self._decide()
 
     def _decide(self) -> None:
@@ -183,11 +206,20 @@ class Connection(asyncio.Protocol):
         if reader is None or response is None or reader.head is None or not reader.complete:
             return
         if not response.done():
+            if self._excerpt is not None:
+                if not (self._excerpt.done or self._is_over()):
+                    return  # until more of the body comes, or its time is over
+                reader.head.excerpt = self._excerpt.text()
             self._stop_timer()
             response.set_result(reader.head)
             self._timer = self._loop.call_later(self._drain_s, self.close)
         if self._skipper is not None and self._skipper.ended:
             self._finish(self._skipper)
+
+    def _is_over(self) -> bool:
+        """Whether no more of the body can come."""
+        skipper = self._skipper
+        return self._transport is None or (skipper is not None and skipper.clean)
 
     def _finish(self, skipper: BodySkipper) -> None:
         self._stop_timer()
@@ -213,7 +245,7 @@ class Connection(asyncio.Protocol):
         """Close the connection. Its call gets its status if that has come, otherwise ``error``."""
         if self._reader is not None:
             self._reader.end()
-            self._decide()
+            self._end_excerpt()
         self._failure = self._failure or error
         self._stop_timer()
         if not self.established.done():
@@ -228,3 +260,6 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._excerpt_timer is not None:
+            self._excerpt_timer.cancel()
+            self._excerpt_timer = None

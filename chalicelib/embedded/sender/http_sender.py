@@ -59,16 +59,19 @@ class HttpSender:
         drain_s: float = MAX_DRAIN_S,
         tenant_share: float = 1.0,
         tls: ssl.SSLContext | None = None,
+        keep_responses: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``drain_s`` limits the time to skip a body; ``tls`` is by default the system's trust.
 
         ``tenant_share`` is the share of the look-ups at once that one tenant may have.
+        With ``keep_responses``, outcomes have the beginning of a failed response's body.
         ``clock`` (epoch s) is what a Retry-After date is compared with.
         """
         self._clock = clock
         self._deadline_s = deadline_s
         self._drain_s = drain_s
+        self._keep_responses = keep_responses
         self._tls = tls or _default_tls()
         self._loop = asyncio.get_running_loop()
         self._resolver = GuardedResolver(guard, deadline_s, tenant_share=tenant_share)
@@ -81,7 +84,7 @@ class HttpSender:
         await self._resolver.close()
 
     async def send(self, call: Call) -> Outcome:
-        """Send an empty POST and return its outcome, within the deadline.
+        """Send the call and return its outcome, within the deadline.
 
         Raises ``Unavailable`` when this machine lacks what the call needs: that is no failed
         attempt.
@@ -97,7 +100,9 @@ class HttpSender:
             if text is None:
                 log.exception("a call failed in a way that the sender does not know")
             return Outcome(error=text or unexpected(error))
-        return Outcome(status=head.status, retry_after=retry_after)
+        return Outcome(
+            status=head.status, retry_after=retry_after, again=head.again, response=head.excerpt
+        )
 
     async def _send(self, call: Call, deadline: float) -> ResponseHead:
         origin, request = request_of(call)
@@ -134,6 +139,7 @@ class HttpSender:
             partial(self._idle.put, origin),
             self._idle.forget,
             drain_s=self._drain_s,
+            keep_responses=self._keep_responses,
             tls=self._tls if origin.scheme == "https" else None,
             server_name=origin.host.removesuffix("."),  # RFC 6066, section 3
         )

@@ -40,10 +40,12 @@ def request_of(call: Call) -> tuple[Origin, bytes]:
     origin = Origin(scheme, address or name, int(port) if port else _DEFAULT_PORTS[scheme])
     if origin.port > _MAX_PORT:
         raise InvalidUrl
-    lines = [f"POST /{path or query or ''} HTTP/1.1", f"Host: {authority}", "Content-Length: 0"]
+    lines = [f"{call.method} /{path or query or ''} HTTP/1.1", f"Host: {authority}"]
+    if call.says_length:
+        lines.append(f"Content-Length: {len(call.body)}")
     for name, value in call.headers.items():
         line = f"{name}: {value}"
         if not _HEADER.fullmatch(line):
             raise InvalidUrl
         lines.append(line)
-    return origin, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    return origin, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + call.body
