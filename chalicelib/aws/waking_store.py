@@ -21,8 +21,9 @@ from typing import Protocol, TypeVar
 
 from chalicelib.domain.claim import Claim, ClaimResult, Reschedule, Settlement
 from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
 from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
-from chalicelib.service.ports import Clock, Meter, Metric, Page, Wakeups, unmetered
+from chalicelib.service.ports import Clock, DuePage, Meter, Metric, Page, Wakeups, unmetered
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +51,21 @@ class ArmableStore(Protocol):
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer."""
 
-    def list(self, tenant: str, *, before: int | None, status: Status | None, limit: int) -> Page:
+    def list(
+        self,
+        tenant: str,
+        *,
+        before: int | None,
+        status: Status | None,
+        limit: int,
+        only: Selection = EVERYTHING,
+    ) -> Page:
         """Return one page of timers."""
+
+    def list_due(
+        self, tenant: str, *, after: DuePosition | None, only: Selection, limit: int
+    ) -> DuePage:
+        """Return one page of outstanding timers."""
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
         """Remove one timer."""
@@ -97,6 +111,7 @@ class WakingTimerStore:
         self.identity = store.identity
         self.get = store.get
         self.list = store.list
+        self.list_due = store.list_due
         self.purge = store.purge
         self.claim = store.claim
         self.check = store.check

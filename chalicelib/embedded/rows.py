@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from chalicelib.domain.attempt_log import decode
 from chalicelib.domain.optional_fields import NAMES, optional_fields, read_optional_fields
+from chalicelib.domain.selection import DuePosition, Selection
 from chalicelib.domain.timer import Lease, Status, Timer
 
 _COLUMNS = (
@@ -104,3 +106,31 @@ _NOTHING: list[Any] = [None] * len(NAMES)
 
 def _named(values: list[Any]) -> dict[str, Any]:
     return dict(zip(NAMES, values, strict=True))
+
+
+def selecting(only: Selection) -> tuple[str, tuple[Any, ...]]:
+    """Return the conditions of a selection, each with AND before it, and their values."""
+    conditions: list[tuple[str, Any]] = []
+    if only.label is not None:
+        labelled = "SELECT id FROM labels WHERE labels.tenant = timers.tenant AND label = ?"
+        conditions.append((f"id IN ({labelled})", only.label))
+    if only.url_prefix:
+        # Not LIKE: a prefix may have its wildcards, and LIKE ignores case.
+        conditions.append((f"substr(url, 1, {len(only.url_prefix)}) = ?", only.url_prefix))
+    conditions += [
+        (f"{column} {comparison} ?", value)
+        for column, comparison, value in (
+            ("due_at", ">=", only.due_from),
+            ("due_at", "<", only.due_until),
+            ("settled_at", ">=", only.failed_from),
+            ("settled_at", "<", only.failed_until),
+        )
+        if value not in (0, math.inf)
+    ]
+    return "".join(f"AND {text} " for text, _ in conditions), tuple(v for _, v in conditions)
+
+
+def position_of(timer: Timer) -> DuePosition:
+    """Return the place of an outstanding timer in the list by due time."""
+    at = timer.lease.until if timer.lease else timer.wakeup().at
+    return DuePosition(at, timer.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +20,12 @@ from chalicelib.domain.claim import (
 from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFound
 from chalicelib.domain.quota import UNLIMITED, Quota, Stored
 from chalicelib.domain.rate import Limiter, Rate
-from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
+from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
+from chalicelib.domain.timer import UNDELIVERED, NewTimer, Status, Timer, Wakeup
 from chalicelib.embedded.database import APPLICATION_ID, MEMORY, open_store, unavailable_on_error
-from chalicelib.embedded.rows import SELECTED, insert, timer_of
+from chalicelib.embedded.rows import SELECTED, insert, position_of, selecting, timer_of
 from chalicelib.embedded.transactions import TransactionalStore
-from chalicelib.service.ports import Page
+from chalicelib.service.ports import DuePage, Page
 
 LIST_WINDOW = 20_000
 """The most ids that one page reads when it filters by a status that may be rare."""
@@ -31,6 +33,7 @@ LIST_WINDOW = 20_000
 # The terms of the due index (migration 3): with other words, SQLite would not use it.
 _DUE_AT = "coalesce(lease_until, next_attempt_at)"
 _DUE = "tenant = ? AND next_attempt_at IS NOT NULL AND held_for IS NULL"
+_HELD = "tenant = ? AND next_attempt_at IS NOT NULL AND held_for IS NOT NULL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,27 +115,62 @@ class SQLiteTimerStore(TransactionalStore):
             raise TimerNotFound(f"There is no timer {timer_id}.")
         return timer
 
-    def list(self, tenant: str, *, before: int | None, status: Status | None, limit: int) -> Page:
-        """Return timers with an id below ``before``, highest first, at most ``limit``."""
+    def list(
+        self,
+        tenant: str,
+        *,
+        before: int | None,
+        status: Status | None,
+        limit: int,
+        only: Selection = EVERYTHING,
+    ) -> Page:
+        """Return selected timers with an id below ``before``, highest first, at most ``limit``."""
         with unavailable_on_error():
             top = self._last_id(tenant) + 1
             top = top if before is None else min(before, top)
-            # Failed timers have an index of their own. Other statuses are looked for among the
-            # next ids only, so that a page costs no more when the status is rare.
-            windowed = status in (Status.PENDING, Status.FIRED)
+            # Failed, expired and labelled timers have indexes of their own. Others are looked for
+            # among the next ids only, so that a page costs no more when they are rare.
+            indexed = (status is None and only == EVERYTHING) or status in UNDELIVERED
+            windowed = not indexed and only.label is None
             floor = max(top - LIST_WINDOW, 0) if windowed else 0
+            condition, values = selecting(only)
             # The status is part of the text: with a parameter, SQLite cannot choose the index of
             # failed timers.
             rows = self._connection.execute(
                 f"SELECT {SELECTED} FROM timers WHERE tenant = ? AND id < ? AND id >= ? "
                 + (f"AND status = '{status.value}' " if status else "")
+                + condition
                 + "ORDER BY id DESC LIMIT ?",
-                (tenant, top, floor, limit + 1),  # one more tells whether there is a next page
+                (tenant, top, floor, *values, limit + 1),  # one more: is there a next page?
             ).fetchall()
         timers = [timer_of(row) for row in rows[:limit]]
         if len(rows) > limit:
             return Page(timers=timers, before=timers[-1].id)
         return Page(timers=timers, before=floor if floor > 1 else None)  # ids begin at 1
+
+    def list_due(
+        self, tenant: str, *, after: DuePosition | None, only: Selection, limit: int
+    ) -> DuePage:
+        """Return outstanding timers behind ``after``, the next to be called first."""
+        at, above = (after.at, after.id) if after else (0, 0)
+        condition, values = selecting(only)
+        lists = []
+        with unavailable_on_error():
+            # Held timers are not in the due index (migration 3).
+            for held, moment in ((_DUE, _DUE_AT), (_HELD, "next_attempt_at")):
+                lists.append(
+                    self._connection.execute(
+                        f"SELECT {SELECTED} FROM timers WHERE {held} AND {moment} >= ? "
+                        f"AND ({moment} > ? OR id > ?) {condition}"
+                        f"ORDER BY {moment}, id LIMIT ?",
+                        (tenant, at, at, above, *values, limit + 1),
+                    ).fetchall()
+                )
+        timers = sorted(map(timer_of, itertools.chain(*lists)), key=position_of)
+        more = len(timers) > limit
+        return DuePage(
+            timers=timers[:limit], after=position_of(timers[limit - 1]) if more else None
+        )
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
         """Remove a pending timer. Raises ``TimerNotFound``, ``TimerSettled``, ``TimerInFlight``."""

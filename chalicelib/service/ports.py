@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from chalicelib.domain.api_key import ApiKey
 from chalicelib.domain.claim import Claim, ClaimResult, Reschedule, Settlement
+from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
 from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
 from chalicelib.domain.webhook import Call, Outcome
 
@@ -87,6 +88,18 @@ class Page:
     before: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuePage:
+    """Part of a list of outstanding timers, the next to be called first.
+
+    ``after`` continues the list. It is None at the end. A page may be short, even empty, although
+    the list continues.
+    """
+
+    timers: Sequence[Timer]
+    after: DuePosition | None
+
+
 class TimerStore(Protocol):
     """The timers, as the API uses them.
 
@@ -99,8 +112,24 @@ class TimerStore(Protocol):
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""
 
-    def list(self, tenant: str, *, before: int | None, status: Status | None, limit: int) -> Page:
-        """Return timers with an id below ``before``, highest first, at most ``limit``."""
+    def list(
+        self,
+        tenant: str,
+        *,
+        before: int | None,
+        status: Status | None,
+        limit: int,
+        only: Selection = EVERYTHING,
+    ) -> Page:
+        """Return selected timers with an id below ``before``, highest first, at most ``limit``."""
+
+    def list_due(
+        self, tenant: str, *, after: DuePosition | None, only: Selection, limit: int
+    ) -> DuePage:
+        """Return outstanding timers behind ``after``, the next to be called first.
+
+        A timer in flight is listed at the end of its lease.
+        """
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
         """Remove a pending timer durably and return it as it was.

@@ -9,8 +9,9 @@ from chalicelib.domain.claim import Reschedule
 from chalicelib.domain.content import NO_CONTENT, Content
 from chalicelib.domain.errors import PurgeDisabled, TimerExpired, Unavailable
 from chalicelib.domain.moment import When
+from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
 from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions, NewTimer, Status, Timer
-from chalicelib.service.ports import Clock, Meter, Metric, Page, TimerStore, unmetered
+from chalicelib.service.ports import Clock, DuePage, Meter, Metric, Page, TimerStore, unmetered
 
 PURGE_STEP = 1_000
 """Timers removed before the time budget is checked again."""
@@ -75,9 +76,23 @@ class Timers:
         """Return one timer. Raises ``TimerNotFound``."""
         return self._store.get(tenant, timer_id)
 
-    def list(self, tenant: str, *, before: int | None, status: Status | None, limit: int) -> Page:
-        """Return one page of timers below the id ``before``, highest id first."""
-        return self._store.list(tenant, before=before, status=status, limit=limit)
+    def list(
+        self,
+        tenant: str,
+        *,
+        before: int | None,
+        status: Status | None,
+        limit: int,
+        only: Selection = EVERYTHING,
+    ) -> Page:
+        """Return one page of selected timers below the id ``before``, highest id first."""
+        return self._store.list(tenant, before=before, status=status, limit=limit, only=only)
+
+    def list_due(
+        self, tenant: str, *, after: DuePosition | None, only: Selection, limit: int
+    ) -> DuePage:
+        """Return one page of outstanding timers behind ``after``, the next to be called first."""
+        return self._store.list_due(tenant, after=after, only=only, limit=limit)
 
     def cancel(self, tenant: str, timer_id: int) -> None:
         """Remove a pending timer. No attempt starts afterwards.

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from chalicelib.aws.dynamodb import rows
+from chalicelib.aws.dynamodb.filters import Filter
 from chalicelib.aws.dynamodb.items import Items
 from chalicelib.aws.dynamodb.rows import number, text
-from chalicelib.domain.timer import Status
 
 if TYPE_CHECKING:
     from chalicelib.aws.dynamodb.rows import Row
@@ -29,27 +29,25 @@ class FailedIndex:
         self._items = items
 
     def below(
-        self, tenant: str, before: int | None, status: Status, limit: int
+        self, tenant: str, before: int | None, keep: Filter, limit: int
     ) -> tuple[Sequence[Row], int | None]:
-        """Return rows of ``status``, failed or expired, and the next ``before``.
+        """Return rows of the status in ``keep``, failed or expired, and the next ``before``.
 
         They are at most ``limit`` and have ids below ``before``.
         """
         # All of a page may be in one partition, so each partition is read for a whole page. One
         # more row tells whether the list continues.
         partitions = [
-            self._read(partition, before, status, limit + 1)
+            self._read(partition, before, keep, limit + 1)
             for partition in rows.failed_partitions(tenant)
         ]
         found = list(heapq.merge(*partitions, key=_id_of, reverse=True))[: limit + 1]
         return found[:limit], _id_of(found[limit - 1]) if len(found) > limit else None
 
-    def _read(
-        self, partition: str, before: int | None, status: Status, limit: int
-    ) -> Sequence[Row]:
+    def _read(self, partition: str, before: int | None, keep: Filter, limit: int) -> Sequence[Row]:
         """Return up to ``limit`` rows of one partition, highest id first."""
         condition = "#failed_of = :partition"
-        values = {":partition": text(partition), ":status": text(status.value)}
+        values = {":partition": text(partition), **keep.values}
         if before is not None:
             condition += " AND #id < :before"
             values[":before"] = number(before)
@@ -60,7 +58,7 @@ class FailedIndex:
                 condition,
                 values,
                 index=rows.FAILED_INDEX,
-                keep="#status = :status",
+                keep=keep.expression,
                 highest_first=True,
                 limit=limit - len(found),
                 after=next_key,

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from chalicelib.aws.dynamodb.rows import Row
 
+MAX_BATCH_READ = 100
+"""Items per BatchGetItem (AWS limit)."""
+
 MAX_BATCH = 25
 """Items per BatchWriteItem (AWS limit)."""
 
@@ -48,6 +51,28 @@ class Items:
         with self._calling():
             response = self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True)
         return response.get("Item")
+
+    def read_all(self, keys: Sequence[Row]) -> list[Row]:
+        """Return the items with these primary keys that exist, in no order."""
+        found: list[Row] = []
+        for start in range(0, len(keys), MAX_BATCH_READ):
+            remaining = list(keys[start : start + MAX_BATCH_READ])
+            # As with BatchWriteItem: what a throttled call did not read is returned.
+            for tries in range(MAX_BATCH_TRIES):
+                if tries:
+                    self._sleep(BATCH_PAUSE_S * 2 ** (tries - 1))
+                with self._calling():
+                    response = self._client.batch_get_item(
+                        RequestItems={self._table: {"Keys": remaining, "ConsistentRead": True}}
+                    )
+                found += response["Responses"].get(self._table, [])
+                unread = response["UnprocessedKeys"].get(self._table)
+                remaining = list(unread["Keys"]) if unread else []
+                if not remaining:
+                    break
+            else:
+                raise Unavailable("DynamoDB is busy: not all timers could be read.")
+        return found
 
     def insert(self, row: Row) -> None:
         """Write a new item. Raises ``ConditionFailed`` with the item that has its primary key."""

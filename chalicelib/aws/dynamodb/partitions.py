@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from chalicelib.aws.dynamodb import rows
 from chalicelib.aws.dynamodb.counter import last_id
+from chalicelib.aws.dynamodb.filters import NO_FILTER, Filter
 from chalicelib.aws.dynamodb.id_blocks import MAX_BLOCK
 from chalicelib.aws.dynamodb.items import Items
 from chalicelib.aws.dynamodb.rows import number, text
-from chalicelib.domain.timer import Status
 from chalicelib.service.ports import Clock
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ class Partitions:
         self._open_ids = open_ids
 
     def below(
-        self, tenant: str, before: int | None, status: Status | None, limit: int
+        self, tenant: str, before: int | None, keep: Filter, limit: int
     ) -> tuple[list[Row], int | None]:
         """Return up to ``limit`` rows with an id below ``before``, and the next ``before``."""
         top = last_id(self._items.read(rows.counter_key(tenant))) + 1
         start = top if before is None else min(before, top)
         found, below = self._walk(
-            start, limit, lambda below, room: self._read(tenant, below, status, room)
+            start, limit, lambda below, room: self._read(tenant, below, keep, room)
         )
         return found, below if below > 1 else None
 
@@ -112,15 +112,13 @@ class Partitions:
             found += part
         return found, below
 
-    def _read(
-        self, tenant: str, below: int, status: Status | None, limit: int
-    ) -> tuple[list[Row], int]:
+    def _read(self, tenant: str, below: int, keep: Filter, limit: int) -> tuple[list[Row], int]:
         """Return rows of the partition of the id ``below`` - 1, and where to continue."""
-        if status is None:
+        if keep == NO_FILTER:
             return self._query(tenant, below, limit=limit)
         # DynamoDB counts rows towards its limit before it filters them. With a limit, each query
         # could return few rows or none. So the whole partition is read, and cut here.
-        found, next_below = self._query(tenant, below, status=status)
+        found, next_below = self._query(tenant, below, keep=keep)
         if len(found) > limit:
             return found[:limit], int(found[limit - 1]["id"]["N"])
         return found, next_below
@@ -133,17 +131,16 @@ class Partitions:
         tenant: str,
         below: int,
         *,
-        status: Status | None = None,
+        keep: Filter = NO_FILTER,
         attributes: str | None = None,
         limit: int | None = None,
     ) -> tuple[list[Row], int]:
         values = {":pk": text(rows.partition(tenant, below - 1)), ":below": number(below)}
-        if status is not None:
-            values[":status"] = text(status.value)
+        values |= keep.values
         found, last = self._items.query(
             "#pk = :pk AND #id < :below",
             values,
-            keep=None if status is None else "#status = :status",
+            keep=keep.expression,
             attributes=attributes,
             highest_first=True,
             limit=limit,

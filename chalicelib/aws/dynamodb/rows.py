@@ -176,7 +176,7 @@ def timer_of(row: Row) -> Timer:
     """Return the timer of an item of this format or a newer one."""
     next_attempt_at = _number(row, "next_attempt_at")
     return Timer(
-        tenant=_tenant(row),
+        tenant=tenant_of(row),
         id=int(row["id"]["N"]),
         url=row["url"]["S"],
         status=_status(row["status"]["S"], outstanding=next_attempt_at is not None),
@@ -196,7 +196,7 @@ def timer_of(row: Row) -> Timer:
 def wakeup_of(row: Row) -> Wakeup:
     """Return the wake-up for an entry of the due index."""
     return Wakeup(
-        tenant=_tenant(row),
+        tenant=tenant_of(row),
         id=int(row["id"]["N"]),
         version=int(row["version"]["N"]),
         at=int(row["next_attempt_at"]["N"]),
@@ -236,7 +236,8 @@ def _lease(row: Row) -> Lease | None:
     return None if until is None else Lease(token=row["token"]["S"], until=until)
 
 
-def _tenant(row: Row) -> str:
+def tenant_of(row: Row) -> str:
+    """Return the tenant of a timer's item."""
     # Without ``T#`` in front and ``#<partition>`` behind.
     return row["pk"]["S"][2:].rpartition("#")[0]
 

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 
 from chalicelib.aws.dynamodb import rows
 from chalicelib.aws.dynamodb.counter import Counter
+from chalicelib.aws.dynamodb.due_list import DueList
 from chalicelib.aws.dynamodb.failed_index import FailedIndex
 from chalicelib.aws.dynamodb.failures import ConditionFailed, MaybeWritten
+from chalicelib.aws.dynamodb.filters import Filter
 from chalicelib.aws.dynamodb.id_blocks import IdBlocks
 from chalicelib.aws.dynamodb.items import Items
 from chalicelib.aws.dynamodb.partitions import OPEN_IDS, PARTITIONS_PER_STEP, Partitions
@@ -34,8 +36,9 @@ from chalicelib.domain.claim import (
 )
 from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFound, Unavailable
 from chalicelib.domain.rate import Rate
+from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
 from chalicelib.domain.timer import UNDELIVERED, Status, Timer
-from chalicelib.service.ports import Clock, Page
+from chalicelib.service.ports import Clock, DuePage, Page
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -69,6 +72,7 @@ class DynamoDBTimerStore:
             self._items, clock, per_step=partitions_per_step, open_ids=open_ids
         )
         self._failed = FailedIndex(self._items)
+        self._due = DueList(self._items)
         counter = Counter(self._items, clock, rate)
         self._ids = IdBlocks(counter.reserve, clock, counter.max_block)
         self._retention_s = int(retention_days * _DAY_S)
@@ -115,16 +119,43 @@ class DynamoDBTimerStore:
             raise _not_found(timer_id)
         return rows.timer_of(row)
 
-    def list(self, tenant: str, *, before: int | None, status: Status | None, limit: int) -> Page:
-        """Return timers with an id below ``before``, highest first, at most ``limit``.
+    def list(
+        self,
+        tenant: str,
+        *,
+        before: int | None,
+        status: Status | None,
+        limit: int,
+        only: Selection = EVERYTHING,
+    ) -> Page:
+        """Return selected timers with an id below ``before``, highest first, at most ``limit``.
 
-        Failed timers are read from their index, which may be slightly behind.
+        Failed and expired timers are read from their index, which may be slightly behind.
         """
+        keep = Filter.of(status, only)
         if status in UNDELIVERED:
-            found, before = self._failed.below(tenant, before, status, limit)
+            found, before = self._failed.below(tenant, before, keep, limit)
         else:
-            found, before = self._partitions.below(tenant, before, status, limit)
+            found, before = self._partitions.below(tenant, before, keep, limit)
         return Page(timers=[rows.timer_of(row) for row in found], before=before)
+
+    def list_due(
+        self, tenant: str, *, after: DuePosition | None, only: Selection, limit: int
+    ) -> DuePage:
+        """Return outstanding timers behind ``after``, the next to be called first.
+
+        They are read from the due index, which may be slightly behind. A timer in flight is listed
+        at the time of its attempt.
+        """
+        keys, after = self._due.page(tenant, after, limit)
+        found = self._items.read_all([rows.timer_key(tenant, key.id) for key in keys])
+        timers = {timer.id: timer for timer in map(rows.timer_of, found)}
+        # One that was settled since the index was read has no next time any more.
+        listed = [timers[key.id] for key in keys if key.id in timers]
+        return DuePage(
+            timers=[each for each in listed if each.next_attempt_at and only.match(each)],
+            after=after,
+        )
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
         """Remove a pending timer and return it as it was.

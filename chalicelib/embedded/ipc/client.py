@@ -11,12 +11,13 @@ from typing import Any
 
 from chalicelib.domain.claim import Reschedule
 from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
 from chalicelib.domain.timer import NewTimer, Status, Timer
 from chalicelib.embedded.database import open_reader
 from chalicelib.embedded.folder import DataFolder
 from chalicelib.embedded.ipc import messages
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.service.ports import Page
+from chalicelib.service.ports import DuePage, Page
 
 CONNECT_TIMEOUT_S = 5.0
 """How long a request waits for a dispatcher that is starting, or is being restarted."""
@@ -51,9 +52,23 @@ class RemoteTimerStore:
         """Return one timer. Raises ``TimerNotFound``."""
         return self._reader.get(tenant, timer_id)
 
-    def list(self, tenant: str, *, before: int | None, status: Status | None, limit: int) -> Page:
-        """Return timers with an id below ``before``, highest first, at most ``limit``."""
-        return self._reader.list(tenant, before=before, status=status, limit=limit)
+    def list(
+        self,
+        tenant: str,
+        *,
+        before: int | None,
+        status: Status | None,
+        limit: int,
+        only: Selection = EVERYTHING,
+    ) -> Page:
+        """Return selected timers with an id below ``before``, highest first, at most ``limit``."""
+        return self._reader.list(tenant, before=before, status=status, limit=limit, only=only)
+
+    def list_due(
+        self, tenant: str, *, after: DuePosition | None, only: Selection, limit: int
+    ) -> DuePage:
+        """Return outstanding timers behind ``after``, the next to be called first."""
+        return self._reader.list_due(tenant, after=after, only=only, limit=limit)
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
         """Remove a pending timer. Raises ``TimerNotFound``, ``TimerSettled``, ``TimerInFlight``."""
