@@ -102,6 +102,21 @@ def cancel_timer(service: Service, request: ApiRequest) -> Response:
     return responses.CANCELLED.response(None)
 
 
+@api.post(
+    "/timers/{timer_id}/fire",
+    returns=responses.FIRED,
+    raises=(errors.TimerInFlight, errors.TimerSettled, errors.TimerChanged),
+)
+def fire_timer(service: Service, request: ApiRequest) -> Response:
+    """Call the webhook of a pending timer now, before its time or before its next retry.
+
+    This is its next attempt: `webhook-id` is the same, and earlier attempts count. A timer whose
+    time has not come is due by now: its `time_left` is 0.
+    """
+    timer = service.timers.fire(request.tenant, request.timer_id)
+    return responses.FIRED.response({"id": timer.id})
+
+
 @api.get("/timers/{timer_id}/attempts", returns=responses.ATTEMPTS, tag="failures")
 def list_attempts(service: Service, request: ApiRequest) -> Response:
     """List the attempts to call a timer's webhook, oldest first."""

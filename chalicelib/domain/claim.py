@@ -99,12 +99,13 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reschedule:
-    """A new time for a timer, under the next version and with its attempts counted anew.
+    """A new time for a timer, under the next version.
 
-    It applies only if the timer still has this ``status`` and ``version``, and is not claimed.
-    Times are epoch ms. ``at`` is the time of the next attempt, ``due_at`` the time that clients
-    see, and ``replaces_at`` the time of the attempt that is replaced (None if the timer was
-    settled). ``at`` and ``due_at`` differ when a failed timer is replayed.
+    It applies only if the timer still has this ``status``, ``version`` and ``no_later_than``, and
+    is not claimed. Times are epoch ms. ``at`` is the time of the next attempt, ``due_at`` the time
+    that clients see, and ``replaces_at`` the time of the attempt that is replaced (None if the
+    timer was settled). ``at`` and ``due_at`` differ when a failed timer is replayed. ``attempts``
+    are those that count afterwards: none, unless a retry is only made earlier.
     """
 
     tenant: str
@@ -115,9 +116,11 @@ class Reschedule:
     at: int
     due_at: int
     replaces_at: int | None
+    no_later_than: int | None = None
+    attempts: int = 0
 
     @classmethod
-    def of(cls, timer: Timer, *, now: int, at: int, due_at: int) -> Reschedule:
+    def of(cls, timer: Timer, *, now: int, at: int, due_at: int, attempts: int = 0) -> Reschedule:
         """Return the change of ``timer``, which the caller has just read."""
         return cls(
             tenant=timer.tenant,
@@ -128,6 +131,8 @@ class Reschedule:
             at=at,
             due_at=due_at,
             replaces_at=timer.next_attempt_at,
+            no_later_than=timer.no_later_than,
+            attempts=attempts,
         )
 
     def wakeup(self) -> Wakeup:

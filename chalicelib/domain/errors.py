@@ -13,7 +13,7 @@ TimersError
 │   ├── MethodNotAllowed
 │   ├── TimerNotFound
 │   ├── TimerInFlight       a sender holds it, so it cannot be cancelled, moved or replayed
-│   ├── TimerSettled        it has fired or failed, so it is too late to cancel it
+│   ├── TimerSettled        it has fired or failed, so it is too late to cancel or fire it
 │   ├── TimerExpired        it is due, so it cannot be moved
 │   ├── TimerNotFailed      it has not failed, so it cannot be replayed
 │   ├── TimerChanged        another request changed it at the same time
@@ -155,7 +155,7 @@ class TimerInFlight(RequestError):
 
 
 class TimerSettled(RequestError):
-    """The timer has fired or failed, so it can no longer be cancelled."""
+    """The timer has fired or failed, so it can no longer be cancelled or fired."""
 
     code = "timer-settled"
 

@@ -164,10 +164,14 @@ class Timer:
             raise ValueError(f"timer {self.id} is settled: it has no next attempt")
         return Wakeup(tenant=self.tenant, id=self.id, version=self.version, at=self.next_attempt_at)
 
-    def require_pending(self) -> None:
-        """Raise ``TimerSettled`` for a settled timer."""
+    def require_pending(self, verb: str = "cancelled") -> None:
+        """Raise ``TimerSettled`` for a settled timer, which cannot be ``verb`` any more."""
         if self.status is not Status.PENDING:
-            raise TimerSettled(f"Timer {self.id} has {self.status.value}; it cannot be cancelled.")
+            raise TimerSettled(f"Timer {self.id} has {self.status.value}; it cannot be {verb}.")
+
+    def bounded(self, at: int) -> int:
+        """Return ``at``, or the bound of the timer (``no_later_than``) if that is earlier."""
+        return at if self.no_later_than is None else min(at, self.no_later_than)
 
     def leased(self, now: int) -> bool:
         """Return whether a sender holds this timer at ``now``."""

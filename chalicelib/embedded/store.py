@@ -304,16 +304,23 @@ class SQLiteTimerStore(TransactionalStore):
         """
         with self.transaction():
             timer = self._get_unleased(change.tenant, change.id, change.now)
-            seen = (change.status, change.version, None)
+            seen = (change.status, change.version, change.no_later_than, None)
             # A lease that has ended counts as a change too: the call may have been made.
-            if (timer.status, timer.version, timer.lease) != seen:
+            if (timer.status, timer.version, timer.no_later_than, timer.lease) != seen:
                 raise TimerChanged(f"Timer {change.id} has just changed; look at it again.")
             row = self._connection.execute(
                 "UPDATE timers SET status = ?, next_attempt_at = ?, due_at = ?, "
-                "settled_at = NULL, version = version + 1, attempts = 0, token = NULL, "
+                "settled_at = NULL, version = version + 1, attempts = ?, token = NULL, "
                 "held_for = NULL "
                 f"WHERE tenant = ? AND id = ? RETURNING {SELECTED}",
-                (Status.PENDING.value, change.at, change.due_at, change.tenant, change.id),
+                (
+                    Status.PENDING.value,
+                    change.at,
+                    change.due_at,
+                    change.attempts,
+                    change.tenant,
+                    change.id,
+                ),
             ).fetchone()
         return timer_of(row)
 

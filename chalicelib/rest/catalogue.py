@@ -122,7 +122,8 @@ _ENTRIES = (
     Entry(
         example=errors.TimerSettled("Timer 1 has fired; it cannot be cancelled."),
         status=409,
-        when="The timer has fired or failed, so it is too late to cancel it. It stays as it is.",
+        when="The timer has fired or failed, so it is too late to cancel or fire it. It stays "
+        "as it is.",
     ),
     Entry(
         example=errors.TimerExpired("The time of timer 1 has come; it cannot be moved."),

@@ -158,6 +158,12 @@ REPLAYED = Success(
     body=TimerId,
     example={"id": 1},
 )
+FIRED = Success(
+    status=202,
+    description="The webhook is called now.",
+    body=TimerId,
+    example={"id": 1},
+)
 REPLAY_RESULT = Success(
     status=200,
     description="How many timers matched, and how many were replayed: 0 while `dry_run` is true.",

@@ -103,7 +103,7 @@ class Timers:
         self._store.cancel(tenant, timer_id, int(self._clock()))
 
     def move(self, tenant: str, timer_id: int, when: When) -> Timer:
-        """Make a timer due at another time instead.
+        """Make a timer due at another time instead, but within the bound of a keyed timer.
 
         Raises ``InvalidRequest``, ``TimerNotFound``, ``TimerExpired``, and what
         ``TimerStore.reschedule`` raises.
@@ -112,16 +112,30 @@ class Timers:
         now = self._clock()
         if timer.time_left(now) == 0:
             raise TimerExpired(f"The time of timer {timer_id} has come; it cannot be moved.")
-        due_at = when.due_at(now)
+        due_at = timer.bounded(when.due_at(now))
         return self.reschedule(timer, at=due_at, due_at=due_at)
 
-    def reschedule(self, timer: Timer, *, at: int, due_at: int) -> Timer:
+    def fire(self, tenant: str, timer_id: int) -> Timer:
+        """Make the next attempt of a pending timer now, be it the first or a retry.
+
+        Raises ``TimerNotFound``, ``TimerSettled``, and what ``TimerStore.reschedule`` raises.
+        """
+        timer = self._store.get(tenant, timer_id)
+        timer.require_pending("fired")
+        now = math.ceil(self._clock())
+        # A timer that is called before its time is due now, so that it is neither early nor late.
+        due_at = min(timer.due_at, now)
+        return self.reschedule(timer, at=now, due_at=due_at, attempts=timer.attempts)
+
+    def reschedule(self, timer: Timer, *, at: int, due_at: int, attempts: int = 0) -> Timer:
         """Give ``timer`` another time (epoch ms): the next attempt at ``at``, ``due_at`` as shown.
 
-        Raises what ``TimerStore.reschedule`` raises.
+        ``attempts`` of it count afterwards. Raises what ``TimerStore.reschedule`` raises.
         """
         now = math.floor(self._clock())
-        return self._store.reschedule(Reschedule.of(timer, now=now, at=at, due_at=due_at))
+        return self._store.reschedule(
+            Reschedule.of(timer, now=now, at=at, due_at=due_at, attempts=attempts)
+        )
 
     def purge(self, tenant: str) -> None:
         """Remove every timer of ``tenant``.

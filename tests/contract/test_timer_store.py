@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from chalicelib.domain.claim import Claimed, NotYet, Superseded
+from chalicelib.domain.claim import Claimed, NotYet, Reschedule, Superseded
 from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFound, TimerSettled
 from chalicelib.domain.timer import DeliveryOptions, Lease, Status, Timer
 from tests.contract.stores import Store
@@ -626,3 +626,31 @@ def test_a_store_keeps_its_identity(store: Store) -> None:
     assert name
     assert store.identity() == name
     store.check()
+
+
+def test_a_retry_that_is_made_earlier_keeps_its_attempts(store: Store) -> None:
+    claimed(store, set_timer(store))
+    timer = store.get(TENANT, 1)
+    assert store.settle(settlement_of(timer, retry_at=DUE + 60_000))
+    waiting = store.get(TENANT, 1)
+
+    now = DUE + 1_000
+    fired = store.reschedule(Reschedule.of(waiting, now=now, at=now, due_at=DUE, attempts=1))
+
+    assert (fired.attempts, fired.next_attempt_at, fired.due_at) == (1, now, DUE)
+    assert (fired.version, fired.log) == (waiting.version + 1, waiting.log)
+    assert store.get(TENANT, 1) == fired
+
+
+@pytest.mark.parametrize(("bound", "seen"), [(DUE + 60_000, None), (DUE + 60_000, DUE + 90_000)])
+def test_a_timer_whose_bound_has_changed_is_not_rescheduled(
+    store: Store, bound: int, seen: int | None
+) -> None:
+    timer = store.create(replace(new_timer(), key="k", no_later_than=bound))
+    change = change_of(replace(timer, no_later_than=seen))
+
+    with pytest.raises(TimerChanged):
+        store.reschedule(change)
+
+    assert store.get(TENANT, timer.id) == timer
+    assert store.reschedule(change_of(timer)).no_later_than == bound

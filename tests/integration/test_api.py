@@ -556,6 +556,7 @@ def test_the_index_names_the_routes(service: Service) -> None:
             "GET /timers/{timer_id}",
             "PATCH /timers/{timer_id}",
             "GET /timers/{timer_id}/attempts",
+            "POST /timers/{timer_id}/fire",
             "POST /timers/{timer_id}/replay",
         ]
     }
@@ -896,3 +897,36 @@ def test_an_invalid_id_has_neither_attempts_nor_a_replay(
     service: Service, timer_id: str, method: str, rest: str
 ) -> None:
     assert_problem(service.request(method, f"/timers/{timer_id}{rest}"), 404)
+
+
+def test_a_pending_timer_is_fired_now(service: Service) -> None:
+    timer_id = service.set(seconds=600)
+    service.clock.advance(1_000)
+    response = service.request("POST", f"/timers/{timer_id}/fire")
+    assert (response.status_code, response.json_body) == (202, {"id": timer_id})
+
+    timer = service.store.get(DEFAULT_TENANT, timer_id)
+    assert timer.due_at == timer.next_attempt_at == service.clock.now
+    assert service.get(f"/timers/{timer_id}").json_body == {"id": timer_id, "time_left": 0}
+    assert [wakeup.id for wakeup in all_due(service.store, int(service.clock.now), 10)] == [1]
+
+
+def test_a_retry_is_made_now_and_counts_as_the_next_attempt(service: Service) -> None:
+    timer_id = service.set(seconds=5)
+    due_at = service.store.get(DEFAULT_TENANT, timer_id).due_at
+    service.settle(timer_id, Status.PENDING, next_attempt_at=START + 3_600_000)
+    assert service.request("POST", f"/timers/{timer_id}/fire").status_code == 202
+
+    timer = service.store.get(DEFAULT_TENANT, timer_id)
+    assert (timer.attempts, timer.due_at) == (1, due_at)
+    assert timer.next_attempt_at == service.clock.now
+
+
+def test_a_timer_in_flight_or_settled_is_not_fired(service: Service) -> None:
+    in_flight, fired = service.set(seconds=0), service.set(seconds=0)
+    service.claim(in_flight)
+    service.settle(fired, Status.FIRED)
+    for timer_id, code in ((in_flight, "timer-in-flight"), (fired, "timer-settled")):
+        response = service.request("POST", f"/timers/{timer_id}/fire")
+        assert assert_problem(response, 409)["type"] == f"urn:webhook-timers:{code}"
+    assert_problem(service.request("POST", "/timers/9/fire"), 404)

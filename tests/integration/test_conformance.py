@@ -41,6 +41,7 @@ MET = {
     "PATCH /timers/{timer_id}": {200, 400, 404, 409, 415, 422},
     "DELETE /timers/{timer_id}": {204, 404, 409},
     "GET /timers/{timer_id}/attempts": {200, 404},
+    "POST /timers/{timer_id}/fire": {202, 404, 409},
     "POST /timers/{timer_id}/replay": {202, 404, 409},
 }
 """The statuses that every run must have met, so that a run that reached nothing fails."""

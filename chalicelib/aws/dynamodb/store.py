@@ -248,7 +248,8 @@ def _rescheduled_before(change: Reschedule, failure: ConditionFailed) -> Timer:
     timer = rows.timer_of(failure.row)
     if timer.leased(change.now):
         raise _in_flight(change.id) from failure
-    wanted = (change.version + 1, change.at, change.due_at, 0)  # 0: no attempt was made since
+    # The attempts: none was made since.
+    wanted = (change.version + 1, change.at, change.due_at, change.attempts)
     if (timer.version, timer.next_attempt_at, timer.due_at, timer.attempts) != wanted:
         raise TimerChanged(f"Timer {change.id} has just changed; look at it again.") from failure
     return timer

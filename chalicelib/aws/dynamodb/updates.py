@@ -106,21 +106,35 @@ def _final(settlement: Settlement, retention_s: int) -> tuple[str, Row]:
 
 def rescheduling(change: Reschedule, *, armed: bool) -> Update:
     """Return the update that gives a timer another time, and makes it outstanding."""
+    bound, bound_value = same_bound(change.no_later_than)
     return Update(
         "SET #status = :pending, #next_attempt_at = :at, #due_at = :due_at, "
-        "#due_shard = :shard, #attempts = :none "
+        "#due_shard = :shard, #attempts = :attempts "
         # Without removing ``expires_at``, DynamoDB would delete a replayed timer.
         "REMOVE #token, #woken_at, #settled_at, #expires_at, #failed_of ADD #version :one",
         # A lease counts even after its end: its sender may be slow and still be calling.
-        "#status = :seen AND #version = :version AND attribute_not_exists(#lease_until)",
+        "#status = :seen AND #version = :version AND attribute_not_exists(#lease_until) "
+        f"AND {bound}",
         {
+            **bound_value,
             ":pending": text(Status.PENDING.value),
             ":at": number(change.at),
             ":due_at": number(change.due_at),
             ":shard": text(due_shard(change.tenant, change.id, armed=armed)),
-            ":none": number(0),
+            ":attempts": number(change.attempts),
             ":one": number(1),
             ":seen": text(change.status.value),
             ":version": number(change.version),
         },
     )
+
+
+def same_bound(no_later_than: int | None) -> tuple[str, Row]:
+    """Return the condition that a timer still has the bound that was seen, and its value.
+
+    Another request may have tightened the bound. Then a time that was chosen within the old one may
+    be beyond the new one.
+    """
+    if no_later_than is None:
+        return "attribute_not_exists(#no_later_than)", {}
+    return "#no_later_than = :no_later_than", {":no_later_than": number(no_later_than)}

@@ -143,12 +143,13 @@ def _fields(value: NewTimer | Reschedule | Timer) -> dict[str, Any]:
     return {name: getattr(value, name) for name in _FIELDS[type(value)]}
 
 
-# These travel as ``optional_fields``.
+# These fields of timers travel as ``optional_fields``.
 _OPTIONAL_ARGUMENTS = ("options", "content", "labels", "key", "no_later_than", "idempotency")
 
 _FIELDS: dict[type, tuple[str, ...]] = {
     kind: tuple(
         field.name for field in dataclasses.fields(kind) if field.name not in _OPTIONAL_ARGUMENTS
     )
-    for kind in (NewTimer, Reschedule, Timer)
+    for kind in (NewTimer, Timer)
 }
+_FIELDS[Reschedule] = tuple(field.name for field in dataclasses.fields(Reschedule))
