@@ -11,12 +11,27 @@ from chalice.app import Chalice, Response
 from chalicelib.aws.names import Names
 from chalicelib.bootstrap import Service, service
 from chalicelib.domain import errors
+from chalicelib.domain.next_attempt import next_attempt
 from chalicelib.functions import create_functions
 from chalicelib.rest import responses
-from chalicelib.rest.models import attempt_item, replay_result, timer_status
+from chalicelib.rest.models import (
+    attempt_item,
+    next_of,
+    replay_result,
+    timer_details,
+    timer_status,
+)
 from chalicelib.rest.reading import ApiRequest
-from chalicelib.rest.requests import ListTimers, MoveTimer, ReplayTimers, SetTimer
+from chalicelib.rest.requests import (
+    ChangeTimers,
+    ListTimers,
+    MoveTimer,
+    MoveTimers,
+    ReplayTimers,
+    SetTimer,
+)
 from chalicelib.rest.router import Router
+from chalicelib.rest.service_document import service_document
 
 api = Router[Service]()
 
@@ -32,6 +47,12 @@ def health(service: Service, _request: ApiRequest) -> Response:
     """Tell whether the service can reach its store. Each process checks once a second at most."""
     service.health.check()
     return responses.HEALTHY.response({"status": "ok"})
+
+
+@api.get("/openapi.json", public=True, returns=responses.DOCUMENT, tag="service")
+def describe(service: Service, _request: ApiRequest) -> Response:
+    """Describe this API: OpenAPI 3.1 of exactly what runs."""
+    return responses.DOCUMENT.response_of(service_document(api.routes, service.settings), {})
 
 
 @api.post(
@@ -52,9 +73,16 @@ def set_timer(service: Service, request: ApiRequest[SetTimer]) -> Response:
 
 @api.get("/timers", query=ListTimers, returns=responses.PAGE)
 def list_timers(service: Service, request: ApiRequest[ListTimers]) -> Response:
-    """List timers, highest id first, a page at a time."""
-    # The fields of the query are named like the arguments.
-    page = service.timers.list(request.tenant, **request.input.model_dump())
+    """List timers, a page at a time: highest id first, or with `order=due` the next to fire."""
+    given, only = request.input, request.input.selection()
+    if given.by_due:
+        due = service.timers.list_due(
+            request.tenant, after=given.after, only=only, limit=given.limit
+        )
+        return responses.due_page_of(request, due, service.timers.now)
+    page = service.timers.list(
+        request.tenant, before=given.before, status=given.status, limit=given.limit, only=only
+    )
     return responses.page_of(request, page, service.timers.now)
 
 
@@ -115,6 +143,48 @@ def fire_timer(service: Service, request: ApiRequest) -> Response:
     """
     timer = service.timers.fire(request.tenant, request.timer_id)
     return responses.FIRED.response({"id": timer.id})
+
+
+@api.get("/timers/{timer_id}/details", returns=responses.DETAILS)
+def get_details(service: Service, request: ApiRequest) -> Response:
+    """Show everything stored of a timer, when it is called next, and because of what.
+
+    A body is shown by size and type, a header by its name: no response shows their values.
+    """
+    timer = service.timers.get(request.tenant, request.timer_id)
+    now = service.timers.now
+    coming = next_attempt(timer, service.settings.retry_delays_s, now)
+    return responses.DETAILS.response(timer_details(timer, coming, now))
+
+
+@api.post("/timers/cancel", body=ChangeTimers, returns=responses.CANCELLED_MANY, tag="many")
+def cancel_timers(service: Service, request: ApiRequest[ChangeTimers]) -> Response:
+    """Count the pending timers that match, or cancel those that are not in flight."""
+    given = request.input
+    done = service.bulk.cancel(request.tenant, given.chosen(), dry_run=given.dry_run)
+    return responses.CANCELLED_MANY.response(
+        {"matching": done.matching, "cancelled": done.changed, "next": next_of(done)}
+    )
+
+
+@api.post("/timers/fire", body=ChangeTimers, returns=responses.FIRED_MANY, tag="many")
+def fire_timers(service: Service, request: ApiRequest[ChangeTimers]) -> Response:
+    """Count the pending timers that match, or call those that are not in flight now."""
+    given = request.input
+    done = service.bulk.fire(request.tenant, given.chosen(), dry_run=given.dry_run)
+    return responses.FIRED_MANY.response(
+        {"matching": done.matching, "fired": done.changed, "next": next_of(done)}
+    )
+
+
+@api.post("/timers/move", body=MoveTimers, returns=responses.MOVED_MANY, tag="many")
+def move_timers(service: Service, request: ApiRequest[MoveTimers]) -> Response:
+    """Count the pending timers that match, or move those whose time has not come."""
+    given = request.input
+    done = service.bulk.move(request.tenant, given.chosen(), given.when, dry_run=given.dry_run)
+    return responses.MOVED_MANY.response(
+        {"matching": done.matching, "moved": done.changed, "next": next_of(done)}
+    )
 
 
 @api.get("/timers/{timer_id}/attempts", returns=responses.ATTEMPTS, tag="failures")

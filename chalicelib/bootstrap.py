@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from chalicelib.domain.errors import InvalidSettings
 from chalicelib.service.api_keys import ApiKeys
+from chalicelib.service.bulk import Bulk
 from chalicelib.service.dead_letters import DeadLetters
 from chalicelib.service.health import HealthCheck
 from chalicelib.service.options import EngineOptions
@@ -74,6 +75,11 @@ class Service:
     def dead_letters(self) -> DeadLetters:
         """Count and replay timers that failed for good."""
         return DeadLetters(self.engine.timers, self.timers, self._clock, width=REPLAY_WIDTH)
+
+    @cached_property
+    def bulk(self) -> Bulk:
+        """Cancel, fire and move many timers."""
+        return Bulk(self.engine.timers, self.timers, self._clock, width=REPLAY_WIDTH)
 
     @cached_property
     def api_keys(self) -> ApiKeys:

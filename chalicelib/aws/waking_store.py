@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from chalicelib.domain.claim import Claim, ClaimResult, Reschedule, Settlement
@@ -50,6 +50,9 @@ class ArmableStore(Protocol):
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer."""
+
+    def find(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
+        """Return those timers of ``ids`` that exist."""
 
     def list(
         self,
@@ -110,6 +113,7 @@ class WakingTimerStore:
         # Methods that neither need nor void a wake-up.
         self.identity = store.identity
         self.get = store.get
+        self.find = store.find
         self.list = store.list
         self.list_due = store.list_due
         self.purge = store.purge

@@ -26,7 +26,14 @@ MAX_ZONE_CHARACTERS = 64
 _MOMENT = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:\.(\d{1,18}))?(Z|z|[+-]\d\d:\d\d)?", re.ASCII
 )
-_ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*", re.ASCII)
+MOMENT_PATTERN = (
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,18})?"
+    "([Zz]|[+-][0-9]{2}:[0-9]{2})?$"
+)
+ZONE_PATTERN = "^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$"
+"""Regular expressions (ECMA 262) that every moment and every name of a zone matches."""
+
+_ZONE = re.compile(ZONE_PATTERN.strip("^$"), re.ASCII)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (UTC by name: differences are in whole numbers)
 _MILLISECOND = timedelta(milliseconds=1)
 _LEAP_SECOND = 60

@@ -26,7 +26,7 @@ def next_attempt(timer: Timer, delays: Sequence[float], now: float) -> NextAttem
     if timer.next_attempt_at is None:
         return None
     if timer.lease is not None:
-        state = "in flight" if timer.leased(now) else "its sender was lost"
+        state = "in flight" if now < timer.lease.until else "its sender was lost"
         return NextAttempt(timer.lease.until, f"{state}; without an outcome it is tried again then")
     allowed = attempts_allowed(delays_of(timer, delays), timer.options.max_attempts)
     number = f"attempt {timer.attempts + 1} of {allowed}"

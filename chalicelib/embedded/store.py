@@ -115,6 +115,16 @@ class SQLiteTimerStore(TransactionalStore):
             raise TimerNotFound(f"There is no timer {timer_id}.")
         return timer
 
+    def find(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
+        """Return those timers of ``ids`` that exist, in no order."""
+        places = ", ".join("?" * len(ids))
+        with unavailable_on_error():
+            found = self._connection.execute(
+                f"SELECT {SELECTED} FROM timers WHERE tenant = ? AND id IN ({places})",
+                (tenant, *ids),
+            ).fetchall()
+        return [timer_of(row) for row in found]
+
     def list(
         self,
         tenant: str,
@@ -168,8 +178,9 @@ class SQLiteTimerStore(TransactionalStore):
                 )
         timers = sorted(map(timer_of, itertools.chain(*lists)), key=position_of)
         more = len(timers) > limit
+        positions = [position_of(timer) for timer in timers[:limit]]
         return DuePage(
-            timers=timers[:limit], after=position_of(timers[limit - 1]) if more else None
+            timers=timers[:limit], positions=positions, after=positions[-1] if more else None
         )
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:

@@ -32,8 +32,15 @@ from chalicelib.domain.content import (
 )
 from chalicelib.domain.content import MAX_BODY_BYTES as MAX_CONTENT_BYTES
 from chalicelib.domain.duration import DURATION_PATTERN, MAX_DURATION_CHARACTERS, parse_duration
-from chalicelib.domain.labels import LABEL_PATTERN, MAX_LABELS, check_labels
-from chalicelib.domain.moment import DELAY_TOO_LONG, MAX_DELAY_S, has_offset, read_zone
+from chalicelib.domain.labels import LABEL_PATTERN, MAX_LABELS, check_label, check_labels
+from chalicelib.domain.moment import (
+    DELAY_TOO_LONG,
+    MAX_DELAY_S,
+    MOMENT_PATTERN,
+    ZONE_PATTERN,
+    has_offset,
+    read_zone,
+)
 from chalicelib.domain.retry import MAX_RETRY_DELAY_S
 from chalicelib.domain.target import MAX_URL_BYTES, MAX_URL_CHARACTERS, parse_target
 from chalicelib.domain.timer import Status
@@ -178,7 +185,7 @@ MomentToCome = TypeAliasType(
             description="A moment as in RFC 3339, such as `2026-11-24T12:00:00+01:00`; or local "
             "time without an offset, with `timezone`. A local time that the clocks skip is the "
             "first one after it; one that they repeat is the earlier. Up to 60 s ago means now.",
-            json_schema_extra={"format": "moment-to-come"},
+            json_schema_extra={"format": "moment-to-come", "pattern": MOMENT_PATTERN},
         ),
     ],
 )
@@ -191,7 +198,7 @@ Zone = TypeAliasType(
         Field(
             description="The IANA name of the time zone of `at`, such as `Europe/Berlin`. Its "
             "rules are applied when the timer is set.",
-            json_schema_extra={"format": "time-zone"},
+            json_schema_extra={"format": "time-zone", "pattern": ZONE_PATTERN},
         ),
     ],
 )
@@ -252,6 +259,13 @@ ContentType = TypeAliasType(
 )
 
 Label = Annotated[str, Field(json_schema_extra={"pattern": LABEL_PATTERN})]
+
+LabelName = TypeAliasType(
+    "LabelName",
+    Annotated[
+        str, AfterValidator(check_label), Field(json_schema_extra={"pattern": LABEL_PATTERN})
+    ],
+)
 
 Labels = TypeAliasType(
     "Labels",

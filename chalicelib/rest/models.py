@@ -12,11 +12,23 @@ from pydantic import Field
 from typing_extensions import NotRequired, TypedDict  # pydantic needs this one before Python 3.12
 
 from chalicelib.domain.attempt_log import AttemptRecord, last_attempt
+from chalicelib.domain.duration import format_duration
 from chalicelib.domain.errors import MAX_FAULTS
 from chalicelib.domain.moment import rfc3339
+from chalicelib.domain.next_attempt import NextAttempt
 from chalicelib.domain.timer import Timer
 from chalicelib.rest import cursor
-from chalicelib.rest.fields import Id, Moment, StatusName, TimeLeft, Url
+from chalicelib.rest.fields import (
+    Duration,
+    Id,
+    Labels,
+    Method,
+    Moment,
+    StatusName,
+    TimeLeft,
+    Url,
+)
+from chalicelib.service.bulk import Done
 from chalicelib.service.dead_letters import Replayed
 
 Count = Annotated[int, Field(ge=0)]
@@ -75,6 +87,39 @@ class TimerItem(TypedDict):
     on_failure_url: Url | None
 
 
+class NextCall(TypedDict):
+    """When a timer is called next, and why then."""
+
+    at: Moment
+    because: str
+
+
+class BodySummary(TypedDict):
+    """The size and the type of a webhook's body."""
+
+    bytes: Count
+    content_type: str | None
+
+
+class TimerDetails(TimerItem):
+    """Everything that is stored of a timer: bodies by size and type, headers by name."""
+
+    method: Method
+    headers: list[str]
+    body: BodySummary | None
+    append_id: bool
+    labels: Labels
+    retry: list[Duration] | None
+    max_lateness: Duration | None
+    repeatable: bool
+    repeats: Count
+    key: str | None
+    no_later_than: Moment | None
+    idempotency_key: str | None
+    settled_at: Moment | None
+    next: NextCall | None
+
+
 class AttemptItem(TypedDict):
     """One attempt to call the webhook, or the one call of `on_failure_url`."""
 
@@ -107,6 +152,30 @@ class ReplayResult(TypedDict):
 
     matching: Count
     replayed: Count
+    next: Cursor | None
+
+
+class Cancelled(TypedDict):
+    """How many pending timers matched and were cancelled; `next` as in `Replayed`."""
+
+    matching: Count
+    cancelled: Count
+    next: Cursor | None
+
+
+class Fired(TypedDict):
+    """How many pending timers matched and were fired; `next` as in `Replayed`."""
+
+    matching: Count
+    fired: Count
+    next: Cursor | None
+
+
+class Moved(TypedDict):
+    """How many pending timers matched and were moved; `next` as in `Replayed`."""
+
+    matching: Count
+    moved: Count
     next: Cursor | None
 
 
@@ -162,6 +231,33 @@ def timer_item(timer: Timer, now: float) -> TimerItem:
     }
 
 
+def timer_details(timer: Timer, coming: NextAttempt | None, now: float) -> TimerDetails:
+    """Return everything that is stored of ``timer``, with its next attempt, at ``now`` (ms)."""
+    options, content = timer.options, timer.content
+    has_body = bool(content.body) or content.content_type is not None
+    delays = options.retry_delays_ms
+    lateness = options.max_lateness_ms
+    return {
+        **timer_item(timer, now),
+        "method": content.method,
+        "headers": [name for name, _ in content.headers],
+        "body": (
+            {"bytes": len(content.body), "content_type": content.content_type} if has_body else None
+        ),
+        "append_id": content.append_id,
+        "labels": list(timer.labels),
+        "retry": None if delays is None else [format_duration(delay) for delay in delays],
+        "max_lateness": None if lateness is None else format_duration(lateness),
+        "repeatable": options.repeatable,
+        "repeats": timer.repeats,
+        "key": timer.key,
+        "no_later_than": rfc3339(timer.no_later_than),
+        "idempotency_key": timer.idempotency.key if timer.idempotency else None,
+        "settled_at": rfc3339(timer.settled_at),
+        "next": None if coming is None else {"at": rfc3339(coming.at), "because": coming.because},
+    }
+
+
 def attempt_item(attempt: AttemptRecord) -> AttemptItem:
     """Return an attempt as the list of a timer's attempts shows it."""
     item: AttemptItem = {
@@ -175,6 +271,11 @@ def attempt_item(attempt: AttemptRecord) -> AttemptItem:
     if attempt.response is not None:
         item["response"] = attempt.response
     return item
+
+
+def next_of(done: Done) -> str | None:
+    """Return the cursor with which a request about many timers goes on."""
+    return None if done.before is None else cursor.write(done.before)
 
 
 def replay_result(replayed: Replayed) -> ReplayResult:

@@ -73,6 +73,7 @@ TIMER_ID: Json = {
 }
 
 TAGS = {
+    "many": "Many timers in one request.",
     "timers": "Set timers and watch them",
     "failures": "The attempts of a timer, and replaying timers that failed",
     "service": "The service itself",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -31,6 +33,7 @@ from chalicelib.domain.duration import parse_duration
 from chalicelib.domain.errors import Fault
 from chalicelib.domain.moment import When, read_moment
 from chalicelib.domain.retry import DEFAULT_DELAYS_S, attempts_allowed
+from chalicelib.domain.selection import DuePosition, Selection
 from chalicelib.domain.timer import DeliveryOptions, Status
 from chalicelib.rest import cursor as cursors
 from chalicelib.rest.delay import delay_s, when_fault
@@ -41,7 +44,9 @@ from chalicelib.rest.fields import (
     Duration,
     Headers,
     Hours,
+    Id,
     Instant,
+    LabelName,
     Labels,
     Method,
     Minutes,
@@ -52,8 +57,16 @@ from chalicelib.rest.fields import (
     Url,
     Zone,
 )
-from chalicelib.rest.together import CONTENT_FIELDS, content_fault, policy_fault
+from chalicelib.rest.together import (
+    CONTENT_FIELDS,
+    FILTERS,
+    content_fault,
+    filter_fault,
+    order_fault,
+    policy_fault,
+)
 from chalicelib.rest.validation import Body, Examples, Query
+from chalicelib.service.bulk import Chosen
 from chalicelib.service.dead_letters import DEFAULT_PER_S, FailedTimers
 from chalicelib.service.timers import TimerRequest
 
@@ -61,10 +74,15 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
 """Timers in one page of a list: by default, and at most."""
 
+MAX_IDS = 1_000
+"""Ids that one request about many timers may name."""
+
 MIN_REPLAYS_PER_S = 0.1
 MAX_REPLAYS_PER_S = 10_000
 
 _AMOUNTS: dict[str, Any] = {"anyOf": [{"required": [name]} for name in SECONDS_IN]}
+
+_ANY_FILTER: list[Any] = [{"required": [name]} for name in FILTERS]
 
 _LIMIT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 
@@ -100,6 +118,12 @@ def _read_limit(text: str) -> int:
     if not _LIMIT.fullmatch(text) or int(text) > MAX_LIMIT:
         raise ValueError(f"must be a whole number from 1 to {MAX_LIMIT}")
     return int(text)
+
+
+def _read_order(text: str) -> str:
+    if text != "due":
+        raise ValueError("must be due; without order the list is by id, highest first")
+    return text
 
 
 def _read_status(text: str) -> Status:
@@ -300,8 +324,87 @@ class SetTimer(MoveTimer):
         )
 
 
-class ReplayTimers(Body):
-    """The failed timers to replay: all of them if no field is given."""
+class _Chosen(Body):
+    """The timers of a request about many: all that have everything that is given."""
+
+    ids: Annotated[
+        list[Id] | None, Field(description="Only timers of these ids.", max_length=MAX_IDS)
+    ] = None
+    label: Annotated[LabelName | None, Field(description="Only timers with this label.")] = None
+    url_prefix: Annotated[str, Field(description="Only timers whose URL begins with this.")] = ""
+    due_from: Annotated[Instant | None, Field(description="Only timers due then or later.")] = None
+    due_until: Annotated[Instant | None, Field(description="Only timers due before.")] = None
+    dry_run: Annotated[bool, Field(description="Only count the timers.")] = True
+    cursor: Annotated[
+        Annotated[
+            str,
+            StringConstraints(max_length=64),
+            AfterValidator(_check_cursor),
+            Field(json_schema_extra={"format": "cursor"}),
+        ]
+        | None,
+        Field(description="The `next` of a response that ran out of time."),
+    ] = None
+
+    def selection(self) -> Selection:
+        """Return what the timers have in common."""
+        return Selection(
+            label=self.label,
+            url_prefix=self.url_prefix,
+            due_from=_epoch_ms(self.due_from, 0),
+            due_until=_epoch_ms(self.due_until, math.inf),
+        )
+
+    def chosen(self) -> Chosen:
+        """Return the timers that the fields choose."""
+        return Chosen(
+            only=self.selection(),
+            ids=self.ids,
+            before=None if self.cursor is None else cursors.read(self.cursor),
+        )
+
+
+class ChangeTimers(_Chosen):
+    """The pending timers to change. At least one field says which."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": _ANY_FILTER})
+
+    examples: ClassVar[Examples] = {
+        "count": {"value": {"label": "order:7"}},
+        "change": {"value": {"label": "order:7", "dry_run": False}},
+    }
+
+    @classmethod
+    def fault_together(cls, given: Mapping[str, Any]) -> Fault | None:
+        """Return the fault of a request that says nothing about which timers are meant."""
+        return super().fault_together(given) or filter_fault(given)
+
+
+class MoveTimers(MoveTimer, _Chosen):
+    """The pending timers to move, and when they are to be due."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                {"anyOf": _ANY_FILTER},
+                {"oneOf": [_AMOUNTS, {"required": ["delay"]}, {"required": ["at"]}]},
+            ]
+        }
+    )
+
+    examples: ClassVar[Examples] = {
+        "count": {"value": {"label": "order:7", "delay": "1h"}},
+        "move": {"value": {"label": "order:7", "delay": "1h", "dry_run": False}},
+    }
+
+    @classmethod
+    def fault_together(cls, given: Mapping[str, Any]) -> Fault | None:
+        """Return the fault of the time, or of a request that does not say which timers."""
+        return super().fault_together(given) or filter_fault(given)
+
+
+class ReplayTimers(_Chosen):
+    """The failed and expired timers to replay: all of them if no field is given."""
 
     examples: ClassVar[Examples] = {
         "count": {"value": {}},
@@ -315,14 +418,12 @@ class ReplayTimers(Body):
         },
     }
 
-    url_prefix: Annotated[str, Field(description="Only timers whose URL begins with this.")] = ""
     failed_from: Annotated[
         Instant | None, Field(description="Only timers that failed then or later.")
     ] = None
     failed_until: Annotated[
         Instant | None, Field(description="Only timers that failed before.")
     ] = None
-    dry_run: Annotated[bool, Field(description="Only count the timers.")] = True
     per_second: Annotated[
         float,
         Field(
@@ -332,16 +433,6 @@ class ReplayTimers(Body):
             "recovered is not overloaded.",
         ),
     ] = DEFAULT_PER_S
-    cursor: Annotated[
-        Annotated[
-            str,
-            StringConstraints(max_length=64),
-            AfterValidator(_check_cursor),
-            Field(json_schema_extra={"format": "cursor"}),
-        ]
-        | None,
-        Field(description="The `next` of a response that ran out of time."),
-    ] = None
 
     @property
     def per_s(self) -> float | None:
@@ -351,9 +442,12 @@ class ReplayTimers(Body):
     def failed_timers(self) -> FailedTimers:
         """Return the failed timers that the fields select."""
         return FailedTimers(
-            url_prefix=self.url_prefix,
-            failed_from=self.failed_from.timestamp() * 1000 if self.failed_from else 0,
-            failed_until=self.failed_until.timestamp() * 1000 if self.failed_until else math.inf,
+            only=replace(
+                self.selection(),
+                failed_from=_epoch_ms(self.failed_from, 0),
+                failed_until=_epoch_ms(self.failed_until, math.inf),
+            ),
+            ids=self.ids,
             before=None if self.cursor is None else cursors.read(self.cursor),
         )
 
@@ -375,13 +469,67 @@ class ListTimers(Query):
         BeforeValidator(_read_status, json_schema_input_type=StatusName),
         Field(description="Only timers of this status."),
     ] = None
-    before: Annotated[
-        int | None,
-        BeforeValidator(cursors.read),
+    order: Annotated[
+        Literal["due"] | None,
+        BeforeValidator(_read_order),
+        WithJsonSchema({"type": "string", "enum": ["due"]}),
+        Field(description="`due`: only outstanding timers, the next to be called first."),
+    ] = None
+    label: Annotated[LabelName | None, Field(description="Only timers with this label.")] = None
+    due_after: Annotated[Instant | None, Field(description="Only timers due after that.")] = None
+    due_before: Annotated[Instant | None, Field(description="Only timers due before that.")] = None
+    cursor: Annotated[
+        int | DuePosition | None,
+        BeforeValidator(cursors.read_any),
         WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_-]+={0,2}$", "format": "cursor"}),
         Field(
-            alias="cursor",
             description="Where the page begins: from the `Link` of the page before it.",
             examples=["MTAx"],
         ),
     ] = None
+
+    @classmethod
+    def fault_together(cls, given: Mapping[str, Any]) -> Fault | None:
+        """Return the fault of the order with the status and the cursor."""
+        return order_fault(given)
+
+    @property
+    def by_due(self) -> bool:
+        """Whether the list is in the order of the next calls."""
+        return self.order == "due"
+
+    @property
+    def before(self) -> int | None:
+        """The id below which the page begins, in the order of ids."""
+        return self.cursor if isinstance(self.cursor, int) else None
+
+    @property
+    def after(self) -> DuePosition | None:
+        """The position behind which the page begins, in the order of the next calls."""
+        return self.cursor if isinstance(self.cursor, DuePosition) else None
+
+    def selection(self) -> Selection:
+        """Return what the timers have in common."""
+        return Selection(
+            label=self.label,
+            # A whole millisecond later: ``due_from`` is included.
+            due_from=math.floor(_epoch_ms(self.due_after, -1)) + 1,
+            due_until=_epoch_ms(self.due_before, math.inf),
+        )
+
+    def next_query(self, cursor: str) -> dict[str, object]:
+        """Return the query of the next page."""
+        given: dict[str, object] = {"limit": self.limit, "cursor": cursor}
+        if self.status is not None:
+            given["status"] = self.status.value
+        for name in ("order", "label"):
+            if getattr(self, name) is not None:
+                given[name] = getattr(self, name)
+        for name in ("due_after", "due_before"):
+            if getattr(self, name) is not None:
+                given[name] = getattr(self, name).isoformat()
+        return given
+
+
+def _epoch_ms(moment: datetime | None, otherwise: float) -> float:
+    return otherwise if moment is None else moment.timestamp() * 1000

@@ -6,6 +6,7 @@ The views return them, and the OpenAPI document is written from the same constan
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
@@ -13,14 +14,19 @@ from urllib.parse import urlencode
 from chalice.app import Response
 
 from chalicelib.domain.attempt_log import MAX_ATTEMPTS_KEPT
+from chalicelib.domain.timer import Timer
 from chalicelib.rest import cursor
 from chalicelib.rest.headers import LINK, LOCATION, Header, Headers
 from chalicelib.rest.models import (
     AttemptItem,
+    Cancelled,
+    Fired,
     Health,
     Index,
+    Moved,
     Nothing,
     ReplayResult,
+    TimerDetails,
     TimerId,
     TimerItem,
     TimerStatus,
@@ -28,7 +34,7 @@ from chalicelib.rest.models import (
 )
 from chalicelib.rest.reading import ApiRequest
 from chalicelib.rest.requests import MAX_LIMIT, ListTimers
-from chalicelib.service.ports import Page
+from chalicelib.service.ports import DuePage, Page
 
 MAX_PAGE_BYTES = 3_000_000
 """A Lambda may respond with 6 MB (AWS limit). Escaped quotes can double the length of a body."""
@@ -128,6 +134,66 @@ TIME_LEFT = Success(
     example={"id": 1, "time_left": 645},
 )
 CANCELLED = Success(status=204, description="The timer is removed.", body=type(None), example=None)
+DETAILS = Success(
+    status=200,
+    description="The timer.",
+    body=TimerDetails,
+    example={
+        "id": 1,
+        "url": "https://example.com/orders",
+        "status": "pending",
+        "due_at": "2026-11-24T15:20:00.000Z",
+        "time_left": 0,
+        "created_at": "2026-11-24T15:10:00.000Z",
+        "attempts": 2,
+        "next_attempt_at": "2026-11-24T15:26:00.000Z",
+        "last_error": "HTTP 503",
+        "max_attempts": None,
+        "timeout": None,
+        "on_failure_url": None,
+        "method": "PUT",
+        "headers": ["Authorization"],
+        "body": {"bytes": 11, "content_type": "application/json"},
+        "append_id": True,
+        "labels": ["order:7"],
+        "retry": None,
+        "max_lateness": None,
+        "repeatable": False,
+        "repeats": 0,
+        "key": None,
+        "no_later_than": None,
+        "idempotency_key": None,
+        "settled_at": None,
+        "next": {
+            "at": "2026-11-24T15:26:00.000Z",
+            "because": "HTTP 503; attempt 3 of 10; Retry-After 60 s",
+        },
+    },
+)
+DOCUMENT = Success(
+    status=200,
+    description="This document, as it holds for this service.",
+    body=dict[str, Any],
+    example={"openapi": "3.1.0"},
+)
+CANCELLED_MANY = Success(
+    status=200,
+    description="How many timers matched, and how many were cancelled: 0 while `dry_run` is true.",
+    body=Cancelled,
+    example={"matching": 2, "cancelled": 2, "next": None},
+)
+FIRED_MANY = Success(
+    status=200,
+    description="How many timers matched, and how many are called now: 0 while `dry_run` is true.",
+    body=Fired,
+    example={"matching": 2, "fired": 2, "next": None},
+)
+MOVED_MANY = Success(
+    status=200,
+    description="How many timers matched, and how many were moved: 0 while `dry_run` is true.",
+    body=Moved,
+    example={"matching": 2, "moved": 2, "next": None},
+)
 ATTEMPTS = Success(
     status=200,
     description="The latest attempts, those before a replay included.",
@@ -185,18 +251,36 @@ def page_of(
 
     A page that would be longer than ``max_bytes`` ends early.
     """
-    # Items are encoded one by one, because only then the size of the page is known.
-    headers: Headers = {}
-    items, before, size = [], page.before, 0
-    for timer in page.timers:
+    items = _items(page.timers, now, max_bytes)
+    before = page.timers[len(items) - 1].id if len(items) < len(page.timers) else page.before
+    return _page(request, items, None if before is None else cursor.write(before))
+
+
+def due_page_of(
+    request: ApiRequest[ListTimers], page: DuePage, now: float, max_bytes: int = MAX_PAGE_BYTES
+) -> Response:
+    """Return one page of outstanding timers by due time, as ``page_of`` does."""
+    items = _items(page.timers, now, max_bytes)
+    after = page.positions[len(items) - 1] if len(items) < len(page.timers) else page.after
+    return _page(request, items, None if after is None else cursor.write_due(after))
+
+
+def _items(timers: Sequence[Timer], now: float, max_bytes: int) -> list[str]:
+    """Return the first timers as JSON, up to ``max_bytes``, but at least one."""
+    # Encoded one by one, because only then the size of the page is known.
+    items: list[str] = []
+    size = 0
+    for timer in timers:
         items.append(json.dumps(timer_item(timer, now)))
         size += len(items[-1])
-        if size >= max_bytes and len(items) < len(page.timers):
-            before = timer.id
+        if size >= max_bytes:
             break
-    if before is not None:
-        query: dict[str, object] = {"limit": request.input.limit, "cursor": cursor.write(before)}
-        if request.input.status:
-            query["status"] = request.input.status.value
-        headers[LINK.name] = f'<{request.path}?{urlencode(query)}>; rel="next"'
+    return items
+
+
+def _page(request: ApiRequest[ListTimers], items: list[str], next_cursor: str | None) -> Response:
+    headers: Headers = {}
+    if next_cursor is not None:
+        query = urlencode(request.input.next_query(next_cursor))
+        headers[LINK.name] = f'<{request.path}?{query}>; rel="next"'
     return PAGE.response_of(f"[{', '.join(items)}]", headers)

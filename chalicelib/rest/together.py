@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.domain.errors import Fault
+from chalicelib.domain.selection import DuePosition
+from chalicelib.rest import cursor as cursors
 
 CONTENT_FIELDS = ("method", "headers", "body", "body_base64", "content_type", "append_id")
 
@@ -32,3 +34,33 @@ def content_fault(given: Mapping[str, Any]) -> Fault | None:
         # RFC 9110, 9.3.1: it has no meaning, and receivers may reject the request for it.
         return Fault("method", "GET has no body")
     return None
+
+
+FILTERS = ("ids", "label", "url_prefix", "due_from", "due_until")
+"""The fields that say which timers a request about many means."""
+
+
+def filter_fault(given: Mapping[str, Any]) -> Fault | None:
+    """Return the fault of a request about many timers that does not say which."""
+    if any(given.get(name) not in (None, "") for name in FILTERS):
+        return None
+    return Fault("body", f"say which timers: at least one of {', '.join(FILTERS)} is required")
+
+
+def order_fault(given: Mapping[str, Any]) -> Fault | None:
+    """Return the fault of the order of a list with its status and its cursor."""
+    by_due = given.get("order") == "due"
+    if by_due and given.get("status") not in (None, "pending"):
+        return Fault("status", "order=due lists outstanding timers, whose status is pending")
+    cursor = given.get("cursor")
+    if isinstance(cursor, str) and _is_of_due_list(cursor) not in (None, by_due):
+        return Fault("cursor", "is of a list in another order")
+    return None
+
+
+def _is_of_due_list(cursor: str) -> bool | None:
+    """Tell which list a cursor is of, None if it is none."""
+    try:
+        return isinstance(cursors.read_any(cursor), DuePosition)
+    except ValueError:
+        return None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFailed, TimerNotFound
+from chalicelib.domain.selection import EVERYTHING, Selection
 from chalicelib.domain.timer import UNDELIVERED, Timer
 from chalicelib.service.ports import Clock, Page, Threads, TimerStore, thread_pool
 from chalicelib.service.timers import Timers
@@ -27,22 +28,18 @@ DEFAULT_PER_S = 100.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedTimers:
-    """A selection of failed timers: by the start of their URL, and by when they failed (epoch ms).
+    """A selection of failed and expired timers, of ``ids`` if given.
 
-    ``failed_from`` is included, ``failed_until`` is not. ``before`` continues where an earlier
-    request ended: only timers with a lower id are selected.
+    ``before`` continues where an earlier request ended: only timers with a lower id are selected.
     """
 
-    url_prefix: str = ""
-    failed_from: float = 0
-    failed_until: float = math.inf
+    only: Selection = EVERYTHING
+    ids: Sequence[int] | None = None
     before: int | None = None
 
     def match(self, timer: Timer) -> bool:
         """Return whether ``timer``, which is failed, is selected. ``before`` is not compared."""
-        if timer.settled_at is None or not timer.url.startswith(self.url_prefix):
-            return False
-        return self.failed_from <= timer.settled_at < self.failed_until
+        return (self.ids is None or timer.id in self.ids) and self.only.match(timer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +96,7 @@ class DeadLetters:
         matching = replayed = 0
         before = wanted.before
         while True:
-            page = self._undelivered(tenant, before)
+            page = self._undelivered(tenant, before, wanted.only)
             found = [timer for timer in page.timers if wanted.match(timer)]
             if found and per_s is not None:
                 # Times continue those of the last page, or each page would be called in one burst.
@@ -110,10 +107,10 @@ class DeadLetters:
             if before is None or self._clock() - started >= self._budget_ms:
                 return Replayed(matching=matching, replayed=replayed, before=before)
 
-    def _undelivered(self, tenant: str, before: int | None) -> Page:
+    def _undelivered(self, tenant: str, before: int | None, only: Selection) -> Page:
         """Return the next failed and expired timers, highest id first."""
         pages = [
-            self._store.list(tenant, before=before, status=status, limit=self._step)
+            self._store.list(tenant, before=before, status=status, limit=self._step, only=only)
             for status in UNDELIVERED
         ]
         # One list may go on below the end of the other: what it has further down comes later.

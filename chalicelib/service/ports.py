@@ -90,13 +90,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DuePage:
-    """Part of a list of outstanding timers, the next to be called first.
+    """Part of a list of outstanding timers, the next to be called first, with their positions.
 
     ``after`` continues the list. It is None at the end. A page may be short, even empty, although
     the list continues.
     """
 
     timers: Sequence[Timer]
+    positions: Sequence[DuePosition]
     after: DuePosition | None
 
 
@@ -111,6 +112,9 @@ class TimerStore(Protocol):
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""
+
+    def find(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
+        """Return those timers of ``ids`` that exist, in no order."""
 
     def list(
         self,

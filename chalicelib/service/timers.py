@@ -108,10 +108,13 @@ class Timers:
         Raises ``InvalidRequest``, ``TimerNotFound``, ``TimerExpired``, and what
         ``TimerStore.reschedule`` raises.
         """
-        timer = self._store.get(tenant, timer_id)
+        return self.move_seen(self._store.get(tenant, timer_id), when)
+
+    def move_seen(self, timer: Timer, when: When) -> Timer:
+        """Move a timer that was just read, as ``move`` does."""
         now = self._clock()
         if timer.time_left(now) == 0:
-            raise TimerExpired(f"The time of timer {timer_id} has come; it cannot be moved.")
+            raise TimerExpired(f"The time of timer {timer.id} has come; it cannot be moved.")
         due_at = timer.bounded(when.due_at(now))
         return self.reschedule(timer, at=due_at, due_at=due_at)
 
@@ -120,7 +123,10 @@ class Timers:
 
         Raises ``TimerNotFound``, ``TimerSettled``, and what ``TimerStore.reschedule`` raises.
         """
-        timer = self._store.get(tenant, timer_id)
+        return self.fire_seen(self._store.get(tenant, timer_id))
+
+    def fire_seen(self, timer: Timer) -> Timer:
+        """Fire a timer that was just read, as ``fire`` does."""
         timer.require_pending("fired")
         now = math.ceil(self._clock())
         # A timer that is called before its time is due now, so that it is neither early nor late.

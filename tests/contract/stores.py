@@ -48,7 +48,9 @@ class Store:
     ) -> None:
         self.create = api.create
         self.get = api.get
+        self.find = api.find
         self.list = api.list
+        self.list_due = api.list_due
         self.cancel = api.cancel
         self.purge = api.purge
         self.reschedule = api.reschedule

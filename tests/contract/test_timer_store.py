@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from chalicelib.domain.claim import Claimed, NotYet, Reschedule, Superseded
 from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFound, TimerSettled
+from chalicelib.domain.selection import DuePosition, Selection
 from chalicelib.domain.timer import DeliveryOptions, Lease, Status, Timer
 from tests.contract.stores import Store
 from tests.support.clock import START
@@ -15,6 +17,7 @@ from tests.support.factories import (
     DUE,
     LEASE_MS,
     TENANT,
+    URL,
     change_of,
     claim_of,
     claimed,
@@ -654,3 +657,77 @@ def test_a_timer_whose_bound_has_changed_is_not_rescheduled(
 
     assert store.get(TENANT, timer.id) == timer
     assert store.reschedule(change_of(timer)).no_later_than == bound
+
+
+# Selections, and the list by due time
+
+
+def selected_ids(store: Store, status: Status | None = None, **only: Any) -> list[int]:
+    """Return the ids of a whole list, page after page."""
+    found: list[int] = []
+    before: int | None = None
+    while True:
+        page = store.list(TENANT, before=before, status=status, limit=2, only=Selection(**only))
+        found += [timer.id for timer in page.timers]
+        before = page.before
+        if before is None:
+            return found
+
+
+def labelled(store: Store, *labels: str, url: str = URL, due_at: int = DUE) -> int:
+    new = replace(new_timer(url=url, due_at=due_at), labels=labels)
+    return store.create(new).id
+
+
+def test_a_list_has_what_is_selected_and_nothing_else(store: Store) -> None:
+    first = labelled(store, "a", "order:7")
+    second = labelled(store, "ab", url=f"{URL}/%_x", due_at=DUE + 1)
+    third = labelled(store, "a", url=f"{URL}/%_x", due_at=DUE + 2)
+    assert selected_ids(store, label="a") == [third, first]
+    assert selected_ids(store, label="order:7") == [first]
+    assert selected_ids(store, label="order") == []
+    assert selected_ids(store, url_prefix=f"{URL}/%_") == [third, second]
+    assert selected_ids(store, due_from=DUE + 1) == [third, second]
+    assert selected_ids(store, due_until=DUE + 1) == [first]
+    assert selected_ids(store, due_from=DUE + 1, due_until=DUE + 2, label="ab") == [second]
+    assert selected_ids(store, Status.PENDING, label="a", url_prefix=URL) == [third, first]
+    assert selected_ids(store, Status.FIRED, label="a") == []
+
+
+def test_another_tenant_s_labels_are_not_seen(store: Store) -> None:
+    store.create(replace(new_timer(tenant="other"), labels=("a",)))
+    assert selected_ids(store, label="a") == []
+
+
+def due_list(store: Store, limit: int = 2, tenant: str = TENANT, **only: Any) -> list[int]:
+    """Return the ids of the whole list by due time, page after page."""
+    found: list[int] = []
+    after: DuePosition | None = None
+    for _ in range(500):
+        page = store.list_due(tenant, after=after, only=Selection(**only), limit=limit)
+        assert len(page.timers) == len(page.positions) <= limit
+        found += [timer.id for timer in page.timers]
+        after = page.after
+        if after is None:
+            return found
+    raise AssertionError("the list has no end")
+
+
+def test_outstanding_timers_are_listed_by_their_next_time(store: Store) -> None:
+    late = set_timer(store, due_at=DUE + 5_000)
+    early = set_timer(store, due_at=DUE - 5_000)
+    twins = [set_timer(store) for _ in range(3)]
+    fired = set_timer(store)
+    set_timer(store, tenant="other")
+    settled(store, fired)
+    assert due_list(store) == [early.id, *(twin.id for twin in twins), late.id]
+    assert due_list(store, limit=100) == due_list(store, limit=1) == due_list(store)
+    assert due_list(store, due_from=DUE + 1) == [late.id]
+    assert due_list(store, tenant="nobody") == []
+
+
+def test_a_retry_is_listed_at_its_own_time(store: Store) -> None:
+    retried, other = set_timer(store), set_timer(store, due_at=DUE + 1_000)
+    claimed(store, retried)
+    assert store.settle(settlement_of(retried, retry_at=DUE + 60_000))
+    assert due_list(store) == [other.id, retried.id]

@@ -158,7 +158,7 @@ def test_on_aws_every_response_is_documented() -> None:
     clock = ManualClock()
     with empty_stage(clock) as stage:
         service = api_on(stage.waking_store(), clock)
-        assert_documented(service, document.without_keys(), examples=5)
+        assert_documented(service, document.without_keys(), examples=10)
 
 
 @pytest.mark.parametrize("key", [None, WRONG_KEY])

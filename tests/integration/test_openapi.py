@@ -225,6 +225,9 @@ def test_examples_of_bodies_are_accepted() -> None:
         "set_timer": requests.SetTimer.parse,
         "move_timer": requests.MoveTimer.parse,
         "replay_timers": requests.ReplayTimers.parse,
+        "cancel_timers": requests.ChangeTimers.parse,
+        "fire_timers": requests.ChangeTimers.parse,
+        "move_timers": requests.MoveTimers.parse,
     }
     for operation in document.operations(CONTRACT):
         if "requestBody" not in operation.definition:

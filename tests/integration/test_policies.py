@@ -13,6 +13,7 @@ import pytest
 
 from chalicelib.aws.dynamodb.api_keys import DynamoDBApiKeyStore
 from chalicelib.domain.moment import When
+from chalicelib.domain.selection import EVERYTHING
 from chalicelib.domain.webhook import Outcome
 from chalicelib.service.api_keys import ApiKeys
 from chalicelib.service.timers import TimerRequest
@@ -37,6 +38,7 @@ ACTIONS = {
     "GetQueueAttributes": "sqs:GetQueueAttributes",
     "GetQueueUrl": "sqs:GetQueueUrl",
     "PutItem": "dynamodb:PutItem",
+    "BatchGetItem": "dynamodb:BatchGetItem",
     "Query": "dynamodb:Query",
     "SendMessage": "sqs:SendMessage",
     "SendMessageBatch": "sqs:SendMessage",
@@ -101,6 +103,9 @@ def leading_keys(call: AwsCall) -> list[str]:
     if call.operation == "BatchWriteItem":
         (entries,) = parameters["RequestItems"].values()
         places = [entry["DeleteRequest"]["Key"] for entry in entries]
+    elif call.operation == "BatchGetItem":
+        (table,) = parameters["RequestItems"].values()
+        places = table["Keys"]
     else:
         places = [parameters.get("Item") or parameters["Key"]]
     return [place["pk"]["S"] for place in places]
@@ -149,6 +154,7 @@ def test_the_api_is_granted_its_own_calls_and_nothing_else(
     api.get(TENANT, near.id)
     for status in (None, *type(near.status)):
         api.list(TENANT, before=None, status=status, limit=10)
+    assert api.list_due(TENANT, after=None, only=EVERYTHING, limit=10).timers
     api.cancel(TENANT, far.id)
     api.purge(TENANT)
     api.check()

@@ -219,7 +219,7 @@ def test_every_route_except_index_and_health_has_the_authorizer(api: dict[str, A
         for method, operation in operations.items()
         if method != ANY_METHOD and operation.get("security") != [{"authorizer": []}]
     }
-    assert open_paths == {"/", "/health"}
+    assert open_paths == {"/", "/health", "/openapi.json"}
     scheme = document["securityDefinitions"]["authorizer"]
     assert (scheme["in"], scheme["name"]) == ("header", "Authorization")
     asked = scheme["x-amazon-apigateway-authorizer"]

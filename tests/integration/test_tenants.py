@@ -36,7 +36,7 @@ from tests.support.service import service_on
 from tests.support.stores import FakeWakingStore
 from tests.support.wsgi import GatewayResponse, send_request, with_body
 
-PUBLIC = {("GET", "/"), ("GET", "/health")}
+PUBLIC = {("GET", "/"), ("GET", "/health"), ("GET", "/openapi.json")}
 """The routes without a key."""
 
 SECRET = "https://a-secret-of-acme.example/hook"
@@ -61,6 +61,11 @@ INPUTS = [
     Input(query="status=failed"),
     Input(query="status=pending&limit=1"),
     Input(query="limit=1000"),
+    Input(query="order=due"),
+    Input(b'{"url_prefix": "https://", "dry_run": false}'),
+    Input(b'{"url_prefix": "https://", "dry_run": false, "delay": "1h"}'),
+    Input(b'{"ids": [1, 2, 3, 4, 5], "dry_run": false}'),
+    Input(b'{"ids": [1, 2, 3, 4, 5], "dry_run": false, "delay": "1h"}'),
 ]
 
 

@@ -17,10 +17,11 @@ from typing import TypeVar
 from chalicelib.aws.waking_store import ArmableStore
 from chalicelib.domain.claim import Claim, Claimed, ClaimResult, Reschedule, Settlement
 from chalicelib.domain.errors import TimerNotFound, Unavailable
+from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
 from chalicelib.domain.timer import Status, Timer, Wakeup
 from chalicelib.embedded.database import MEMORY, open_store
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.service.ports import DueIndex, Page, SweepCutoffs
+from chalicelib.service.ports import DueIndex, DuePage, Page, SweepCutoffs
 from tests.simulation.fault_injector import FaultInjector
 from tests.simulation.invariants.claims import only_stale_wakeups_are_dropped
 from tests.simulation.oracle import Oracle
@@ -118,9 +119,28 @@ class _FaultySQLiteStore:
     def get(self, tenant: str, timer_id: int) -> Timer:
         return self._call("store.get", partial(self._store.get, tenant, timer_id), tenant, timer_id)
 
-    def list(self, tenant: str, *, before: int | None, status: Status | None, limit: int) -> Page:
-        read = partial(self._store.list, tenant, before=before, status=status, limit=limit)
+    def find(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
+        return self._call("store.find", partial(self._store.find, tenant, ids), tenant)
+
+    def list(
+        self,
+        tenant: str,
+        *,
+        before: int | None,
+        status: Status | None,
+        limit: int,
+        only: Selection = EVERYTHING,
+    ) -> Page:
+        read = partial(
+            self._store.list, tenant, before=before, status=status, limit=limit, only=only
+        )
         return self._call("store.list", read, tenant, before)
+
+    def list_due(
+        self, tenant: str, *, after: DuePosition | None, only: Selection, limit: int
+    ) -> DuePage:
+        read = partial(self._store.list_due, tenant, after=after, only=only, limit=limit)
+        return self._call("store.list_due", read, tenant)
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
         return self._call(

@@ -20,7 +20,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import Status, events, from_schema
 from schemathesis.engine.recorder import ScenarioRecorder
 
-from chalicelib.domain.moment import MAX_DELAY_S
+from chalicelib.domain.moment import MAX_DELAY_S, MOMENT_PATTERN, ZONE_PATTERN
 from chalicelib.domain.target import MAX_URL_CHARACTERS
 from chalicelib.rest.cursor import MAX_ID
 
@@ -146,14 +146,27 @@ def map_case(_context: HookContext, case: Case[Any]) -> Case[Any]:
             body["cursor"] = CURSORS[len(body["cursor"]) % len(CURSORS)]
         body |= {name: _of_ours(body[name]) for name in body.keys() & {"url", "on_failure_url"}}
         case.body = _consistent(body)
+    if isinstance(case.query, dict) and case.query.get("order") == "due":
+        # Its list has a status and cursors of its own.
+        case.query = {
+            name: value for name, value in case.query.items() if name not in ("status", "cursor")
+        }
     return case
 
 
 def _consistent(body: dict[str, Any]) -> dict[str, Any]:
     """Return a body without fields that only together are wrong."""
     dropped: set[str] = set()
-    if body.get("timezone") in ZONES:
+    if isinstance(body.get("ids"), list):
+        body["ids"] = [_integer(each) for each in body["ids"]]
+    filters = body.keys() & {"ids", "label", "url_prefix", "due_from", "due_until"}
+    if filters and all(body[name] in (None, "") for name in filters):
+        body["label"] = "order:7"  # one that says something
+    zone, at = body.get("timezone"), body.get("at")
+    if isinstance(zone, str) and re.fullmatch(ZONE_PATTERN, zone):
         dropped.add("timezone")  # every moment that is drawn has an offset
+    if isinstance(at, str) and re.fullmatch(MOMENT_PATTERN, at) and not at.startswith("203"):
+        body["at"] = "2030-01-01T00:00:00Z"  # not every moment of the form exists
     has_body = "body" in body or isinstance(body.get("body_base64"), str)
     if "body" in body and isinstance(body.get("body_base64"), str):
         dropped.add("body_base64")

@@ -7,6 +7,7 @@ import pytest
 from chalicelib.aws.waking_store import WakingTimerStore
 from chalicelib.domain.errors import TimerNotFailed, TimerNotFound
 from chalicelib.domain.moment import When
+from chalicelib.domain.selection import Selection
 from chalicelib.domain.timer import Status, Timer
 from chalicelib.service.dead_letters import DeadLetters, FailedTimers, Replayed
 from chalicelib.service.timers import TimerRequest, Timers
@@ -112,10 +113,10 @@ def test_all_failed_timers_are_called_one_after_the_other(
     ("wanted", "matching"),
     [
         (FailedTimers(), [1, 2, 3]),
-        (FailedTimers(url_prefix="http://a/"), [1, 2]),
-        (FailedTimers(failed_from=START + 40_000), [2, 3]),
-        (FailedTimers(failed_until=START + 40_000), [1]),
-        (FailedTimers(url_prefix="http://a/", failed_from=START + 40_000), [2]),
+        (FailedTimers(only=Selection(url_prefix="http://a/")), [1, 2]),
+        (FailedTimers(only=Selection(failed_from=START + 40_000)), [2, 3]),
+        (FailedTimers(only=Selection(failed_until=START + 40_000)), [1]),
+        (FailedTimers(only=Selection(url_prefix="http://a/", failed_from=START + 40_000)), [2]),
         (FailedTimers(before=3), [1, 2]),
     ],
 )

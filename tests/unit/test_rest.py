@@ -50,7 +50,8 @@ def request(
 
 def query(**parameters: str) -> dict[str, Any]:
     asked = request(query={name: [text] for name, text in parameters.items()})
-    return ListTimers.parse(reading.query_of(asked)).model_dump()
+    read = ListTimers.parse(reading.query_of(asked))
+    return {"limit": read.limit, "status": read.status, "before": read.before}
 
 
 def listing(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from chalicelib.aws.dynamodb import rows
@@ -119,6 +119,11 @@ class DynamoDBTimerStore:
             raise _not_found(timer_id)
         return rows.timer_of(row)
 
+    def find(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
+        """Return those timers of ``ids`` that exist, in no order."""
+        found = self._items.read_all([rows.timer_key(tenant, each) for each in ids])
+        return [rows.timer_of(row) for row in found]
+
     def list(
         self,
         tenant: str,
@@ -151,9 +156,14 @@ class DynamoDBTimerStore:
         found = self._items.read_all([rows.timer_key(tenant, key.id) for key in keys])
         timers = {timer.id: timer for timer in map(rows.timer_of, found)}
         # One that was settled since the index was read has no next time any more.
-        listed = [timers[key.id] for key in keys if key.id in timers]
+        listed = [
+            (timer, key)
+            for key in keys
+            if (timer := timers.get(key.id)) and timer.next_attempt_at and only.match(timer)
+        ]
         return DuePage(
-            timers=[each for each in listed if each.next_attempt_at and only.match(each)],
+            timers=[timer for timer, _ in listed],
+            positions=[key for _, key in listed],
             after=after,
         )
 

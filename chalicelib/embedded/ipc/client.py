@@ -6,7 +6,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from chalicelib.domain.claim import Reschedule
@@ -51,6 +51,10 @@ class RemoteTimerStore:
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""
         return self._reader.get(tenant, timer_id)
+
+    def find(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
+        """Return those timers of ``ids`` that exist, in no order."""
+        return self._reader.find(tenant, ids)
 
     def list(
         self,
