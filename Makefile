@@ -12,6 +12,10 @@ ifdef ENGINE
 export TIMERS_ENGINE := $(ENGINE)
 endif
 
+ifdef CLOCK
+export TIMERS_CLOCK := $(CLOCK)
+endif
+
 STAGE ?= dev
 
 # Keys are this machine's unless the command line names a stage: the default of STAGE names none.
@@ -24,7 +28,7 @@ TENANT ?= default
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-run: ## Serve the API and fire timers (PORT=8000, DATA_DIR=~/.local/share/webhook-timers, ENGINE=embedded)
+run: ## Serve the API and fire timers (PORT=8000, DATA_DIR=~/.local/share/webhook-timers, ENGINE=embedded; CLOCK=test: a clock that you move)
 	@exec $(PYTHON) -m local
 
 receiver: ## Print every webhook that arrives, and how late it was (RECEIVER_PORT=9000)

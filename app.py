@@ -16,6 +16,7 @@ from chalicelib.functions import create_functions
 from chalicelib.rest import responses
 from chalicelib.rest.models import (
     attempt_item,
+    clock_advanced,
     next_of,
     replay_result,
     timer_details,
@@ -23,6 +24,7 @@ from chalicelib.rest.models import (
 )
 from chalicelib.rest.reading import ApiRequest
 from chalicelib.rest.requests import (
+    AdvanceClock,
     ChangeTimers,
     ListTimers,
     MoveTimer,
@@ -37,9 +39,9 @@ api = Router[Service]()
 
 
 @api.get("/", public=True, returns=responses.INDEX, tag="service")
-def index(_service: Service, _request: ApiRequest) -> Response:
+def index(service: Service, _request: ApiRequest) -> Response:
     """Name the routes."""
-    return responses.INDEX.response({"routes": api.names()})
+    return responses.INDEX.response({"routes": api.names(service.settings)})
 
 
 @api.get("/health", public=True, any_site=True, returns=responses.HEALTHY, tag="service")
@@ -52,7 +54,9 @@ def health(service: Service, _request: ApiRequest) -> Response:
 @api.get("/openapi.json", public=True, returns=responses.DOCUMENT, tag="service")
 def describe(service: Service, _request: ApiRequest) -> Response:
     """Describe this API: OpenAPI 3.1 of exactly what runs."""
-    return responses.DOCUMENT.response_of(service_document(api.routes, service.settings), {})
+    return responses.DOCUMENT.response_of(
+        service_document(api.routes_of(service.settings), service.settings), {}
+    )
 
 
 @api.post(
@@ -212,6 +216,20 @@ def replay_timers(service: Service, request: ApiRequest[ReplayTimers]) -> Respon
     failed, per_s = request.input.failed_timers(), request.input.per_s
     replayed = service.dead_letters.replay_all(request.tenant, failed, per_s)
     return responses.REPLAY_RESULT.response(replay_result(replayed))
+
+
+@api.post(
+    "/_clock/advance",
+    body=AdvanceClock,
+    returns=responses.ADVANCED,
+    raises=(errors.ClockMoving, errors.AdvanceUnfinished),
+    test_clock=True,
+    tag="service",
+)
+def advance_clock(service: Service, request: ApiRequest[AdvanceClock]) -> Response:
+    """Move the test clock, and call every webhook that is due on the way, in order."""
+    advanced = service.clock.advance(request.tenant, request.input.delay_ms)
+    return responses.ADVANCED.response(clock_advanced(advanced))
 
 
 def create_app(service: Service) -> Chalice:

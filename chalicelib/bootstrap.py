@@ -17,6 +17,7 @@ from chalicelib.service.api_keys import ApiKeys
 from chalicelib.service.bulk import Bulk
 from chalicelib.service.dead_letters import DeadLetters
 from chalicelib.service.health import HealthCheck
+from chalicelib.service.movable_clock import MovableClock
 from chalicelib.service.options import EngineOptions
 from chalicelib.service.ports import Clock, Engine, NoTelemetry, Telemetry
 from chalicelib.service.timers import Timers
@@ -106,9 +107,12 @@ class Service:
     @property
     def embedded(self) -> EmbeddedEngine:
         """The embedded engine. Raises ``InvalidSettings`` on another one."""
-        from chalicelib.embedded.engine import EmbeddedEngine
+        return _require_embedded(self.engine)
 
-        return _require(EmbeddedEngine, self.engine)
+    @property
+    def clock(self) -> MovableClock:
+        """The test clock. Raises ``InvalidSettings`` on another engine."""
+        return self.embedded.clock
 
 
 def bootstrap(settings: Settings, *, clock: Clock = wall_clock) -> Service:
@@ -116,7 +120,10 @@ def bootstrap(settings: Settings, *, clock: Clock = wall_clock) -> Service:
     telemetry = _telemetry(settings)
     options = engine_options(settings, clock, telemetry)
     new_engine = _aws_engine if settings.engine == AWS else _embedded_engine
-    return Service(settings, new_engine(settings, options), telemetry=telemetry, clock=clock)
+    engine = new_engine(settings, options)
+    if settings.test_clock:
+        clock = _require_embedded(engine).clock
+    return Service(settings, engine, telemetry=telemetry, clock=clock)
 
 
 def engine_options(
@@ -175,7 +182,15 @@ def _embedded_engine(settings: Settings, options: EngineOptions) -> Engine:
         failing_receiver_per_s=settings.failing_receiver_calls_per_s,
     )
     quota = Quota(timers=settings.stored_timers, bytes=settings.stored_bytes)
-    return EmbeddedEngine(settings.data_dir, options, egress=limits, quota=quota)
+    return EmbeddedEngine(
+        settings.data_dir, options, egress=limits, quota=quota, test_clock=settings.test_clock
+    )
+
+
+def _require_embedded(engine: Engine) -> EmbeddedEngine:
+    from chalicelib.embedded.engine import EmbeddedEngine
+
+    return _require(EmbeddedEngine, engine)
 
 
 def _require(kind: type[E], engine: Engine) -> E:

@@ -8,6 +8,7 @@ import yaml
 
 from app import api
 from chalicelib.rest.openapi import document
+from chalicelib.settings import load
 
 PATH = "docs/openapi.yaml"
 
@@ -17,7 +18,7 @@ _HEADER = "# Written by `make docs` from the routes, models and errors in the co
 def render() -> str:
     """Return the document."""
     text: str = yaml.dump(
-        document(api.routes),
+        document(api.routes_of(load({}))),
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,

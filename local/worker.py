@@ -26,9 +26,11 @@ def is_quick(environ: Environ) -> bool:
 
 
 def is_slow(environ: Environ) -> bool:
-    """Tell whether a request may read or write thousands of rows."""
+    """Tell whether a request may read or write thousands of rows, or wait for many calls."""
     route, method = gateway.route_of(environ), environ["REQUEST_METHOD"]
-    return route == "/timers/replay" or (route == "/timers" and method != "POST")
+    return route in ("/timers/replay", "/_clock/advance") or (
+        route == "/timers" and method != "POST"
+    )
 
 
 application = Application(gateway, quick=is_quick, slow=is_slow)

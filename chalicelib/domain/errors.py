@@ -19,6 +19,8 @@ TimersError
 │   ├── TimerChanged        another request changed it at the same time
 │   ├── RateLimited         the tenant sets timers faster than its rate
 │   ├── QuotaExceeded       the tenant has stored as much as it may
+│   ├── ClockMoving         another request moves the test clock
+│   ├── AdvanceUnfinished   the test clock was moved a part of the way
 │   └── PurgeDisabled
 ├── KeyNotFound             the API key to revoke was never issued, or is revoked already
 ├── InvalidTenant           an API key cannot be issued for a tenant of this name
@@ -192,6 +194,18 @@ class QuotaExceeded(RequestError):
     """The tenant has as many timers stored as it may, or as many bytes."""
 
     code = "quota-exceeded"
+
+
+class ClockMoving(RequestError):
+    """Another request moves the test clock now."""
+
+    code = "clock-moving"
+
+
+class AdvanceUnfinished(RequestError):
+    """The test clock was moved, but not as far as the request says. It goes on from there."""
+
+    code = "advance-unfinished"
 
 
 class PurgeDisabled(RequestError):

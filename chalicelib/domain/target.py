@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import ipaddress
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -147,13 +148,15 @@ def prepare(
     *,
     notice_url: str | None = None,
     attempts_max: int = 1,
+    ahead_ms: float = 0.0,
 ) -> Call:
     """Return the call for an attempt at ``timer`` that starts at ``now`` (epoch ms).
 
     With a ``notice_url`` it is the failure notice to that URL. The headers are those of Standard
     Webhooks 1.0: every signing key in ``keys`` signs, and ``webhook-timestamp`` is the time of
     this attempt, in seconds. ``timer-…`` headers tell about the timer, among them ``attempts_max``,
-    how many attempts it has. The signature covers the body.
+    how many attempts it has. The signature covers the body. ``ahead_ms`` is how far the service's
+    clock is ahead of the real time, which ``webhook-timestamp`` has.
 
     Raises ``ValueError``, as ``parse_target`` does, when the URL cannot be called.
     """
@@ -169,7 +172,8 @@ def prepare(
         webhook_id += f".failed.{timer.version}"
     # The notice of a failure is ours: it has nothing of the client's content.
     content = timer.content if notice_url is None else NO_CONTENT
-    headers = _standard_headers(webhook_id, now // 1000, keys, content.body)
+    timestamp = math.floor(now - ahead_ms) // 1000
+    headers = _standard_headers(webhook_id, timestamp, keys, content.body)
     headers |= _timer_headers(timer, now, attempts_max)
     if target.credentials:
         user, password = target.credentials

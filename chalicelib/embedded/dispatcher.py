@@ -9,7 +9,8 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -18,6 +19,7 @@ from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.timer import Status
 from chalicelib.embedded.claims import Chosen, Claims
 from chalicelib.embedded.egress import Egress, EgressLimits
+from chalicelib.embedded.journal import Journal
 from chalicelib.embedded.turns import Turns
 from chalicelib.embedded.writer import Writer
 from chalicelib.service.attempt import DeliveryPolicy, Signer, attempt, run_async
@@ -31,13 +33,23 @@ MAX_SLEEP_S = 1.0
 CLAIM_BATCH = 100
 """The most timers that are claimed in one write. A larger batch would delay requests of the API."""
 
-BURST_LIMIT = 128
-BURST_WINDOW_S = 0.01
-"""At most ``BURST_LIMIT`` calls may have started within this window and wait for a response.
 
-In a burst, quick receivers respond within the window, and the next calls use their connections.
-Calls to hanging receivers become older than the window, so they delay no other call.
-"""
+@dataclass(frozen=True, slots=True)
+class BurstPolicy:
+    """At most ``limit`` calls may have started within ``window_s`` and wait for a response.
+
+    In a burst, quick receivers respond within the window, and the next calls use their connections.
+    Calls to hanging receivers become older than the window, so they delay no other call.
+    """
+
+    limit: int
+    window_s: float
+
+
+BURST = BurstPolicy(limit=128, window_s=0.01)
+
+IN_ORDER = BurstPolicy(limit=1, window_s=0.1)
+"""One call after another, while the test clock is moved. Only a slow receiver is not waited for."""
 
 SWEEP_BATCH = 200
 """The most tenants that are looked at once a second, for a timer that nobody announced."""
@@ -73,12 +85,17 @@ class Dispatcher:
         *,
         random: Callable[[], float],
         token: Callable[[], str],
+        ahead_ms: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """``random`` draws from [0, 1); ``token`` draws the token of a claim."""
+        """``random`` draws from [0, 1); ``token`` draws the token of a claim.
+
+        ``ahead_ms`` says how far a test clock is ahead of the wall clock.
+        """
         self._writer = writer
         self._sender = sender
         self._policy = policy
         self._clock = clock
+        self._ahead_ms = ahead_ms
         self._random = random
         self._calls: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -102,6 +119,10 @@ class Dispatcher:
         # How many writes have failed and are tried again.
         self._unwritten = 0
         self._stopping = False
+        self._burst = BURST
+        # Both are there only while the test clock is moved.
+        self._journal: Journal | None = None
+        self._resting: asyncio.Future[None] | None = None
 
     def wake_at(self, tenant: str, at: int) -> None:
         """Look for due timers of ``tenant`` at ``at`` (epoch ms) at the latest."""
@@ -120,6 +141,7 @@ class Dispatcher:
             # the sleep after it then ends at once.
             self._woken.clear()
             next_round_at = await self._fire_due()
+            self._tell_rest(next_round_at)
             await self._sleep_until(next_round_at)
 
     async def maintain_store(self) -> None:
@@ -148,6 +170,37 @@ class Dispatcher:
         for task in list(self._calls):
             task.cancel()
 
+    @contextmanager
+    def in_order(self, journal: Journal) -> Iterator[None]:
+        """Make one call after another and note each in ``journal``, while the context is open."""
+        self._journal, self._burst = journal, IN_ORDER
+        try:
+            yield
+        finally:
+            self._journal, self._burst = None, BURST
+
+    async def rest(self) -> None:
+        """Wait until no call is in flight, and none can be made at the present time."""
+        self._resting = self._loop.create_future()
+        self._woken.set()
+        try:
+            await self._resting
+        finally:
+            self._resting = None
+
+    def _tell_rest(self, next_round_at: float) -> None:
+        """End the wait of ``rest`` if the round before has found nothing to do."""
+        resting = self._resting
+        if resting is None or resting.done():
+            return
+        if not self._calls and next_round_at > self._clock():
+            resting.set_result(None)
+
+    def _call_ended(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        if self._resting is not None:
+            self._woken.set()
+
     def _sweep(self, *, limit: int) -> None:
         """Note the next due timer of each tenant, ``limit`` tenants at a time (-1: all of them).
 
@@ -172,10 +225,10 @@ class Dispatcher:
             return self._clock() + self._policy.write_again_s * 1000
         if not self._turns.advance():
             return self._turns.next_at()
-        limit = min(self._egress.free, CLAIM_BATCH, BURST_LIMIT - self._in_burst())
+        limit = min(self._egress.free, CLAIM_BATCH, self._burst.limit - self._in_burst())
         if limit <= 0:
             # A part of the window: the calls of a burst end, or grow older than it, one by one.
-            return self._clock() + BURST_WINDOW_S * 1000 / 4
+            return self._clock() + self._burst.window_s * 1000 / 4
         this = self._claims.new_round(limit)
         try:
             # Not durable: after a power cut the claim is gone, and so is its sender.
@@ -185,15 +238,17 @@ class Dispatcher:
             self._claims.undo(this)
             return self._clock() + self._policy.write_again_s * 1000
         for chosen in this.chosen:
+            if self._journal:
+                self._journal.begun(chosen.claimed)
             task = asyncio.create_task(self._fire(chosen))
             self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+            task.add_done_callback(self._call_ended)
             self._started.append((self._loop.time(), task))
         return self._turns.next_at()
 
     def _in_burst(self) -> int:
         """Return how many calls were started within the burst window and have no response yet."""
-        window_start = self._loop.time() - BURST_WINDOW_S
+        window_start = self._loop.time() - self._burst.window_s
         while self._started and (self._started[0][0] < window_start or self._started[0][1].done()):
             self._started.popleft()
         return sum(not task.done() for _, task in self._started)
@@ -218,6 +273,8 @@ class Dispatcher:
         try:
             settlement = await self._attempt(chosen.claimed)
             await self._persist(lambda: self._writer.store.settle(settlement))
+            if self._journal:
+                self._journal.settled(settlement)
             failed, next_at = _failed(settlement), settlement.next_attempt_at
         except Unavailable as error:
             # No call was made. The due index has the timer again when its lease ends.
@@ -232,7 +289,11 @@ class Dispatcher:
 
     async def _attempt(self, claimed: Claimed) -> Settlement:
         policy = self._policy
-        signer = Signer(store_id=self._writer.store.identity(), keys=policy.signing_keys())
+        signer = Signer(
+            store_id=self._writer.store.identity(),
+            keys=policy.signing_keys(),
+            ahead_ms=self._ahead_ms(),
+        )
         steps = attempt(claimed, signer, policy, self._clock, self._random())
         return await run_async(steps, self._sender.send)
 

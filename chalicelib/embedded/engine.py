@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chalicelib.domain.errors import StoreFileError
 from chalicelib.domain.quota import Quota
 from chalicelib.embedded import open_files
 from chalicelib.embedded.egress import EgressLimits
@@ -20,8 +21,11 @@ from chalicelib.service.ports import AsyncSender
 
 if TYPE_CHECKING:
     from chalicelib.embedded.api_keys import SQLiteApiKeyStore
+    from chalicelib.embedded.clock import DispatcherClock
     from chalicelib.embedded.dispatcher import Dispatcher
     from chalicelib.embedded.ipc.client import RemoteTimerStore
+    from chalicelib.embedded.ipc.clock import RemoteClock
+    from chalicelib.embedded.store import SQLiteTimerStore
     from chalicelib.embedded.writer import Writer
 
 STOP_GRACE_S = 5.0
@@ -39,13 +43,23 @@ class EmbeddedEngine:
     """No gateway cuts a request off, as API Gateway does on AWS."""
 
     def __init__(
-        self, data_dir: Path, options: EngineOptions, *, egress: EgressLimits, quota: Quota
+        self,
+        data_dir: Path,
+        options: EngineOptions,
+        *,
+        egress: EgressLimits,
+        quota: Quota,
+        test_clock: bool = False,
     ) -> None:
-        """``egress`` limits the calls; the system's open files may allow fewer in flight."""
+        """``egress`` limits the calls; the system's open files may allow fewer in flight.
+
+        With ``test_clock`` the clock can be moved, and may have been moved before.
+        """
         self.folder = DataFolder(data_dir)
         self._options = options
         self._egress = egress
         self._quota = quota
+        self._test_clock = test_clock
 
     # Imports are late: a command that makes an API key needs neither the sender nor the dispatcher.
 
@@ -55,6 +69,13 @@ class EmbeddedEngine:
         from chalicelib.embedded.ipc.client import RemoteTimerStore
 
         return RemoteTimerStore(self.folder)
+
+    @cached_property
+    def clock(self) -> RemoteClock:
+        """The test clock, for every process."""
+        from chalicelib.embedded.ipc.clock import RemoteClock
+
+        return RemoteClock(self.folder, self._options.clock)
 
     @cached_property
     def api_keys(self) -> SQLiteApiKeyStore:
@@ -68,12 +89,14 @@ class EmbeddedEngine:
         from chalicelib.embedded.ipc.server import WriteServer
         from chalicelib.embedded.sender import HttpSender
         from chalicelib.embedded.store import SQLiteTimerStore
+        from chalicelib.embedded.time_travel import TimeTravel
         from chalicelib.embedded.writer import Writer
 
         options = self._options
         with self.folder.locked():
             make_private(self.folder.store)
             store = SQLiteTimerStore.open(str(self.folder.store), options.rate, self._quota)
+            clock = self._clock_of(store)
             writer = Writer(store)
             sender = HttpSender(
                 options.send_timeout_s,
@@ -81,8 +104,10 @@ class EmbeddedEngine:
                 tenant_share=self._egress.tenant_share,
                 keep_responses=options.keep_responses,
             )
-            dispatcher = self._dispatcher(writer, sender)
-            server = WriteServer(writer, dispatcher.wake_at)
+            dispatcher = self._dispatcher(writer, sender, clock)
+            travel = TimeTravel(clock, dispatcher, writer)
+            more = {"advance": travel.advance} if self._test_clock else {}
+            server = WriteServer(writer, dispatcher.wake_at, more)
             await server.start(self.folder.listen())
             jobs = [
                 asyncio.create_task(dispatcher.run()),
@@ -100,7 +125,27 @@ class EmbeddedEngine:
                 await writer.close()
                 await sender.close()
 
-    def _dispatcher(self, writer: Writer, sender: AsyncSender) -> Dispatcher:
+    def _clock_of(self, store: SQLiteTimerStore) -> DispatcherClock:
+        """Return the clock of this folder, which goes on from where it was moved.
+
+        Raises ``StoreFileError`` for a moved clock without a test clock: every timer would be late.
+        """
+        from chalicelib.embedded.clock import DispatcherClock
+
+        state = store.clock_state()
+        if state.moved and not self._test_clock:
+            raise StoreFileError(
+                f"the clock of {self.folder.store} was moved, so it works only with a test clock "
+                "(make run CLOCK=test); name another folder with DATA_DIR=…"
+            )
+        if state.stopped_at is not None:  # the process ended while the clock was moved
+            state = state.running(self._options.clock())
+            store.set_clock(state)
+        return DispatcherClock(self._options.clock, state)
+
+    def _dispatcher(
+        self, writer: Writer, sender: AsyncSender, clock: DispatcherClock
+    ) -> Dispatcher:
         from chalicelib.embedded.dispatcher import Dispatcher, DispatcherPolicy
 
         options = self._options
@@ -116,7 +161,15 @@ class EmbeddedEngine:
             ),
         )
         token = partial(secrets.token_hex, 8)
-        return Dispatcher(writer, sender, policy, options.clock, random=random.random, token=token)
+        return Dispatcher(
+            writer,
+            sender,
+            policy,
+            clock,
+            random=random.random,
+            token=token,
+            ahead_ms=clock.ahead_ms,
+        )
 
 
 async def _wait_until(stopped: asyncio.Event, jobs: list[asyncio.Task[None]]) -> None:

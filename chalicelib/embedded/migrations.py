@@ -143,4 +143,12 @@ MIGRATIONS = (
     END;
     CREATE INDEX expired ON timers (tenant, id) WHERE status = 'expired';
     """,
+    # 6: the test clock (``embedded/clock.py``). There is no row until the clock is moved.
+    """
+    CREATE TABLE clock (
+        only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+        ahead_ms REAL NOT NULL,
+        stopped_at REAL
+    );
+    """,
 )

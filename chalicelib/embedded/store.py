@@ -22,6 +22,7 @@ from chalicelib.domain.quota import UNLIMITED, Quota, Stored
 from chalicelib.domain.rate import Limiter, Rate
 from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
 from chalicelib.domain.timer import UNDELIVERED, NewTimer, Status, Timer, Wakeup
+from chalicelib.embedded.clock import NOT_MOVED, ClockState
 from chalicelib.embedded.database import APPLICATION_ID, MEMORY, open_store, unavailable_on_error
 from chalicelib.embedded.rows import SELECTED, insert, position_of, selecting, timer_of
 from chalicelib.embedded.transactions import TransactionalStore
@@ -257,6 +258,27 @@ class SQLiteTimerStore(TransactionalStore):
                 (after, after, limit),
             ).fetchall()
         return [(tenant, self.next_due_at(tenant)) for (tenant,) in tenants]
+
+    def any_held(self) -> bool:
+        """Tell whether any timer is held."""
+        with unavailable_on_error():
+            row = self._connection.execute(
+                "SELECT 1 FROM timers WHERE held_for IS NOT NULL LIMIT 1"
+            ).fetchone()
+        return row is not None
+
+    def clock_state(self) -> ClockState:
+        """Return the state of the test clock."""
+        with unavailable_on_error():
+            row = self._connection.execute("SELECT ahead_ms, stopped_at FROM clock").fetchone()
+        return ClockState(*row) if row else NOT_MOVED
+
+    def set_clock(self, state: ClockState) -> None:
+        """Store the state of the test clock."""
+        with self.transaction():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO clock VALUES (1, ?, ?)", (state.ahead_ms, state.stopped_at)
+            )
 
     def claim(self, claim: Claim) -> ClaimResult:
         """Take the lease on a due timer of the wake-up's version."""

@@ -141,6 +141,21 @@ _ENTRIES = (
         when="Another request or an attempt changed the timer at the same time.",
     ),
     Entry(
+        example=errors.ClockMoving("Another request moves the clock; wait for its response."),
+        status=409,
+        when="With a test clock: another request moves the clock right now.",
+    ),
+    Entry(
+        example=errors.AdvanceUnfinished(
+            "The clock stopped at 2026-11-24T15:20:00.000Z after 10,000 calls. Repeat the request "
+            "to go on."
+        ),
+        status=409,
+        when="With a test clock: the clock was moved only as far as `detail` says, because one "
+        "request makes 10,000 calls and takes 5 minutes at most. What was due until then was "
+        "called.",
+    ),
+    Entry(
         example=too_large(),
         status=413,
         when=f"The body has more than {MAX_BODY_BYTES:,} bytes, even where none is read.",

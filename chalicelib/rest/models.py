@@ -16,7 +16,7 @@ from chalicelib.domain.duration import format_duration
 from chalicelib.domain.errors import MAX_FAULTS
 from chalicelib.domain.moment import rfc3339
 from chalicelib.domain.next_attempt import NextAttempt
-from chalicelib.domain.timer import Timer
+from chalicelib.domain.timer import Status, Timer
 from chalicelib.rest import cursor
 from chalicelib.rest.fields import (
     Duration,
@@ -30,6 +30,7 @@ from chalicelib.rest.fields import (
 )
 from chalicelib.service.bulk import Done
 from chalicelib.service.dead_letters import Replayed
+from chalicelib.service.movable_clock import Advanced
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -179,6 +180,20 @@ class Moved(TypedDict):
     next: Cursor | None
 
 
+class ClockAdvanced(TypedDict):
+    """The time of the test clock, and the timers that fired or ended on the way.
+
+    They are in the order in which they were called.
+    """
+
+    now: Moment
+    fired: Annotated[
+        list[Id], Field(description="A repeatable timer is here once for each time it fired.")
+    ]
+    failed: Annotated[list[Id], Field(description="Timers that failed for good.")]
+    expired: Annotated[list[Id], Field(description="Timers that were too late for a call.")]
+
+
 class Problem(TypedDict):
     """An error (RFC 9457)."""
 
@@ -276,6 +291,16 @@ def attempt_item(attempt: AttemptRecord) -> AttemptItem:
 def next_of(done: Done) -> str | None:
     """Return the cursor with which a request about many timers goes on."""
     return None if done.before is None else cursor.write(done.before)
+
+
+def clock_advanced(advanced: Advanced) -> ClockAdvanced:
+    """Return how the test clock was moved."""
+    return {
+        "now": rfc3339(advanced.now),
+        "fired": advanced.ids(Status.FIRED),
+        "failed": advanced.ids(Status.FAILED),
+        "expired": advanced.ids(Status.EXPIRED),
+    }
 
 
 def replay_result(replayed: Replayed) -> ReplayResult:

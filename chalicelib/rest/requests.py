@@ -324,6 +324,35 @@ class SetTimer(MoveTimer):
         )
 
 
+class AdvanceClock(Body):
+    """How far to move the clock: by `delay`, or `until` no timer is outstanding."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["delay"]}, {"required": ["until"]}]}
+    )
+
+    examples: ClassVar[Examples] = {
+        "days": {"value": {"delay": "3d"}},
+        "idle": {"value": {"until": "idle"}},
+    }
+
+    delay: Duration | SkipJsonSchema[None] = None
+    until: Literal["idle"] | SkipJsonSchema[None] = None
+
+    @property
+    def delay_ms(self) -> int | None:
+        """How far the clock is moved (ms); None for as far as the last timer."""
+        return None if self.delay is None else parse_duration(self.delay)
+
+    @classmethod
+    def fault_together(cls, given: Mapping[str, Any]) -> Fault | None:
+        """Return the fault of the two fields together, None if there is none."""
+        ways = [name for name in ("delay", "until") if given.get(name) is not None]
+        if len(ways) == 1:
+            return None
+        return Fault("delay", 'give either delay, such as "3d", or until, which is "idle"')
+
+
 class _Chosen(Body):
     """The timers of a request about many: all that have everything that is given."""
 

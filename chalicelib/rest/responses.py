@@ -20,6 +20,7 @@ from chalicelib.rest.headers import LINK, LOCATION, Header, Headers
 from chalicelib.rest.models import (
     AttemptItem,
     Cancelled,
+    ClockAdvanced,
     Fired,
     Health,
     Index,
@@ -235,6 +236,13 @@ REPLAY_RESULT = Success(
     description="How many timers matched, and how many were replayed: 0 while `dry_run` is true.",
     body=ReplayResult,
     example={"matching": 2, "replayed": 0, "next": None},
+)
+
+ADVANCED = Success(
+    status=200,
+    description="The clock was moved, and everything due on the way was called.",
+    body=ClockAdvanced,
+    example={"now": "2026-11-27T15:20:00.000Z", "fired": [1, 3], "failed": [2], "expired": []},
 )
 
 

@@ -48,8 +48,9 @@ class RouteOptions(TypedDict, total=False):
 
     ``body`` or ``query`` is the model that reads the request. Without ``query``, no parameter is
     accepted. ``raises`` are the errors that only some routes have. ``public`` routes need no key.
-    Those for ``any_site`` are answered under any Host and to any web page. ``tag`` groups the
-    routes in the OpenAPI document.
+    Those for ``any_site`` are answered under any Host and to any web page. Those with
+    ``test_clock`` exist only where the clock can be moved. ``tag`` groups the routes in the OpenAPI
+    document.
     """
 
     returns: Required[Success[Any]]
@@ -58,6 +59,7 @@ class RouteOptions(TypedDict, total=False):
     raises: tuple[type[TimersError], ...]
     public: bool
     any_site: bool
+    test_clock: bool
     tag: str
 
 
@@ -74,6 +76,7 @@ class Route(Generic[ServiceT]):
     raises: tuple[type[TimersError], ...] = ()
     public: bool = False
     any_site: bool = False
+    test_clock: bool = False
     tag: str = "timers"
 
     @property
@@ -122,14 +125,18 @@ class Router(Generic[ServiceT]):
         """Add a view of ``DELETE path``."""
         return self._decorator("DELETE", path, options)
 
-    def names(self) -> list[str]:
-        """Return ``METHOD /path`` of every route, by path."""
-        return names_of(self.routes)
+    def routes_of(self, settings: Settings) -> list[Route[ServiceT]]:
+        """Return the routes of a service with these settings."""
+        return [route for route in self.routes if settings.test_clock or not route.test_clock]
+
+    def names(self, settings: Settings) -> list[str]:
+        """Return ``METHOD /path`` of every route of a service with these settings, by path."""
+        return names_of(self.routes_of(settings))
 
     def app(
         self, name: str, service: ServiceT, blueprint: Blueprint, authorizer: ChaliceAuthorizer
     ) -> Chalice:
-        """Return the Chalice app ``name``: every route, and the functions of ``blueprint``.
+        """Return the Chalice app ``name``: its routes, and the functions of ``blueprint``.
 
         ``authorizer`` guards the closed routes where the settings of ``service`` ask for a key.
         """
@@ -137,9 +144,10 @@ class Router(Generic[ServiceT]):
         # Every response is text: Chalice need not compare each with its list of binary types.
         app.api.binary_types = []
         app.register_blueprint(blueprint)
-        _add_middleware(app, service, {route.key for route in self.routes if route.any_site})
+        routes = self.routes_of(service.settings)
+        _add_middleware(app, service, {route.key for route in routes if route.any_site})
         guard = authorizer if service.settings.needs_key else None
-        for route in self.routes:
+        for route in routes:
             app.route(
                 route.path,
                 name=route.name,

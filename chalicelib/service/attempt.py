@@ -48,10 +48,15 @@ class DeliveryPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
-    """The identity that a receiver sees: the store's id in ``webhook-id``, and the signing keys."""
+    """The identity that a receiver sees: the store's id in ``webhook-id``, and the signing keys.
+
+    ``ahead_ms`` is how far the clock is ahead of the wall clock, whose time the signature has:
+    receivers refuse a signature of another day.
+    """
 
     store_id: str
     keys: Sequence[bytes] = field(default=(), repr=False)
+    ahead_ms: float = 0.0
 
 
 def attempt(
@@ -169,6 +174,7 @@ def _call(
             math.floor(started),
             signer.keys,
             notice_url=notice_url,
+            ahead_ms=signer.ahead_ms,
             attempts_max=attempts_allowed(
                 delays_of(timer, policy.retry_delays_s), timer.options.max_attempts
             ),

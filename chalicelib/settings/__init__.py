@@ -20,6 +20,7 @@ from chalicelib.settings.table import (
     LAMBDA_SEND_TIMEOUT_S,
     OPEN,
     PRODUCTION,
+    TEST,
 )
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "LOCAL",
     "OPEN",
     "PRODUCTION",
+    "TEST",
     "Settings",
     "chalice_command",
     "is_aws",
@@ -53,6 +55,7 @@ class Settings:
     port: int
     workers: int
     data_dir: Path
+    test_clock: bool
     allow_purge: bool
     rate: Rate | None
     allowed_hosts: frozenset[str]
@@ -120,6 +123,7 @@ def load(
         port=value(table.PORT),
         workers=value(table.WORKERS),
         data_dir=value(table.DATA_DIR),
+        test_clock=_test_clock(environment),
         allow_purge=value(table.ALLOW_PURGE),
         rate=value(table.CREATES_PER_SECOND),
         allowed_hosts=value(table.ALLOWED_HOSTS),
@@ -145,6 +149,26 @@ def load(
     )
     environment.reject_unknown_variables(table.TABLE)
     return settings
+
+
+def _test_clock(environment: Environment) -> bool:
+    """Return whether the clock can be moved. Raises ``InvalidSettings`` where it must not be."""
+    clock = table.CLOCK
+    if environment.value(clock) != TEST:
+        return False
+    if environment.for_lambda:
+        raise InvalidSettings(f"{clock.name}={TEST}: a Lambda has no test clock")
+    if environment.value(table.ENGINE) != EMBEDDED:
+        raise InvalidSettings(
+            f"{clock.name}={TEST}: only the engine {EMBEDDED} has a test clock; unset "
+            f"{table.ENGINE.name} or {clock.name}"
+        )
+    if environment.value(table.AUTH) != OPEN:
+        raise InvalidSettings(
+            f"{clock.name}={TEST}: a caller with a key could move the clock of every tenant; unset "
+            f"{table.AUTH.name} or {clock.name}"
+        )
+    return True
 
 
 def _send_timeout_s(environment: Environment) -> float:

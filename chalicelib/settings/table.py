@@ -20,6 +20,8 @@ AWS = "aws"
 OPEN = "none"
 KEYS = "keys"
 PRODUCTION = "prod"
+REAL = "real"
+TEST = "test"
 
 LAMBDA_SEND_TIMEOUT_S = 10.0
 """The longest call in a Lambda, which has 28 s (``.chalice/config.json``) for two of them."""
@@ -56,10 +58,23 @@ ENDPOINT_URL = Setting(
     help="The URL of an emulator of AWS. `make run ENGINE=aws` needs it, and refuses an "
     "address of AWS itself. `make emulator` starts an emulator and prints the address.",
 )
+CLOCK = Setting(
+    name="TIMERS_CLOCK",
+    kind=values.choice(REAL, TEST),
+    default=REAL,
+    help="Set it to `test` (`make run CLOCK=test`) to test what uses the service without waiting: "
+    "`POST /_clock/advance` then moves the clock ahead ([api.md](api.md#time-travel)). On one "
+    "machine only, and without keys. A folder whose clock was moved cannot be used otherwise.",
+)
 DATA_DIR = Setting(
     name="DATA_DIR",
     kind=values.folder(),
     default="~/.local/share/webhook-timers",
+    special_case=SpecialCase(
+        "~/.local/share/webhook-timers-test",
+        "with a test clock",
+        lambda environment: environment.value(CLOCK) == TEST,
+    ),
     help="Where the offline server keeps its timers and API keys. Change it to run a second "
     "server, or to keep them on another disk. Under `chalice local` it must be outside the "
     "checkout, because every write inside it restarts the server.",
@@ -292,6 +307,7 @@ SUBJECTS: dict[str, tuple[Setting[Any], ...]] = {
         STAGE,
         ENDPOINT_URL,
         DATA_DIR,
+        CLOCK,
         RETENTION_DAYS,
         NEAR_LIMIT,
     ),

@@ -10,13 +10,14 @@ import pytest
 from app import api, create_app
 from chalicelib.domain.timer import DEFAULT_TENANT
 from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.settings import load
 from local.gateway import Gateway
 from tests.support.clock import ManualClock
 from tests.support.factories import new_timer
 from tests.support.service import service_on
 from tests.support.wsgi import GatewayResponse, send_request, with_body
 
-ROUTES = api.names()
+ROUTES = api.names(load({}))
 OTHERS = [route for route in ROUTES if route != "GET /timers"]
 
 

@@ -506,7 +506,7 @@ def test_the_routes_are_named_with_their_methods() -> None:
     api = Router[FakeService]()
     for add, path in ((api.post, "/b"), (api.get, "/b"), (api.get, "/a")):
         add(path, returns=HEALTHY)(lambda _service, _request: Response(""))
-    assert api.names() == ["GET /a", "GET /b", "POST /b"]
+    assert api.names(load({})) == ["GET /a", "GET /b", "POST /b"]
 
 
 def test_with_keys_any_host_and_origin_are_admitted() -> None:

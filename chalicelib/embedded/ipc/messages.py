@@ -16,6 +16,8 @@ from typing import Any
 from chalicelib.domain.attempt_log import decode, encode
 from chalicelib.domain.claim import Reschedule
 from chalicelib.domain.errors import (
+    AdvanceUnfinished,
+    ClockMoving,
     QuotaExceeded,
     RateLimited,
     TimerChanged,
@@ -27,6 +29,7 @@ from chalicelib.domain.errors import (
 )
 from chalicelib.domain.optional_fields import optional_fields, read_optional_fields
 from chalicelib.domain.timer import Lease, NewTimer, Status, Timer
+from chalicelib.service.movable_clock import Advanced
 
 # The errors that a store raises, by code: so the client raises the error that the store raised.
 _ERRORS: Mapping[str, Callable[..., TimersError]] = {
@@ -38,6 +41,8 @@ _ERRORS: Mapping[str, Callable[..., TimersError]] = {
         TimerChanged,
         RateLimited,
         QuotaExceeded,
+        ClockMoving,
+        AdvanceUnfinished,
         Unavailable,
     )
 }
@@ -57,10 +62,8 @@ def read_request(line: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def result(value: object) -> bytes:
-    """Return the line of a successful response: a timer, a number, or nothing."""
-    return _encode([None, _from_timer(value) if isinstance(value, Timer) else value]).encode() + (
-        b"\n"
-    )
+    """Return the line of a successful response: a timer, a number, nothing, …"""
+    return _encode([None, _plain(value)]).encode() + b"\n"
 
 
 def error(raised: TimersError) -> bytes:
@@ -106,6 +109,21 @@ def read_timer(value: dict[str, Any]) -> Timer:
         "log": decode(value["log"]),
     }
     return Timer(**base, **_read_optional(value))
+
+
+def read_advanced(value: dict[str, Any]) -> Advanced:
+    """Return in a result how the test clock was moved."""
+    results = [(timer_id, Status(status)) for timer_id, status in value["results"]]
+    return Advanced(now=value["now"], results=results)
+
+
+def _plain(value: object) -> object:
+    """Return a value as JSON can have it."""
+    if isinstance(value, Timer):
+        return _from_timer(value)
+    if isinstance(value, Advanced):
+        return {"now": value.now, "results": value.results}
+    return value
 
 
 def _from_timer(timer: Timer) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, cast
 
-from chalicelib.domain.errors import TimersError
+from chalicelib.domain.errors import TimersError, Unavailable
 from chalicelib.domain.timer import Timer
 from chalicelib.embedded.ipc import messages
 from chalicelib.embedded.writer import Writer
@@ -17,15 +18,31 @@ _NEXT_ATTEMPT_ARGUMENTS = {"create": "due_at", "reschedule": "at"}
 """The methods that set when a timer is attempted next, and the argument that says it (epoch ms)."""
 
 
+log = logging.getLogger(__name__)
+
+Job = Callable[..., Coroutine[Any, Any, Any]]
+"""What the dispatcher does for a request that is more than one write. It returns JSON."""
+
+
 class WriteServer:
     """Submits requests to the writer, and responds once each is committed."""
 
-    def __init__(self, writer: Writer, on_next_attempt: Callable[[str, int], None]) -> None:
-        """``on_next_attempt`` is called with the tenant and time (epoch ms) of each new attempt."""
+    def __init__(
+        self,
+        writer: Writer,
+        on_next_attempt: Callable[[str, int], None],
+        jobs: Mapping[str, Job] | None = None,
+    ) -> None:
+        """``on_next_attempt`` is called with the tenant and time (epoch ms) of each new attempt.
+
+        ``jobs`` are further methods by name.
+        """
         self._writer = writer
         self._on_next_attempt = on_next_attempt
         self._server: asyncio.Server | None = None
         self._sessions: set[_Session] = set()
+        self._jobs = jobs or {}
+        self._running_jobs: set[asyncio.Task[None]] = set()
         store = writer.store
         self._operations: dict[str, Callable[..., Any]] = {
             "create": self._create,
@@ -44,12 +61,19 @@ class WriteServer:
         """Close the listener and all connections. Submitted requests are still written."""
         if self._server:
             self._server.close()
+        for job in self._running_jobs:
+            job.cancel()
         for session in list(self._sessions):
             session.close()
 
     def handle(self, line: bytes, respond: Callable[[bytes], None]) -> None:
         """Submit one request to the writer, and ``respond`` once it is committed."""
         method, arguments = messages.read_request(line)
+        if method in self._jobs:
+            task = asyncio.create_task(self._run_job(self._jobs[method](**arguments), respond))
+            self._running_jobs.add(task)
+            task.add_done_callback(self._running_jobs.discard)
+            return
 
         def done(result: object) -> None:
             if isinstance(result, TimersError):
@@ -63,6 +87,17 @@ class WriteServer:
 
         operation = functools.partial(self._operations[method], **arguments)
         self._writer.carry_out(operation, done, durable=True)
+
+    async def _run_job(
+        self, job: Coroutine[Any, Any, Any], respond: Callable[[bytes], None]
+    ) -> None:
+        try:
+            respond(messages.result(await job))
+        except TimersError as error:
+            respond(messages.error(error))
+        except Exception:
+            log.exception("a request failed")
+            respond(messages.error(Unavailable("The request failed; it is logged.")))
 
     def _create(self, **arguments: Any) -> int:
         return self._writer.store.create(messages.read_new_timer(arguments)).id
