@@ -93,16 +93,17 @@ class TimeTravel:
         ends_at_s = self._loop.time() + self._max_advance_s
         await self._stop_at(start)
         while True:
+            next_at = await self._next_moment()
+            # There is nothing to move to, or the end is reached.
+            if next_at is not None and min(next_at, end) in (math.inf, self._clock()):
+                return None
             if journal.calls >= self._max_calls:
                 return f"a request makes at most {self._max_calls:,}"
             if self._loop.time() >= ends_at_s:
                 return f"a request takes at most {self._max_advance_s:g} s"
-            next_at = await self._next_moment()
             if next_at is None:
                 continue
             moment = min(next_at, end)
-            if moment == math.inf or self._clock() >= end:
-                return None
             if moment > self._clock.wall_clock() + MAX_AHEAD_MS:
                 return "it may be at most 1,000 years ahead"
             await self._stop_at(moment)

@@ -149,6 +149,7 @@ def _message(detail: Any) -> str:
         "list_type": "must be a list",
         "dict_type": "must be an object",
         "string_too_long": f"must have at most {bounds.get('max_length')} characters",
+        "literal_error": f"must be {bounds.get('expected')}",
         "model_type": "must be a JSON object",
     }
     message: str = messages.get(detail["type"], detail["msg"])

@@ -105,6 +105,31 @@ def test_a_send_timeout_too_long_for_a_lambda_is_refused_there_and_when_building
 
 
 @pytest.mark.parametrize(
+    ("variables", "arguments", "refusal"),
+    [
+        ({"TIMERS_AUTH": "keys"}, [], "a caller with a key could move the clock of every tenant"),
+        ({"TIMERS_ENGINE": "aws"}, [], "only the engine embedded has a test clock"),
+        (IN_LAMBDA, [], "a Lambda has no test clock"),
+        (IN_LAMBDA | {"TIMERS_AUTH": "none"}, [], "a Lambda has no test clock"),
+        (CHALICE, ["chalice", "deploy"], "a Lambda has no test clock"),
+    ],
+)
+def test_a_test_clock_is_for_one_machine_without_keys(
+    variables: dict[str, str], arguments: list[str], refusal: str
+) -> None:
+    with pytest.raises(InvalidSettings, match=f"^TIMERS_CLOCK=test: {refusal}"):
+        load({"TIMERS_CLOCK": "test"} | variables, arguments)
+    assert not load({"TIMERS_CLOCK": "real"} | variables, arguments).test_clock
+    assert load({"TIMERS_CLOCK": "test"} | CHALICE, ["chalice", "local"]).test_clock
+
+
+def test_a_test_clock_has_a_folder_of_its_own_unless_one_is_named() -> None:
+    test = {"TIMERS_CLOCK": "test"}
+    assert load(test).data_dir != load({}).data_dir
+    assert load(test | {"DATA_DIR": "/timers"}).data_dir == Path("/timers")
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("TIMERS_ENGINE", "azure"),

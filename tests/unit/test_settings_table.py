@@ -24,6 +24,7 @@ EXAMPLES = {
     "TIMERS_STAGE": "prod",
     "AWS_ENDPOINT_URL": "http://127.0.0.1:4566",
     "DATA_DIR": "/timers",
+    "TIMERS_CLOCK": "test",
     "TIMERS_RETENTION_DAYS": "0.5",
     "TIMERS_NEAR_LIMIT": "5",
     "PORT": "8080",
