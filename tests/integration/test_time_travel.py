@@ -304,9 +304,9 @@ async def test_the_clock_waits_for_a_call_that_was_in_flight_before() -> None:
 
 @on_a_loop
 async def test_timers_that_wait_for_the_rate_of_a_receiver_are_called_at_their_moment() -> None:
-    egress = EgressLimits(max_in_flight=100, receiver_per_s=50.0)
+    egress = EgressLimits(max_in_flight=100, receiver_per_s=10.0)
     async with machine(egress=egress) as m:
-        ids = [await m.set(HOUR_MS) for _ in range(20)]
+        ids = [await m.set(HOUR_MS) for _ in range(13)]  # ten are a burst of one second
         later = await m.set(HOUR_MS + 1)
         await m.travel.advance(TENANT, DAY_MS)
         assert m.receiver.ids == [*ids, later]
