@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,11 +17,13 @@ class TransactionalStore:
         self._connection = connection
         # How `synchronous` is set now; None before the first transaction sets it.
         self._durable: bool | None = None
+        # In memory, threads share the connection: one must not join another's transaction.
+        self._lock = threading.RLock()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit all statements inside, durably, or none of them. Raises ``Unavailable``."""
-        with unavailable_on_error():
+        with self._lock, unavailable_on_error():
             # The writer has opened one for its whole group, and commits it.
             if self._connection.in_transaction:
                 yield
