@@ -30,6 +30,7 @@ from chalicelib.rest.requests import (
     MoveTimer,
     MoveTimers,
     ReplayTimers,
+    SetKeyedTimer,
     SetTimer,
 )
 from chalicelib.rest.router import Router
@@ -64,6 +65,7 @@ def describe(service: Service, _request: ApiRequest) -> Response:
     body=SetTimer,
     returns=responses.CREATED,
     raises=(errors.RateLimited, errors.QuotaExceeded),
+    idempotent=True,
 )
 def set_timer(service: Service, request: ApiRequest[SetTimer]) -> Response:
     """Set a timer. When the response is sent, the timer is on disk.
@@ -71,8 +73,11 @@ def set_timer(service: Service, request: ApiRequest[SetTimer]) -> Response:
     After a 503 whose detail says that the request may have been carried out, and only then, there
     may be a timer that was not acknowledged.
     """
-    timer = service.timers.set(request.tenant, request.input.timer_request())
-    return responses.created(request, timer.id)
+    wanted = request.input.timer_request()
+    if request.idempotency is None:
+        return responses.created(request, service.timers.set(request.tenant, wanted).id)
+    done = service.timers.set_once(request.tenant, wanted, request.idempotency)
+    return responses.created(request, done.timer_id, replayed=done.replayed)
 
 
 @api.get("/timers", query=ListTimers, returns=responses.PAGE)
@@ -99,6 +104,48 @@ def purge_timers(service: Service, request: ApiRequest) -> Response:
     """
     service.timers.purge(request.tenant)
     return responses.PURGED.response({})
+
+
+@api.put(
+    "/timers/by-key/{key}",
+    body=SetKeyedTimer,
+    returns=responses.KEYED_SET,
+    or_returns=responses.KEYED_MOVED,
+    raises=(
+        errors.TimerChanged,
+        errors.TimerInFlight,
+        errors.RateLimited,
+        errors.QuotaExceeded,
+    ),
+)
+def set_keyed_timer(service: Service, request: ApiRequest[SetKeyedTimer]) -> Response:
+    """Set the timer of a key, or move it, in one atomic step.
+
+    201 with a new id if the key has no pending timer. Otherwise 200: the timer is due at the new
+    time, has its attempts anew, and everything else that it sends is replaced.
+    """
+    keyed = service.timers.set_by_key(
+        request.tenant, request.timer_key, request.input.keyed_request()
+    )
+    return responses.keyed(request, keyed, service.timers.now)
+
+
+@api.get("/timers/by-key/{key}", returns=responses.TIME_LEFT, raises=(errors.TimerNotFound,))
+def get_keyed_timer(service: Service, request: ApiRequest) -> Response:
+    """Tell how much time the timer of a key has left: the latest that had the key."""
+    timer = service.timers.get_by_key(request.tenant, request.timer_key)
+    return responses.TIME_LEFT.response(timer_status(timer, service.timers.now))
+
+
+@api.delete(
+    "/timers/by-key/{key}",
+    returns=responses.CANCELLED,
+    raises=(errors.TimerNotFound, errors.TimerSettled, errors.TimerInFlight),
+)
+def cancel_keyed_timer(service: Service, request: ApiRequest) -> Response:
+    """Cancel the timer of a key. No attempt starts after the response."""
+    service.timers.cancel_by_key(request.tenant, request.timer_key)
+    return responses.CANCELLED.response(None)
 
 
 @api.get("/timers/{timer_id}", returns=responses.TIME_LEFT)

@@ -20,7 +20,7 @@ from chalicelib.rest.problems import problem
 from chalicelib.rest.reading import MAX_BODY_BYTES, too_large
 from local.authorizers import Authorizers
 
-METHODS_WITH_A_BODY = ("POST", "PATCH")
+METHODS_WITH_A_BODY = ("POST", "PUT", "PATCH")
 
 Environ = dict[str, Any]
 WSGIHeaders = list[tuple[str, str]]

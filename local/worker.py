@@ -21,7 +21,7 @@ def is_quick(environ: Environ) -> bool:
     return (
         embedded
         and environ["REQUEST_METHOD"] in ("GET", "HEAD")
-        and gateway.route_of(environ) in ("/", "/timers/{timer_id}")
+        and gateway.route_of(environ) in ("/", "/timers/{timer_id}", "/timers/by-key/{key}")
     )
 
 

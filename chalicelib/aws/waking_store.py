@@ -8,6 +8,8 @@ its row was written. The rules:
 - If the delay is 2 s or less, write first. Otherwise the wake-up could come before its row exists.
 - If the write took longer than the delay, register again. The first wake-up may have come before
   the row, and did nothing then.
+- A keyed timer that is moved later keeps its version and its wake-up. That one finds the timer not
+  due, and is put back for the new time.
 - A wake-up that cannot be registered does not fail the request. The timer stays unarmed, and the
   sweeper finds it before it is due.
 """
@@ -19,8 +21,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from chalicelib.aws.idempotent_creates import IdempotentCreates
+from chalicelib.aws.keyed_timers import KeyedRows, KeyedTimers
 from chalicelib.domain.claim import Claim, ClaimResult, Reschedule, Settlement
 from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.keyed import Replacement
 from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
 from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
 from chalicelib.service.ports import Clock, DuePage, Meter, Metric, Page, Wakeups, unmetered
@@ -33,7 +38,7 @@ WRITE_FIRST_MS = 2_000
 """Up to this delay the row is written before its wake-up is registered."""
 
 
-class ArmableStore(Protocol):
+class ArmableStore(KeyedRows, Protocol):
     """A store whose rows say whether their timer is armed. ``DynamoDBTimerStore`` is one.
 
     The methods without ``armed`` are those of ``TimerStore`` and ``ClaimStore``.
@@ -42,16 +47,13 @@ class ArmableStore(Protocol):
     def identity(self) -> str:
         """Return the random name of the store."""
 
-    def next_id(self, tenant: str) -> int:
-        """Return an id that was never given before."""
-
     def put(self, timer: Timer, *, armed: bool) -> None:
         """Store a new timer."""
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer."""
 
-    def find(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
+    def find_many(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
         """Return those timers of ``ids`` that exist."""
 
     def list(
@@ -85,6 +87,9 @@ class ArmableStore(Protocol):
     def reschedule(self, change: Reschedule, *, armed: bool) -> Timer:
         """Make a timer outstanding at another time."""
 
+    def replace(self, change: Replacement, *, armed: bool | None) -> Timer:
+        """Change a keyed timer. It stays armed or not if ``armed`` is None."""
+
     def check(self) -> None:
         """Return if the store is ready."""
 
@@ -113,17 +118,23 @@ class WakingTimerStore:
         # Methods that neither need nor void a wake-up.
         self.identity = store.identity
         self.get = store.get
-        self.find = store.find
+        self.find_many = store.find_many
         self.list = store.list
         self.list_due = store.list_due
         self.purge = store.purge
         self.claim = store.claim
         self.check = store.check
+        idempotent = IdempotentCreates(store, self._put, clock)
+        self.create_once = idempotent.create
+        self.find_once = idempotent.find
+        keyed = KeyedTimers(store, self._put, self._move, clock)
+        self.set_by_key = keyed.set
+        self.get_by_key = keyed.get
 
     def create(self, new: NewTimer) -> Timer:
         """Give ``new`` an id and store it durably. Raises ``RateLimited``."""
         timer = Timer.first(new, self._store.next_id(new.tenant))
-        self._write(timer.wakeup(), lambda armed: self._store.put(timer, armed=armed))
+        self._put(timer)
         return timer
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
@@ -158,6 +169,20 @@ class WakingTimerStore:
             if self._clock() >= retry.at:
                 self._register(retry)
             raise
+
+    def _put(self, timer: Timer) -> None:
+        """Store a new timer and register its wake-up."""
+        self._write(timer.wakeup(), lambda armed: self._store.put(timer, armed=armed))
+
+    def _move(self, change: Replacement) -> Timer:
+        """Change a keyed timer, and register its wake-up if it is earlier than before."""
+        if not change.earlier:
+            return self._store.replace(change, armed=None)
+        timer = self._write(
+            change.after.wakeup(), lambda armed: self._store.replace(change, armed=armed)
+        )
+        self._wakeups.forget(change.before.wakeup())
+        return timer
 
     def _write(self, wakeup: Wakeup, write: Callable[[bool], T]) -> T:
         """Carry out ``write`` and register ``wakeup``, in the order that the module explains.

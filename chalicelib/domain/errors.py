@@ -17,6 +17,7 @@ TimersError
 │   ├── TimerExpired        it is due, so it cannot be moved
 │   ├── TimerNotFailed      it has not failed, so it cannot be replayed
 │   ├── TimerChanged        another request changed it at the same time
+│   ├── IdempotencyKeyReused  the key was used for another request
 │   ├── RateLimited         the tenant sets timers faster than its rate
 │   ├── QuotaExceeded       the tenant has stored as much as it may
 │   ├── ClockMoving         another request moves the test clock
@@ -178,6 +179,12 @@ class TimerChanged(RequestError):
     """The timer was changed between our read and our write."""
 
     code = "timer-changed"
+
+
+class IdempotencyKeyReused(RequestError):
+    """The key of the request was used for another one, whose timer still exists."""
+
+    code = "idempotency-key-reused"
 
 
 class RateLimited(RequestError):

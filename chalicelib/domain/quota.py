@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from chalicelib.domain.errors import QuotaExceeded
 from chalicelib.domain.optional_fields import SIZED, optional_fields
-from chalicelib.domain.timer import NewTimer
+from chalicelib.domain.timer import NewTimer, Timer
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,19 @@ class Quota:
         if self.bytes is not None and stored.bytes + size_of(new) > self.bytes:
             raise QuotaExceeded(f"At most {self.bytes:,} bytes of timers may be stored. {_WAY_OUT}")
 
+    def require_room_to_replace(self, stored: Stored, before: Timer, after: Timer) -> None:
+        """Return if a tenant that has ``stored`` may replace a timer. Raises ``QuotaExceeded``."""
+        more = size_of(after) - size_of(before)
+        if self.bytes is not None and more > 0 and stored.bytes + more > self.bytes:
+            raise QuotaExceeded(f"At most {self.bytes:,} bytes of timers may be stored. {_WAY_OUT}")
+
 
 UNLIMITED = Quota()
 
 _WAY_OUT = "Cancel some, or wait until timers that have fired are removed."
 
 
-def size_of(new: NewTimer) -> int:
+def size_of(new: NewTimer | Timer) -> int:
     """Return the bytes that count towards the quota: URLs, bodies, headers and names in UTF-8."""
     fields = optional_fields(new)
     sized = [fields[name] for name in SIZED if name in fields]

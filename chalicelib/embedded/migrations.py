@@ -151,4 +151,8 @@ MIGRATIONS = (
         stopped_at REAL
     );
     """,
+    # 6: the latest timer of a key, be it outstanding or settled.
+    """
+    CREATE INDEX latest_keyed ON timers (tenant, key, id) WHERE key IS NOT NULL;
+    """,
 )

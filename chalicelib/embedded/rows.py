@@ -63,6 +63,28 @@ def insert(timer: Timer) -> tuple[str, tuple[Any, ...]]:
     return _FULL_INSERT, (*values, *(fields.get(name) for name in NAMES))
 
 
+_CHANGED_COLUMNS = ("url", "due_at", "version", "attempts", "next_attempt_at", *NAMES)
+_REPLACEMENT = (
+    f"UPDATE timers SET {', '.join(f'{name} = ?' for name in _CHANGED_COLUMNS)}, "
+    "token = NULL, held_for = NULL WHERE tenant = ? AND id = ?"
+)
+
+
+def replacement(timer: Timer) -> tuple[str, tuple[Any, ...]]:
+    """Return the statement that replaces what the client of an outstanding timer sent."""
+    fields = optional_fields(timer)
+    return _REPLACEMENT, (
+        timer.url,
+        timer.due_at,
+        timer.version,
+        timer.attempts,
+        timer.next_attempt_at,
+        *(fields.get(name) for name in NAMES),
+        timer.tenant,
+        timer.id,
+    )
+
+
 def timer_of(row: tuple[Any, ...]) -> Timer:
     """Return the timer in a row with the ``SELECTED`` columns."""
     (

@@ -18,13 +18,15 @@ from chalicelib.domain.claim import (
     explain_refusal,
 )
 from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFound
+from chalicelib.domain.idempotency import SetOnce, replay
+from chalicelib.domain.keyed import KeyedTimer, Replacement, SetByKey, decide
 from chalicelib.domain.quota import UNLIMITED, Quota, Stored
 from chalicelib.domain.rate import Limiter, Rate
 from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
-from chalicelib.domain.timer import UNDELIVERED, NewTimer, Status, Timer, Wakeup
+from chalicelib.domain.timer import UNDELIVERED, Idempotency, NewTimer, Status, Timer, Wakeup
 from chalicelib.embedded.clock import NOT_MOVED, ClockState
 from chalicelib.embedded.database import APPLICATION_ID, MEMORY, open_store, unavailable_on_error
-from chalicelib.embedded.rows import SELECTED, insert, position_of, selecting, timer_of
+from chalicelib.embedded.rows import SELECTED, insert, position_of, replacement, selecting, timer_of
 from chalicelib.embedded.transactions import TransactionalStore
 from chalicelib.service.ports import DuePage, Page
 
@@ -89,12 +91,60 @@ class SQLiteTimerStore(TransactionalStore):
         Raises ``RateLimited`` and ``QuotaExceeded``.
         """
         with self.transaction():
-            if self._quota != UNLIMITED:
-                self._quota.require_room(self.stored(new.tenant), new)
-            self._limiter.admit(new.tenant, new.created_at)
+            self._admit(new)
             timer = Timer.first(new, self._next_id(new.tenant))
             self.insert(timer)
         return timer
+
+    def set_by_key(self, wanted: SetByKey) -> KeyedTimer:
+        """Set the timer of a key, or move it. Raises what ``TimerStore.set_by_key`` raises."""
+        tenant = wanted.new.tenant
+        with self.transaction():
+            timer = self._find_by_key(tenant, wanted.key)
+            decision = decide(timer, wanted)
+            if isinstance(decision, Replacement):
+                if self._quota != UNLIMITED:
+                    stored = self.stored(tenant)
+                    self._quota.require_room_to_replace(stored, decision.before, decision.after)
+                self._connection.execute(*replacement(decision.after))
+                return KeyedTimer(decision.after, created=False)
+            # Before the key changes hands: a refused request changes nothing.
+            self._admit(decision)
+            if timer is not None and timer.next_attempt_at is not None:
+                self._connection.execute(
+                    "UPDATE timers SET key = NULL WHERE tenant = ? AND id = ?", (tenant, timer.id)
+                )
+            created = Timer.first(decision, self._next_id(tenant))
+            self.insert(created)
+        return KeyedTimer(created, created=True)
+
+    def get_by_key(self, tenant: str, key: str) -> Timer:
+        """Return the timer of a key, the latest that had it. Raises ``TimerNotFound``."""
+        timer = self._find_by_key(tenant, key)
+        if timer is None:
+            raise TimerNotFound(f"There is no timer {key!r}.")
+        return timer
+
+    def create_once(self, new: NewTimer) -> SetOnce:
+        """Do the same as ``create``, unless a timer of the tenant has the idempotency key.
+
+        Raises ``ValueError`` for a timer without such a key, and what ``TimerStore.create_once``
+        raises.
+        """
+        if new.idempotency is None:
+            raise ValueError("only an idempotent request can be repeated")
+        with self.transaction():
+            # Before rate and quota: a repeated request sets no timer.
+            before = self.find_once(new.tenant, new.idempotency)
+            return before or SetOnce(self.create(new).id, replayed=False)
+
+    def find_once(self, tenant: str, wanted: Idempotency) -> SetOnce | None:
+        """Return what ``create_once`` returned for this request; None if there is no such timer.
+
+        Raises ``IdempotencyKeyReused``.
+        """
+        timer = self._find_by("idempotency_key = ?", tenant, wanted.key)
+        return None if timer is None else replay(timer, wanted)
 
     def stored(self, tenant: str) -> Stored:
         """Return what ``tenant`` has stored."""
@@ -116,7 +166,7 @@ class SQLiteTimerStore(TransactionalStore):
             raise TimerNotFound(f"There is no timer {timer_id}.")
         return timer
 
-    def find(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
+    def find_many(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
         """Return those timers of ``ids`` that exist, in no order."""
         places = ", ".join("?" * len(ids))
         with unavailable_on_error():
@@ -344,7 +394,9 @@ class SQLiteTimerStore(TransactionalStore):
             row = self._connection.execute(
                 "UPDATE timers SET status = ?, next_attempt_at = ?, due_at = ?, "
                 "settled_at = NULL, version = version + 1, attempts = ?, token = NULL, "
-                "held_for = NULL "
+                "held_for = NULL, "
+                # The key of a settled timer is free, and another timer may have it by now.
+                "key = CASE status WHEN 'pending' THEN key END "
                 f"WHERE tenant = ? AND id = ? RETURNING {SELECTED}",
                 (
                     Status.PENDING.value,
@@ -396,6 +448,12 @@ class SQLiteTimerStore(TransactionalStore):
         with self.transaction():
             return self._next_id(tenant)
 
+    def _admit(self, new: NewTimer) -> None:
+        """Return if a timer may be stored. Raises ``RateLimited`` and ``QuotaExceeded``."""
+        if self._quota != UNLIMITED:
+            self._quota.require_room(self.stored(new.tenant), new)
+        self._limiter.admit(new.tenant, new.created_at)
+
     def _next_id(self, tenant: str) -> int:
         row = self._connection.execute(
             "INSERT INTO tenants (tenant, last_id) VALUES (?, 1) "
@@ -422,9 +480,15 @@ class SQLiteTimerStore(TransactionalStore):
         ]
 
     def _find(self, tenant: str, timer_id: int) -> Timer | None:
+        return self._find_by("id = ?", tenant, timer_id)
+
+    def _find_by_key(self, tenant: str, key: str) -> Timer | None:
+        return self._find_by("key = ? ORDER BY id DESC LIMIT 1", tenant, key)
+
+    def _find_by(self, condition: str, tenant: str, value: int | str) -> Timer | None:
         with unavailable_on_error():
             row = self._connection.execute(
-                f"SELECT {SELECTED} FROM timers WHERE tenant = ? AND id = ?", (tenant, timer_id)
+                f"SELECT {SELECTED} FROM timers WHERE tenant = ? AND {condition}", (tenant, value)
             ).fetchone()
         return None if row is None else timer_of(row)
 

@@ -180,6 +180,15 @@ _ENTRIES = (
         f"name that is unknown or given twice. `errors` has {MAX_FAULTS} faults at most.",
     ),
     Entry(
+        example=errors.IdempotencyKeyReused(
+            "This Idempotency-Key was used for another request, whose timer still exists. Send a "
+            "new key with a new request."
+        ),
+        status=422,
+        when="The `Idempotency-Key` was used for another request, and the timer of that request "
+        "still exists.",
+    ),
+    Entry(
         example=errors.RateLimited("At most 100 timers a second may be set."),
         status=429,
         when="The tenant sets timers faster than `TIMERS_CREATES_PER_SECOND`.",

@@ -11,10 +11,11 @@ from typing import Any
 
 from chalicelib.domain import errors
 from chalicelib.domain.errors import CrossSiteRequest, InvalidRequest, TimersError
+from chalicelib.domain.keyed import KEY_PATTERN
 from chalicelib.rest import callbacks
 from chalicelib.rest.catalogue import CATALOGUE, Entry, Internal, Throttled
 from chalicelib.rest.fields import Id, StatusName
-from chalicelib.rest.headers import Header
+from chalicelib.rest.headers import IDEMPOTENCY_KEY, Header
 from chalicelib.rest.models import InvalidRequestProblem, Problem
 from chalicelib.rest.problems import PROBLEM_JSON, URN, document_of
 from chalicelib.rest.responses import INDEX, Success
@@ -72,6 +73,17 @@ TIMER_ID: Json = {
     "example": 1,
 }
 
+TIMER_KEY: Json = {
+    "name": "key",
+    "in": "path",
+    "required": True,
+    "description": "A name of the client's own. At most one pending timer of a tenant has it.",
+    "schema": {"type": "string", "pattern": KEY_PATTERN},
+    "example": "order:17",
+}
+
+PATH_PARAMETERS = {"timer_id": TIMER_ID, "key": TIMER_KEY}
+
 TAGS = {
     "many": "Many timers in one request.",
     "timers": "Set timers and watch them",
@@ -110,6 +122,10 @@ def errors_of(route: Route[Any]) -> ErrorTypes:
         kinds.append(errors.Unauthorized)
     if _has_id(route):
         kinds += [errors.TimerNotFound, errors.RouteNotFound]
+    if "{key}" in route.path:
+        kinds.append(errors.RouteNotFound)
+    if route.idempotent:
+        kinds.append(errors.IdempotencyKeyReused)
     if route.body:
         kinds += [errors.UnsupportedMediaType, errors.RequestTimeout]
     kinds += [kind for kind in ANY_ROUTE if not (route.any_site and kind is CrossSiteRequest)]
@@ -122,14 +138,17 @@ class _DocumentWriter:
     def __init__(self, routes: Sequence[Route[Any]]) -> None:
         self._routes = routes
         bodies = [route.body for route in routes if route.body]
-        replies = [route.returns.body for route in routes if route.returns.body is not NO_BODY]
+        replies = [
+            each.body for route in routes for each in route.successes if each.body is not NO_BODY
+        ]
         self._schemas = Schemas([*bodies, *replies, Problem, InvalidRequestProblem, Id, StatusName])
         self._responses: Json = {}
 
     def document(self) -> Json:
         paths: Json = {}
         for route in sorted(self._routes, key=lambda route: route.path):
-            shared = {"parameters": [_ref("parameters", "timer_id")]} if _has_id(route) else {}
+            named = [name for name in PATH_PARAMETERS if f"{{{name}}}" in route.path]
+            shared = {"parameters": [_ref("parameters", name) for name in named]} if named else {}
             paths.setdefault(route.path, shared)[route.method.lower()] = self._operation(route)
         # No operation has these errors, but clients get them, so the document has them too.
         for kind in NO_ROUTE:
@@ -142,7 +161,7 @@ class _DocumentWriter:
             "paths": paths,
             "components": {
                 "securitySchemes": {"key": KEY},
-                "parameters": {"timer_id": TIMER_ID, **callbacks.PARAMETERS},
+                "parameters": {**PATH_PARAMETERS, **callbacks.PARAMETERS},
                 "schemas": self._schemas.named,
                 "responses": dict(sorted(self._responses.items())),
             },
@@ -156,13 +175,13 @@ class _DocumentWriter:
             "summary": summary,
             "description": description,
             "security": [] if route.public else [{"key": []}],
-            "parameters": list(_parameters(route.query)),
+            "parameters": [*_parameters(route.query), *_request_headers(route)],
         }
         if route.body:
             content = {"schema": self._schemas.of(route.body), "examples": route.body.examples}
             operation["requestBody"] = {"required": True, "content": {JSON: content}}
         operation["responses"] = {
-            str(route.returns.status): self._success(route.returns),
+            **{str(each.status): self._success(each) for each in route.successes},
             **{str(status): self._refusal(kinds) for status, kinds in _by_status(route)},
         }
         operation["callbacks"] = callbacks.CALLBACKS if route.returns.creates else {}
@@ -219,16 +238,13 @@ def _by_status(route: Route[Any]) -> list[tuple[int, list[type[TimersError]]]]:
 def _problems(entries: Sequence[Entry]) -> Json:
     """Return the one response to several errors, which have the same status."""
     examples = {entry.code: document_of(entry.example, entry.status) for entry in entries}
-    urns = [URN + entry.code for entry in entries]
-    named_faults = any(isinstance(entry.example, InvalidRequest) for entry in entries)
-    # In OpenAPI 3.1 a reference may have siblings: they narrow the schema that it refers to.
-    narrowed = {
-        **_ref("schemas", "Faults" if named_faults else "Problem"),
-        "properties": {
-            "status": {"const": entries[0].status},
-            "type": {"const": urns[0]} if len(urns) == 1 else {"enum": urns},
-        },
-    }
+    with_faults = [entry for entry in entries if isinstance(entry.example, InvalidRequest)]
+    plain = [entry for entry in entries if entry not in with_faults]
+    schemas = [
+        _narrowed(name, group)
+        for name, group in (("Faults", with_faults), ("Problem", plain))
+        if group
+    ]
     headers = [entry.header for entry in entries if entry.header]
     # A header is required only if every error of this status has it.
     on_all = len(headers) == len(entries)
@@ -236,9 +252,27 @@ def _problems(entries: Sequence[Entry]) -> Json:
     response: Json = {
         "description": "\n".join(lines) if len(entries) > 1 else entries[0].when,
         "headers": {header.name: _header(header, required=on_all) for header in headers},
-        "content": {PROBLEM_JSON: {"schema": narrowed, **_examples(examples)}},
+        "content": {
+            PROBLEM_JSON: {
+                "schema": schemas[0] if len(schemas) == 1 else {"oneOf": schemas},
+                **_examples(examples),
+            }
+        },
     }
     return _without_empty(response)
+
+
+def _narrowed(name: str, entries: Sequence[Entry]) -> Json:
+    """Return the schema of the problem documents of some errors, which have one status."""
+    urns = [URN + entry.code for entry in entries]
+    return {
+        # In OpenAPI 3.1 a reference may have siblings: they narrow the schema that it refers to.
+        **_ref("schemas", name),
+        "properties": {
+            "status": {"const": entries[0].status},
+            "type": {"const": urns[0]} if len(urns) == 1 else {"enum": urns},
+        },
+    }
 
 
 # OpenAPI has one keyword for a single example, and another for several with names.
@@ -264,6 +298,11 @@ def _parameters(query: type[Query]) -> Iterator[Json]:
         if example is not None:
             parameter["example"] = example
         yield parameter
+
+
+def _request_headers(route: Route[Any]) -> Iterator[Json]:
+    if route.idempotent:
+        yield {"name": IDEMPOTENCY_KEY.name, "in": "header", **_header(IDEMPOTENCY_KEY)}
 
 
 def _has_id(route: Route[Any]) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic
+from urllib.parse import unquote
 
 from chalice.app import Request
 from typing_extensions import TypeVar
 
 from chalicelib.domain import errors
+from chalicelib.domain.keyed import is_key
+from chalicelib.domain.timer import Idempotency
 from chalicelib.rest.cursor import is_id
 
 MAX_BODY_BYTES = 131_072
@@ -23,13 +26,15 @@ class ApiRequest(Generic[InputT]):
     """A request that was accepted and read.
 
     ``path`` is the path that the caller requested, with the stage on AWS. ``input`` is the body or
-    the query, read by the model that the route names.
+    the query, read by the model that the route names. ``idempotency`` is there if the route accepts
+    an ``Idempotency-Key`` and the caller sent one.
     """
 
     caller: str | None
     path: str
     parameters: Mapping[str, str]
     input: InputT
+    idempotency: Idempotency | None = None
 
     @property
     def tenant(self) -> str:
@@ -45,6 +50,22 @@ class ApiRequest(Generic[InputT]):
     def timer_id(self) -> int:
         """The id in the path. Raises ``TimerNotFound`` if it cannot be an id."""
         return timer_id(self.parameters["timer_id"])
+
+    @property
+    def timer_key(self) -> str:
+        """The key in the path. Raises ``InvalidRequest`` if it cannot be a key."""
+        return timer_key(self.parameters["key"])
+
+
+def timer_key(text: str) -> str:
+    """Read the key of a timer from a path. Raises ``InvalidRequest`` if it cannot be a key."""
+    # Gateways differ in whether they decode a path. No key has a %, so twice does no harm.
+    key = unquote(text)
+    if not is_key(key):
+        raise errors.InvalidRequest(
+            [errors.Fault("key", "must be 1 to 200 letters, digits and . _ ~ : @ -")]
+        )
+    return key
 
 
 def timer_id(text: str) -> int:

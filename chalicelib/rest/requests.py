@@ -68,7 +68,7 @@ from chalicelib.rest.together import (
 from chalicelib.rest.validation import Body, Examples, Query
 from chalicelib.service.bulk import Chosen
 from chalicelib.service.dead_letters import DEFAULT_PER_S, FailedTimers
-from chalicelib.service.timers import TimerRequest
+from chalicelib.service.timers import KeyedRequest, TimerRequest
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
@@ -321,6 +321,46 @@ class SetTimer(MoveTimer):
             body=body,
             content_type=self.content_type or kind,
             append_id=self.append_id,
+        )
+
+
+class SetKeyedTimer(SetTimer):
+    """The timer of a key, as in `SetTimer`.
+
+    If the timer exists, it is moved, and all that it sends is replaced: an option that is absent
+    has its default again.
+    """
+
+    examples: ClassVar[Examples] = {
+        "debounce": {
+            "value": {"seconds": 30, "no_later_than": "5m", "url": "https://example.com/hook"}
+        },
+        "next": {"value": {"hours": 1, "if_in_flight": "new", "url": "https://example.com/hook"}},
+    }
+
+    no_later_than: Annotated[
+        Duration | None,
+        Field(
+            description="A bound, counted from the first set of the timer. A later move never goes "
+            "past it: a time beyond it becomes the bound. It stays when it is not sent, and later "
+            "requests can only tighten it. A duration such as `90m`, `1h30m` or `PT4H1S`."
+        ),
+    ] = None
+    if_in_flight: Annotated[
+        Literal["new"] | None,
+        Field(
+            description="What to do while the webhook of the timer is being called. `new` sets the "
+            "next timer, to which the key passes. Otherwise the response is 409 `timer-in-flight`."
+        ),
+    ] = None
+
+    def keyed_request(self) -> KeyedRequest:
+        """Return the timer that the client asks for."""
+        bound = self.no_later_than
+        return KeyedRequest(
+            timer=self.timer_request(),
+            no_later_than_ms=None if bound is None else parse_duration(bound),
+            new_if_in_flight=self.if_in_flight == "new",
         )
 
 

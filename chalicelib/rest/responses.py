@@ -14,9 +14,10 @@ from urllib.parse import urlencode
 from chalice.app import Response
 
 from chalicelib.domain.attempt_log import MAX_ATTEMPTS_KEPT
+from chalicelib.domain.keyed import KeyedTimer
 from chalicelib.domain.timer import Timer
 from chalicelib.rest import cursor
-from chalicelib.rest.headers import LINK, LOCATION, Header, Headers
+from chalicelib.rest.headers import IDEMPOTENT_REPLAYED, LINK, LOCATION, Header, Headers
 from chalicelib.rest.models import (
     AttemptItem,
     Cancelled,
@@ -32,10 +33,14 @@ from chalicelib.rest.models import (
     TimerItem,
     TimerStatus,
     timer_item,
+    timer_status,
 )
 from chalicelib.rest.reading import ApiRequest
 from chalicelib.rest.requests import MAX_LIMIT, ListTimers
 from chalicelib.service.ports import DuePage, Page
+
+BY_KEY = "/by-key/"
+"""What stands before the key in a path, behind the path of timers."""
 
 MAX_PAGE_BYTES = 3_000_000
 """A Lambda may respond with 6 MB (AWS limit). Escaped quotes can double the length of a body."""
@@ -87,7 +92,7 @@ CREATED = Success(
     description="The timer is set.",
     body=TimerId,
     example={"id": 1},
-    headers=(LOCATION,),
+    headers=(LOCATION, IDEMPOTENT_REPLAYED),
     creates=True,
 )
 PAGE = Success(
@@ -133,6 +138,20 @@ TIME_LEFT = Success(
     description="The timer.",
     body=TimerStatus,
     example={"id": 1, "time_left": 645},
+)
+KEYED_SET = Success(
+    status=201,
+    description="The timer is set: the key had none, or one that is settled or in flight.",
+    body=TimerStatus,
+    example={"id": 1, "time_left": 30},
+    headers=(LOCATION,),
+    creates=True,
+)
+KEYED_MOVED = Success(
+    status=200,
+    description="The timer of the key is moved.",
+    body=TimerStatus,
+    example={"id": 1, "time_left": 30},
 )
 CANCELLED = Success(status=204, description="The timer is removed.", body=type(None), example=None)
 DETAILS = Success(
@@ -246,10 +265,21 @@ ADVANCED = Success(
 )
 
 
-def created(request: ApiRequest[Any], timer_id: int) -> Response:
-    """Return the response to a timer that was set, with its path."""
-    location = f"{request.path.rstrip('/')}/{timer_id}"
-    return CREATED.response({"id": timer_id}, {LOCATION.name: location})
+def created(request: ApiRequest[Any], timer_id: int, *, replayed: bool = False) -> Response:
+    """Return the response to a timer that was set, by an earlier request if ``replayed``."""
+    headers: Headers = {LOCATION.name: f"{request.path.rstrip('/')}/{timer_id}"}
+    if replayed:
+        headers[IDEMPOTENT_REPLAYED.name] = "true"
+    return CREATED.response({"id": timer_id}, headers)
+
+
+def keyed(request: ApiRequest[Any], done: KeyedTimer, now: float) -> Response:
+    """Return the response to the set of a keyed timer at ``now`` (epoch ms)."""
+    body = timer_status(done.timer, now)
+    if not done.created:
+        return KEYED_MOVED.response(body)
+    timers = request.path.rpartition(BY_KEY)[0]
+    return KEYED_SET.response(body, {LOCATION.name: f"{timers}/{done.timer.id}"})
 
 
 def page_of(

@@ -15,7 +15,8 @@ from chalice.app import Blueprint, Chalice, ChaliceAuthorizer, Request, Response
 from typing_extensions import Required, TypedDict, Unpack
 
 from chalicelib.domain.errors import CrossSiteRequest, TimersError
-from chalicelib.rest import access, reading
+from chalicelib.domain.timer import Idempotency
+from chalicelib.rest import access, idempotency, reading
 from chalicelib.rest.catalogue import Internal
 from chalicelib.rest.problems import problem, replace_chalice_errors
 from chalicelib.rest.reading import ApiRequest
@@ -46,20 +47,23 @@ View = Callable[[ServiceT, ApiRequest[Any]], Response]
 class RouteOptions(TypedDict, total=False):
     """The keyword arguments of a route's decorator.
 
-    ``body`` or ``query`` is the model that reads the request. Without ``query``, no parameter is
-    accepted. ``raises`` are the errors that only some routes have. ``public`` routes need no key.
-    Those for ``any_site`` are answered under any Host and to any web page. Those with
-    ``test_clock`` exist only where the clock can be moved. ``tag`` groups the routes in the OpenAPI
-    document.
+    ``returns`` is the response that succeeds, and ``or_returns`` another one. ``body`` or ``query``
+    is the model that reads the request. Without ``query``, no parameter is accepted. ``raises`` are
+    the errors that only some routes have. ``public`` routes need no key. Those for ``any_site`` are
+    answered under any Host and to any web page. Those with ``test_clock`` exist only where the
+    clock can be moved. An ``idempotent`` route accepts an ``Idempotency-Key``. ``tag`` groups the
+    routes in the OpenAPI document.
     """
 
     returns: Required[Success[Any]]
+    or_returns: Success[Any]
     body: type[Body]
     query: type[Query]
     raises: tuple[type[TimersError], ...]
     public: bool
     any_site: bool
     test_clock: bool
+    idempotent: bool
     tag: str
 
 
@@ -71,12 +75,14 @@ class Route(Generic[ServiceT]):
     path: str
     view: View[ServiceT]
     returns: Success[Any]
+    or_returns: Success[Any] | None = None
     body: type[Body] | None = None
     query: type[Query] = Query
     raises: tuple[type[TimersError], ...] = ()
     public: bool = False
     any_site: bool = False
     test_clock: bool = False
+    idempotent: bool = False
     tag: str = "timers"
 
     @property
@@ -89,10 +95,21 @@ class Route(Generic[ServiceT]):
         """The name of the view; it is also the operation's id in the OpenAPI document."""
         return self.view.__name__
 
+    @property
+    def successes(self) -> list[Success[Any]]:
+        """The responses that succeed."""
+        return [self.returns] if self.or_returns is None else [self.returns, self.or_returns]
+
     def read(self, request: Request, limits: Limits) -> Any:
         """Return the body of ``request``, its query if it has no body. Raises ``RequestError``."""
         query = self.query.parse(reading.query_of(request))
         return self.body.parse(reading.json_body(request), limits) if self.body else query
+
+    def idempotency(self, request: Request) -> Idempotency | None:
+        """Return the idempotency of ``request``, if it has one. Raises ``InvalidRequest``."""
+        if not self.idempotent:
+            return None
+        return idempotency.read(request.headers, self.key, reading.json_body(request))
 
 
 class Router(Generic[ServiceT]):
@@ -112,6 +129,12 @@ class Router(Generic[ServiceT]):
     ) -> Callable[[View[ServiceT]], View[ServiceT]]:
         """Add a view of ``POST path``."""
         return self._decorator("POST", path, options)
+
+    def put(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[View[ServiceT]], View[ServiceT]]:
+        """Add a view of ``PUT path``."""
+        return self._decorator("PUT", path, options)
 
     def patch(
         self, path: str, **options: Unpack[RouteOptions]
@@ -221,9 +244,8 @@ def _handler(route: Route[ServiceT], app: Chalice, service: ServiceT) -> Callabl
                 None if route.public else access.tenant_of(request.context, needs_key=needs_key)
             )
             given = route.read(request, limits)
-            return route.view(
-                service, ApiRequest(caller, reading.path_of(request), parameters, given)
-            )
+            path, once = reading.path_of(request), route.idempotency(request)
+            return route.view(service, ApiRequest(caller, path, parameters, given, once))
         except TimersError as error:
             return problem(error)
         except Exception:

@@ -136,7 +136,7 @@ class Bulk:
         wanted = sorted({each for each in ids if not chosen.before or each < chosen.before})
         while wanted:
             step, wanted = wanted[-STEP:], wanted[:-STEP]
-            found = self._store.find(tenant, step)
+            found = self._store.find_many(tenant, step)
             yield (
                 [timer for timer in found if self._is_chosen(timer, chosen)],
                 step[0] if wanted else None,

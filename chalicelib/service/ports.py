@@ -15,8 +15,10 @@ from typing import Any, Protocol
 
 from chalicelib.domain.api_key import ApiKey
 from chalicelib.domain.claim import Claim, ClaimResult, Reschedule, Settlement
+from chalicelib.domain.idempotency import SetOnce
+from chalicelib.domain.keyed import KeyedTimer, SetByKey
 from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
-from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
+from chalicelib.domain.timer import Idempotency, NewTimer, Status, Timer, Wakeup
 from chalicelib.domain.webhook import Call, Outcome
 
 Clock = Callable[[], float]
@@ -110,10 +112,34 @@ class TimerStore(Protocol):
     def create(self, new: NewTimer) -> Timer:
         """Give ``new`` an id and store it durably. Raises ``RateLimited``."""
 
+    def create_once(self, new: NewTimer) -> SetOnce:
+        """Do the same as ``create``, unless a timer of the tenant has the idempotency key.
+
+        That timer is returned whatever the rate and the quota are, and uses none of them. Of
+        several equal requests at once one sets the timer. Raises ``IdempotencyKeyReused`` if the
+        key was used for another request, and what ``create`` raises.
+        """
+
+    def find_once(self, tenant: str, wanted: Idempotency) -> SetOnce | None:
+        """Return what ``create_once`` returned for this request; None if there is no such timer.
+
+        Raises ``IdempotencyKeyReused``.
+        """
+
+    def set_by_key(self, wanted: SetByKey) -> KeyedTimer:
+        """Set the timer of a key, or move it, durably and in one atomic step (``domain/keyed.py``).
+
+        Raises ``TimerInFlight``, ``TimerChanged`` while other requests keep changing it, and what
+        ``create`` raises.
+        """
+
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""
 
-    def find(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
+    def get_by_key(self, tenant: str, key: str) -> Timer:
+        """Return the timer of a key, the latest that had it. Raises ``TimerNotFound``."""
+
+    def find_many(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
         """Return those timers of ``ids`` that exist, in no order."""
 
     def list(

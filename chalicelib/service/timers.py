@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chalicelib.domain.claim import Reschedule
 from chalicelib.domain.content import NO_CONTENT, Content
-from chalicelib.domain.errors import PurgeDisabled, TimerExpired, Unavailable
+from chalicelib.domain.errors import InvalidRequest, PurgeDisabled, TimerExpired, Unavailable
+from chalicelib.domain.idempotency import SetOnce
+from chalicelib.domain.keyed import KeyedTimer, SetByKey
 from chalicelib.domain.moment import When
 from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
-from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions, NewTimer, Status, Timer
+from chalicelib.domain.timer import (
+    NO_OPTIONS,
+    DeliveryOptions,
+    Idempotency,
+    NewTimer,
+    Status,
+    Timer,
+)
 from chalicelib.service.ports import Clock, DuePage, Meter, Metric, Page, TimerStore, unmetered
 
 PURGE_STEP = 1_000
@@ -26,6 +35,19 @@ class TimerRequest:
     options: DeliveryOptions = NO_OPTIONS
     content: Content = NO_CONTENT
     labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyedRequest:
+    """A client's request for the timer of a key.
+
+    ``no_later_than_ms`` bounds every move of the timer, in ms after it was first set.
+    ``new_if_in_flight`` asks for another timer while the one of the key is in flight.
+    """
+
+    timer: TimerRequest
+    no_later_than_ms: int | None = None
+    new_if_in_flight: bool = False
 
 
 class Timers:
@@ -57,20 +79,53 @@ class Timers:
 
         Raises ``InvalidRequest``, ``RateLimited``, ``QuotaExceeded`` and ``Unavailable``.
         """
-        accepted = self._clock()
-        timer = self._store.create(
-            NewTimer(
-                tenant=tenant,
-                url=request.url,
-                created_at=int(accepted),
-                due_at=request.when.due_at(accepted),
-                options=request.options,
-                content=request.content,
-                labels=request.labels,
-            )
-        )
+        timer = self._store.create(_new_timer(tenant, request, self._clock()))
         self._meter(Metric.CREATED, 1)
         return timer
+
+    def set_once(self, tenant: str, request: TimerRequest, idempotency: Idempotency) -> SetOnce:
+        """Do the same as ``set``, unless an earlier request with this key has set its timer.
+
+        Raises ``IdempotencyKeyReused`` if that was another request, and what ``set`` raises.
+        """
+        try:
+            new = _new_timer(tenant, request, self._clock())
+        except InvalidRequest:
+            # A time that lay ahead when the timer was set may be too long ago now.
+            before = self._store.find_once(tenant, idempotency)
+            if before is None:
+                raise
+            return before
+        done = self._store.create_once(replace(new, idempotency=idempotency))
+        if not done.replayed:
+            self._meter(Metric.CREATED, 1)
+        return done
+
+    def set_by_key(self, tenant: str, key: str, request: KeyedRequest) -> KeyedTimer:
+        """Set the timer of a key, or move it and replace what the request says.
+
+        Raises ``TimerInFlight``, and what ``TimerStore.set_by_key`` raises.
+        """
+        accepted, bound_ms = self._clock(), request.no_later_than_ms
+        new = replace(
+            _new_timer(tenant, request.timer, accepted),
+            key=key,
+            no_later_than=None if bound_ms is None else math.ceil(accepted) + bound_ms,
+        )
+        done = self._store.set_by_key(
+            SetByKey(new=new, bound_ms=bound_ms, new_if_in_flight=request.new_if_in_flight)
+        )
+        if done.created:
+            self._meter(Metric.CREATED, 1)
+        return done
+
+    def get_by_key(self, tenant: str, key: str) -> Timer:
+        """Return the timer of a key, the latest that had it. Raises ``TimerNotFound``."""
+        return self._store.get_by_key(tenant, key)
+
+    def cancel_by_key(self, tenant: str, key: str) -> None:
+        """Remove the timer of a key. Raises what ``cancel`` raises."""
+        self.cancel(tenant, self._store.get_by_key(tenant, key).id)
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""
@@ -163,3 +218,16 @@ class Timers:
     def check(self) -> None:
         """Return if the store is ready, else raise ``Unavailable``."""
         self._store.check()
+
+
+def _new_timer(tenant: str, request: TimerRequest, accepted: float) -> NewTimer:
+    """Return the timer of a request that was accepted at ``accepted`` (epoch ms)."""
+    return NewTimer(
+        tenant=tenant,
+        url=request.url,
+        created_at=int(accepted),
+        due_at=request.when.due_at(accepted),
+        options=request.options,
+        content=request.content,
+        labels=request.labels,
+    )

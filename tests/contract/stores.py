@@ -47,8 +47,12 @@ class Store:
         wakeups: RecordingWakeups | None = None,
     ) -> None:
         self.create = api.create
+        self.create_once = api.create_once
+        self.find_once = api.find_once
+        self.set_by_key = api.set_by_key
+        self.get_by_key = api.get_by_key
         self.get = api.get
-        self.find = api.find
+        self.find_many = api.find_many
         self.list = api.list
         self.list_due = api.list_due
         self.cancel = api.cancel

@@ -189,7 +189,7 @@ def test_a_built_app_asks_for_a_key_unless_the_configuration_says_otherwise(
 ) -> None:
     for stage in ("dev", "prod"):
         guarded, open_ = built(project, stage, command)
-        assert sorted(open_) == ["GET /", "GET /health"]
+        assert sorted(open_) == ["GET /", "GET /health", "GET /openapi.json"]
         assert "POST /timers" in guarded
 
     file = project / ".chalice" / "config.json"

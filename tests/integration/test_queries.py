@@ -68,7 +68,8 @@ def test_a_query_that_is_refused_changes_nothing(
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_an_empty_query_is_no_query(gateway: Gateway, route: str) -> None:
-    assert "parameter" not in str(ask(gateway, route, "").body)
+    if route != "GET /openapi.json":  # the document has the word
+        assert "parameter" not in str(ask(gateway, route, "").body)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
+from chalicelib.aws.key_holder import Holder, KeyName
 from chalicelib.aws.waking_store import ArmableStore
 from chalicelib.domain.claim import Claim, Claimed, ClaimResult, Reschedule, Settlement
 from chalicelib.domain.errors import TimerNotFound, Unavailable
+from chalicelib.domain.keyed import Replacement
 from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
 from chalicelib.domain.timer import Status, Timer, Wakeup
 from chalicelib.embedded.database import MEMORY, open_store
@@ -29,6 +31,7 @@ from tests.simulation.processes import Process
 from tests.simulation.storage import NewStorage, Storage
 from tests.simulation.virtual_time import VirtualTime
 from tests.support.due import all_due
+from tests.support.stores import FakeKeys, carry_out, find, give_up_key
 
 T = TypeVar("T")
 
@@ -63,13 +66,14 @@ class SQLiteStorage(StoredSQLiteTimers):
     def __init__(self) -> None:
         super().__init__(open_store(MEMORY))
         self._marks: dict[Wakeup, int] = {}
+        self._keys = FakeKeys()
 
     def connect(
         self, process: Process, time: VirtualTime, faults: FaultInjector, oracle: Oracle
     ) -> tuple[ArmableStore, DueIndex]:
         store = SQLiteTimerStore(self._connection)
         return (
-            _FaultySQLiteStore(store, self, faults, oracle),
+            _FaultySQLiteStore(store, self, self._keys, faults, oracle),
             _FaultyDueIndex(store, self._marks, faults),
         )
 
@@ -93,6 +97,31 @@ def _unavailable() -> Exception:
     return Unavailable("The store is away.")
 
 
+class _FaultyKeys:
+    """The items of keys, through calls that may fail."""
+
+    def __init__(self, keys: FakeKeys, faults: FaultInjector) -> None:
+        self._keys = keys
+        self._faults = faults
+
+    def find(self, name: KeyName) -> Holder | None:
+        return self._call("keys.find", partial(self._keys.find, name), name)
+
+    def assign(self, name: KeyName, holder: Holder, *, seen: Holder | None) -> Holder:
+        return self._call(
+            "keys.assign", partial(self._keys.assign, name, holder, seen=seen), name, holder
+        )
+
+    def keep(self, name: KeyName, timer_id: int, until: int) -> None:
+        self._call("keys.keep", partial(self._keys.keep, name, timer_id, until), name)
+
+    def lasts(self, holder: Holder, until: int) -> bool:
+        return self._keys.lasts(holder, until)
+
+    def _call(self, name: str, work: Callable[[], T], *about: object) -> T:
+        return self._faults.call(name, work, *about, lost=_unavailable)
+
+
 class _FaultySQLiteStore:
     """An ``ArmableStore`` on SQLite whose calls take time and may fail.
 
@@ -100,8 +129,14 @@ class _FaultySQLiteStore:
     """
 
     def __init__(
-        self, store: SQLiteTimerStore, storage: SQLiteStorage, faults: FaultInjector, oracle: Oracle
+        self,
+        store: SQLiteTimerStore,
+        storage: SQLiteStorage,
+        keys: FakeKeys,
+        faults: FaultInjector,
+        oracle: Oracle,
     ) -> None:
+        self.keys = _FaultyKeys(keys, faults)
         self._store = store
         self._storage = storage
         self._faults = faults
@@ -116,11 +151,25 @@ class _FaultySQLiteStore:
     def put(self, timer: Timer, *, armed: bool) -> None:
         self._call("store.put", partial(self._insert, timer), timer.id)
 
+    def give_back(self, tenant: str, unused: int) -> None:
+        """Leave a gap in the ids."""
+
+    def find(self, tenant: str, timer_id: int) -> Timer | None:
+        return self._call(
+            "store.find", partial(find, self._store, tenant, timer_id), tenant, timer_id
+        )
+
+    def give_up_key(self, timer: Timer) -> None:
+        self._call("store.give_up_key", partial(give_up_key, self._store, timer), timer.id)
+
+    def replace(self, change: Replacement, *, armed: bool | None) -> Timer:
+        return self._call("store.replace", partial(carry_out, self._store, change), change)
+
     def get(self, tenant: str, timer_id: int) -> Timer:
         return self._call("store.get", partial(self._store.get, tenant, timer_id), tenant, timer_id)
 
-    def find(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
-        return self._call("store.find", partial(self._store.find, tenant, ids), tenant)
+    def find_many(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
+        return self._call("store.find_many", partial(self._store.find_many, tenant, ids), tenant)
 
     def list(
         self,

@@ -12,7 +12,7 @@ from infra.package import ROOT
 
 PATH = ROOT / "docs" / "openapi.yaml"
 URN = "urn:webhook-timers:"
-METHODS = ("get", "post", "patch", "delete")
+METHODS = ("get", "post", "put", "patch", "delete")
 
 
 class Operation(NamedTuple):
@@ -59,6 +59,10 @@ def codes(document: dict[str, Any], response: dict[str, Any]) -> set[str]:
     content = response.get("content", {}).get("application/problem+json")
     if content is None:
         return set()
+    if "oneOf" in content["schema"]:
+        kinds = content["schema"]["oneOf"]
+        parts = [{"content": {"application/problem+json": {"schema": kind}}} for kind in kinds]
+        return set().union(*(codes(document, part) for part in parts))
     narrowed = content["schema"] if "properties" in content["schema"] else None
     kind = (narrowed or resolved(document, content["schema"]))["properties"]["type"]
     return {urn.removeprefix(URN) for urn in kind.get("enum") or [kind["const"]]}

@@ -7,6 +7,7 @@ serves the command line too, by schemathesis.toml.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -60,6 +61,7 @@ schemathesis.openapi.format("retry-delay", DURATIONS)
 schemathesis.openapi.format(
     "timer-duration", st.one_of(DURATIONS, st.sampled_from(["2d", "1w", "P3650D"]))
 )
+NUMBERS = itertools.count()
 ZONES = ["Europe/Berlin", "Asia/Kolkata", "UTC"]
 schemathesis.openapi.format("time-zone", st.sampled_from(ZONES))
 
@@ -146,6 +148,10 @@ def map_case(_context: HookContext, case: Case[Any]) -> Case[Any]:
             body["cursor"] = CURSORS[len(body["cursor"]) % len(CURSORS)]
         body |= {name: _of_ours(body[name]) for name in body.keys() & {"url", "on_failure_url"}}
         case.body = _consistent(body)
+    given = case.headers.get("Idempotency-Key") if case.headers else None
+    if isinstance(given, str) and re.fullmatch("[!-~]{1,240}", given):
+        # The same key for another request is refused, which no document can say.
+        case.headers["Idempotency-Key"] = f"{given}-{next(NUMBERS)}"
     if isinstance(case.query, dict) and case.query.get("order") == "due":
         # Its list has a status and cursors of its own.
         case.query = {

@@ -7,13 +7,64 @@ from typing import NamedTuple
 
 from chalicelib.aws.dynamodb.rows import ARMED, timer_key
 from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
+from chalicelib.aws.key_holder import Holder, KeyName
 from chalicelib.aws.waking_store import ArmableStore, WakingTimerStore
 from chalicelib.domain.claim import Reschedule, Settlement
+from chalicelib.domain.errors import TimerChanged
+from chalicelib.domain.keyed import Replacement
 from chalicelib.domain.timer import Timer
 from chalicelib.embedded.database import MEMORY, open_store
+from chalicelib.embedded.rows import replacement
 from chalicelib.embedded.store import SQLiteTimerStore
 from tests.support.clock import ManualClock
 from tests.support.wakeups import RecordingWakeups
+
+
+class FakeKeys:
+    """Stands in for ``KeyItems``: the holders of keys, in memory, which never expire."""
+
+    def __init__(self) -> None:
+        self.holders: dict[KeyName, Holder] = {}
+
+    def find(self, name: KeyName) -> Holder | None:
+        return self.holders.get(name)
+
+    def assign(self, name: KeyName, holder: Holder, *, seen: Holder | None) -> Holder:
+        if self.holders.get(name) in (None, seen):
+            self.holders[name] = holder
+        return self.holders[name]
+
+    def keep(self, name: KeyName, timer_id: int, until: int) -> None:
+        pass  # nothing expires here
+
+    def lasts(self, holder: Holder, until: int) -> bool:
+        return True
+
+
+# What ``DynamoDBTimerStore`` does in a conditional write, on a ``SQLiteTimerStore``.
+
+
+def find(store: SQLiteTimerStore, tenant: str, timer_id: int) -> Timer | None:
+    return store._find(tenant, timer_id)
+
+
+def carry_out(store: SQLiteTimerStore, change: Replacement) -> Timer:
+    """Carry out a replacement, if the timer is still as it was seen."""
+    with store.transaction():
+        if find(store, change.before.tenant, change.before.id) != change.before:
+            raise TimerChanged("The timer has just changed.")
+        store._connection.execute(*replacement(change.after))
+    return change.after
+
+
+def give_up_key(store: SQLiteTimerStore, timer: Timer) -> None:
+    """Take the key from a timer, if it is still in flight as it was seen."""
+    with store.transaction():
+        if find(store, timer.tenant, timer.id) != timer or timer.lease is None:
+            raise TimerChanged("The timer has just changed.")
+        store._connection.execute(
+            "UPDATE timers SET key = NULL WHERE tenant = ? AND id = ?", (timer.tenant, timer.id)
+        )
 
 
 class FakeArmableStore(SQLiteTimerStore):
@@ -22,6 +73,22 @@ class FakeArmableStore(SQLiteTimerStore):
     def __init__(self) -> None:
         super().__init__(open_store(MEMORY))
         self.armed: dict[tuple[str, int], bool] = {}
+        self.keys = FakeKeys()
+
+    def find(self, tenant: str, timer_id: int) -> Timer | None:
+        return find(self, tenant, timer_id)
+
+    def give_back(self, tenant: str, unused: int) -> None:
+        pass  # a gap in the ids is allowed
+
+    def give_up_key(self, timer: Timer) -> None:
+        give_up_key(self, timer)
+
+    def replace(self, change: Replacement, *, armed: bool | None) -> Timer:
+        timer = carry_out(self, change)
+        if armed is not None:
+            self.armed[timer.tenant, timer.id] = armed
+        return timer
 
     def put(self, timer: Timer, *, armed: bool) -> None:
         self.insert(timer)

@@ -55,6 +55,14 @@ class IdBlocks:
             block.used += 1
             return block.used
 
+    def give_back(self, tenant: str, unused: int) -> None:
+        """Take back an id that was not used, unless a higher one is in use by now."""
+        with self._lock:
+            block = self._blocks.setdefault(tenant, _Block())
+        with block.lock:
+            if block.used == unused:
+                block.used -= 1
+
     def _renew(self, tenant: str, block: _Block) -> None:
         now = self._clock()
         size = min(next_size(block.size, block.reserved_at, now), self._max_block)

@@ -17,6 +17,7 @@ from chalicelib.domain.errors import Unavailable
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import (
+        PutItemInputTypeDef,
         QueryInputTypeDef,
         UpdateItemInputTypeDef,
         WriteRequestUnionTypeDef,
@@ -77,15 +78,21 @@ class Items:
     def insert(self, row: Row) -> None:
         """Write a new item. Raises ``ConditionFailed`` with the item that has its primary key."""
         # An item has all attributes of its primary key, so one of them is enough.
-        condition = "attribute_not_exists(#pk)"
+        self.put(row, "attribute_not_exists(#pk)", {})
+
+    def put(self, row: Row, condition: str, values: Row) -> None:
+        """Write an item in the place of the old one. Raises ``ConditionFailed``."""
+        request: PutItemInputTypeDef = {
+            "TableName": self._table,
+            "Item": row,
+            "ConditionExpression": condition,
+            "ExpressionAttributeNames": rows.names(condition),
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        if values:
+            request["ExpressionAttributeValues"] = values
         with self._calling(writes=True):
-            self._client.put_item(
-                TableName=self._table,
-                Item=row,
-                ConditionExpression=condition,
-                ExpressionAttributeNames=rows.names(condition),
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
+            self._client.put_item(**request)
 
     def update(self, key: Row, change: str, values: Row, *, condition: str | None = None) -> Row:
         """Change one item and return it as changed. Raises ``ConditionFailed``.

@@ -7,7 +7,7 @@ returns the id from which the next step continues.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,9 @@ from chalicelib.aws.dynamodb.counter import last_id
 from chalicelib.aws.dynamodb.filters import NO_FILTER, Filter
 from chalicelib.aws.dynamodb.id_blocks import MAX_BLOCK
 from chalicelib.aws.dynamodb.items import Items
+from chalicelib.aws.dynamodb.key_items import KeyItems
 from chalicelib.aws.dynamodb.rows import number, text
+from chalicelib.aws.key_holder import YOUNG_MS, KeyKind, KeyName
 from chalicelib.service.ports import Clock
 
 if TYPE_CHECKING:
@@ -32,12 +34,17 @@ OPEN_IDS = 64 * MAX_BLOCK
 """Ids this far below the counter may still be unused: 64 processes may have a block of them."""
 
 
+_KEYS = {KeyKind.REQUEST: "idempotency_key", KeyKind.TIMER: "key"}
+"""The attributes of a timer that have its keys."""
+
+
 class Partitions:
     """Lists and removes timers, partition by partition."""
 
     def __init__(
         self,
         items: Items,
+        keys: KeyItems,
         clock: Clock,
         *,
         per_step: int = PARTITIONS_PER_STEP,
@@ -45,6 +52,7 @@ class Partitions:
     ) -> None:
         """For ``per_step`` and ``open_ids`` see the constants that are their defaults."""
         self._items = items
+        self._keys = keys
         self._clock = clock
         self._per_step = per_step
         self._open_ids = open_ids
@@ -71,14 +79,25 @@ class Partitions:
         start = top if before is None else min(before, top)
         if mark is not None and mark.empty_below(start, self._open_ids):
             start = mark.bottom
-        keys, below = self._walk(
+        found, below = self._walk(
             start, limit, lambda below, room: self._read_keys(tenant, below, room)
         )
+        self._mark_keys(tenant, found)
         # Deleted before the mark says so. In the other order, a purge that ends between the two
         # would leave timers in the range that the mark calls empty.
-        self._items.delete_all(keys)
+        self._items.delete_all([{"pk": row["pk"], "id": row["id"]} for row in found])
         self._update_mark(tenant, mark, below, purged_from=top if before is None else None)
         return below if below > 1 else None
+
+    def _mark_keys(self, tenant: str, found: Sequence[Row]) -> None:
+        """Mark the items of the keys of timers that are young and about to be removed."""
+        now = self._clock()
+        for row in found:
+            if now - int(row["created_at"]["N"]) < YOUNG_MS:
+                for kind, attribute in _KEYS.items():
+                    if attribute in row:
+                        name = KeyName(kind, tenant, row[attribute]["S"])
+                        self._keys.mark_removed(name, int(row["id"]["N"]))
 
     def _update_mark(
         self, tenant: str, mark: _PurgeMark | None, below: int, *, purged_from: int | None
@@ -124,7 +143,8 @@ class Partitions:
         return found, next_below
 
     def _read_keys(self, tenant: str, below: int, limit: int) -> tuple[list[Row], int]:
-        return self._query(tenant, below, attributes="#pk, #id", limit=limit)
+        kept = "#pk, #id, #created_at, #key, #idempotency_key"
+        return self._query(tenant, below, attributes=kept, limit=limit)
 
     def _query(
         self,

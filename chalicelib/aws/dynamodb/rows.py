@@ -33,12 +33,14 @@ woken_at         when a sweep last sent a wake-up. A new version removes it
 An outstanding timer is *armed* if its wake-up was registered before the row was written. The
 sweeper relies on the wake-up of an armed timer until it is overdue, and wakes unarmed ones itself.
 
-Three other kinds of item:
+Four other kinds of item:
 
 - ``C#<tenant>`` with ``id`` 0 is the id counter. ``last_id`` is the highest id reserved so far.
   If the rate of creates is limited, it has ``paid_until`` and ``paid_at`` in epoch microseconds
   (``counter.py``). While a purge is unfinished it has ``purge_top`` and ``purge_to``, the range
   that is empty, and ``purged_at``.
+- ``I#<tenant>#…`` and ``K#<tenant>#<key>`` with ``id`` 0 say which timer has a key
+  (``key_items.py``).
 - ``STORE`` with ``id`` 0 has ``identity``, the store's random name.
 - ``KEYS`` is the partition of API keys (``api_keys.py``).
 """
@@ -167,9 +169,13 @@ def new_row(timer: Timer, *, armed: bool) -> Row:
 def same_timer(row: Row, written: Row) -> bool:
     """Return whether ``row`` was first written as ``written``.
 
-    A sender may have claimed the timer since then. So only attributes that stay are compared.
+    A sender may have claimed the timer since then. So only attributes that stay are compared. Two
+    equal idempotent requests write the same timer.
     """
-    return all(row.get(name) == written[name] for name in ("url", "created_at", "due_at"))
+    compared = ("url", "created_at", "due_at")
+    if "request_digest" in written:
+        compared = ("created_at", "idempotency_key", "request_digest")
+    return all(row.get(name) == written[name] for name in compared)
 
 
 def timer_of(row: Row) -> Timer:
@@ -201,6 +207,22 @@ def wakeup_of(row: Row) -> Wakeup:
         version=int(row["version"]["N"]),
         at=int(row["next_attempt_at"]["N"]),
     )
+
+
+def replaced_row(before: Timer, after: Timer) -> tuple[Row, list[str]]:
+    """Return the attributes to set in the item of ``before`` to make it ``after``, and to remove.
+
+    ``after`` is the outstanding timer that ``domain/keyed.py`` made of it.
+    """
+    row = {
+        "url": text(after.url),
+        "due_at": number(after.due_at),
+        "next_attempt_at": number(after.wakeup().at),
+        "version": number(after.version),
+        "attempts": number(after.attempts),
+        **_optional_row(after),
+    }
+    return row, [name for name in _optional_row(before) if name not in row]
 
 
 def was_settled_by(row: Row | None, token: str) -> bool:

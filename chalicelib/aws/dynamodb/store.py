@@ -23,9 +23,19 @@ from chalicelib.aws.dynamodb.failures import ConditionFailed, MaybeWritten
 from chalicelib.aws.dynamodb.filters import Filter
 from chalicelib.aws.dynamodb.id_blocks import IdBlocks
 from chalicelib.aws.dynamodb.items import Items
+from chalicelib.aws.dynamodb.key_items import MIN_KEPT_S, KeyItems
 from chalicelib.aws.dynamodb.partitions import OPEN_IDS, PARTITIONS_PER_STEP, Partitions
 from chalicelib.aws.dynamodb.rows import number, text
-from chalicelib.aws.dynamodb.updates import NOT_LEASED, Update, claiming, rescheduling, settling
+from chalicelib.aws.dynamodb.updates import (
+    NOT_LEASED,
+    Update,
+    claiming,
+    giving_up_key,
+    replacing,
+    rescheduling,
+    settling,
+)
+from chalicelib.aws.key_holder import YOUNG_MS, IdTaken, names_of
 from chalicelib.domain.claim import (
     Claim,
     Claimed,
@@ -35,6 +45,7 @@ from chalicelib.domain.claim import (
     explain_refusal,
 )
 from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFound, Unavailable
+from chalicelib.domain.keyed import Replacement
 from chalicelib.domain.rate import Rate
 from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
 from chalicelib.domain.timer import UNDELIVERED, Status, Timer
@@ -46,6 +57,12 @@ if TYPE_CHECKING:
     from chalicelib.aws.dynamodb.rows import Row
 
 _DAY_S = 86_400
+
+_NO_YOUNG_KEYS = (
+    "(#created_at < :young "
+    "OR attribute_not_exists(#key) AND attribute_not_exists(#idempotency_key))"
+)
+"""The timer has no key, or is older than ``YOUNG_MS``."""
 
 
 class DynamoDBTimerStore:
@@ -68,14 +85,15 @@ class DynamoDBTimerStore:
         For ``partitions_per_step`` and ``open_ids`` see ``Partitions``. ``sleep`` takes seconds.
         """
         self._items = Items(client, table, sleep)
-        self._partitions = Partitions(
-            self._items, clock, per_step=partitions_per_step, open_ids=open_ids
-        )
         self._failed = FailedIndex(self._items)
         self._due = DueList(self._items)
         counter = Counter(self._items, clock, rate)
         self._ids = IdBlocks(counter.reserve, clock, counter.max_block)
         self._retention_s = int(retention_days * _DAY_S)
+        self.keys = KeyItems(self._items, self._retention_s)
+        self._partitions = Partitions(
+            self._items, self.keys, clock, per_step=partitions_per_step, open_ids=open_ids
+        )
         self._identity: str | None = None
 
     def identity(self) -> str:
@@ -90,8 +108,15 @@ class DynamoDBTimerStore:
         """Return an id that was never used before. Raises ``RateLimited``."""
         return self._ids.next(tenant)
 
+    def give_back(self, tenant: str, unused: int) -> None:
+        """Take back an id of ``next_id`` that was not used, with its share of the rate."""
+        self._ids.give_back(tenant, unused)
+
     def put(self, timer: Timer, *, armed: bool) -> None:
-        """Store a new timer. ``armed`` tells the sweeper whether its wake-up is registered."""
+        """Store a new timer. ``armed`` tells the sweeper whether its wake-up is registered.
+
+        Raises ``IdTaken`` if another timer has its id.
+        """
         row = rows.new_row(timer, armed=armed)
         try:
             self._items.insert(row)
@@ -102,7 +127,7 @@ class DynamoDBTimerStore:
         except ConditionFailed as failure:
             # A repeated put whose first try applied finds its own row. That is a success.
             if failure.row is None or not rows.same_timer(failure.row, row):
-                raise Unavailable(f"The id {timer.id} is taken already.") from failure
+                raise IdTaken(f"The id {timer.id} is taken already.") from failure
 
     def _is_stored(self, row: Row) -> bool:
         """Tell whether a new row is stored. False also if that cannot be told."""
@@ -114,12 +139,17 @@ class DynamoDBTimerStore:
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""
-        row = self._items.read(rows.timer_key(tenant, timer_id))
-        if row is None:
+        timer = self.find(tenant, timer_id)
+        if timer is None:
             raise _not_found(timer_id)
-        return rows.timer_of(row)
+        return timer
 
-    def find(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
+    def find(self, tenant: str, timer_id: int) -> Timer | None:
+        """Return one timer, None if there is none."""
+        row = self._items.read(rows.timer_key(tenant, timer_id))
+        return None if row is None else rows.timer_of(row)
+
+    def find_many(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
         """Return those timers of ``ids`` that exist, in no order."""
         found = self._items.read_all([rows.timer_key(tenant, each) for each in ids])
         return [rows.timer_of(row) for row in found]
@@ -174,18 +204,24 @@ class DynamoDBTimerStore:
         A repeated delete whose first try applied raises ``TimerNotFound``.
         """
         try:
-            row = self._items.delete(
-                rows.timer_key(tenant, timer_id),
-                # A timer that does not exist has no status, so the condition is false for it.
-                f"#status = :pending AND {NOT_LEASED}",
-                {":pending": text(Status.PENDING.value), ":now": number(now)},
-            )
+            return self._delete(tenant, timer_id, now, f" AND {_NO_YOUNG_KEYS}", now - YOUNG_MS)
         except ConditionFailed as failure:
             if failure.row is None:
                 raise _not_found(timer_id) from failure
-            rows.timer_of(failure.row).require_pending()
+            timer = rows.timer_of(failure.row)
+        timer.require_pending()
+        if timer.leased(now):
+            raise _in_flight(timer_id)
+        # It has keys and is so young that they could pass for those of a timer that is still to
+        # come (``key_holder.py``).
+        for name in names_of(timer):
+            self.keys.mark_removed(name, timer_id)
+        try:
+            return self._delete(tenant, timer_id, now)
+        except ConditionFailed as failure:
+            if failure.row is None:
+                raise _not_found(timer_id) from failure
             raise _in_flight(timer_id) from failure
-        return rows.timer_of(row)
 
     def purge(self, tenant: str, *, before: int | None, limit: int) -> int | None:
         """Remove up to ``limit`` timers below ``before``; return the next ``before``.
@@ -212,9 +248,11 @@ class DynamoDBTimerStore:
         """
         update = settling(settlement, self._retention_s, armed=armed)
         try:
-            self._update(settlement.tenant, settlement.id, update)
+            row = self._update(settlement.tenant, settlement.id, update)
         except ConditionFailed as failure:
             return rows.was_settled_by(failure.row, settlement.token)
+        if settlement.next_attempt_at is not None:
+            self._keep_keys(rows.timer_of(row))
         return True
 
     def reschedule(self, change: Reschedule, *, armed: bool) -> Timer:
@@ -227,11 +265,58 @@ class DynamoDBTimerStore:
             row = self._update(change.tenant, change.id, rescheduling(change, armed=armed))
         except ConditionFailed as failure:
             return _rescheduled_before(change, failure)
+        timer = rows.timer_of(row)
+        self._keep_keys(timer)
+        return timer
+
+    def replace(self, change: Replacement, *, armed: bool | None) -> Timer:
+        """Move a keyed timer and replace what its client sends.
+
+        ``armed`` tells the sweeper whether the new wake-up is registered; None changes nothing.
+        Raises ``TimerChanged`` if the timer is no longer as it was seen.
+        """
+        before = change.before
+        try:
+            row = self._update(before.tenant, before.id, replacing(change, armed=armed))
+        except ConditionFailed as failure:
+            raise _changed(before.id) from failure
         return rows.timer_of(row)
+
+    def give_up_key(self, timer: Timer) -> None:
+        """Take the key from a timer in flight. Raises ``TimerChanged`` if it is not any more."""
+        try:
+            self._update(timer.tenant, timer.id, giving_up_key(timer))
+        except ConditionFailed as failure:
+            raise _changed(timer.id) from failure
 
     def check(self) -> None:
         """Return if the table can be read, else raise ``Unavailable``."""
         self._items.read(rows.store_key())
+
+    def _delete(
+        self, tenant: str, timer_id: int, now: int, further: str = "", young: int | None = None
+    ) -> Timer:
+        """Remove a timer that is pending and not in flight, and return it as it was.
+
+        ``further`` is another condition, ``young`` its value. Raises ``ConditionFailed``.
+        """
+        values = {":pending": text(Status.PENDING.value), ":now": number(now)}
+        row = self._items.delete(
+            rows.timer_key(tenant, timer_id),
+            # A timer that does not exist has no status, so the condition is false for it.
+            f"#status = :pending AND {NOT_LEASED}{further}",
+            values if young is None else {**values, ":young": number(young)},
+        )
+        return rows.timer_of(row)
+
+    def _keep_keys(self, timer: Timer) -> None:
+        """Make the items of a timer's keys outlive it, if it has moved far away."""
+        at = timer.next_attempt_at
+        # Before that, they outlive it anyway (``key_items.py``).
+        if at is None or at - timer.created_at <= MIN_KEPT_S * 1000:
+            return
+        for name in names_of(timer):
+            self.keys.keep(name, timer.id, at)
 
     def _update(self, tenant: str, timer_id: int, update: Update) -> Row:
         """Change a timer and return its row as changed. Raises ``ConditionFailed``."""
@@ -261,8 +346,12 @@ def _rescheduled_before(change: Reschedule, failure: ConditionFailed) -> Timer:
     # The attempts: none was made since.
     wanted = (change.version + 1, change.at, change.due_at, change.attempts)
     if (timer.version, timer.next_attempt_at, timer.due_at, timer.attempts) != wanted:
-        raise TimerChanged(f"Timer {change.id} has just changed; look at it again.") from failure
+        raise _changed(change.id) from failure
     return timer
+
+
+def _changed(timer_id: int) -> TimerChanged:
+    return TimerChanged(f"Timer {timer_id} has just changed; look at it again.")
 
 
 def _not_found(timer_id: int) -> TimerNotFound:

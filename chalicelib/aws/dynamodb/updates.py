@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chalicelib.aws.dynamodb.rows import due_shard, failed_partition, number, text
+from chalicelib.aws.dynamodb.rows import due_shard, failed_partition, number, replaced_row, text
 from chalicelib.domain.attempt_log import encode
 from chalicelib.domain.claim import Claim, Reschedule, Settlement
-from chalicelib.domain.timer import UNDELIVERED, Status
+from chalicelib.domain.keyed import Replacement
+from chalicelib.domain.timer import UNDELIVERED, Status, Timer
 
 if TYPE_CHECKING:
     from chalicelib.aws.dynamodb.rows import Row
@@ -107,11 +108,13 @@ def _final(settlement: Settlement, retention_s: int) -> tuple[str, Row]:
 def rescheduling(change: Reschedule, *, armed: bool) -> Update:
     """Return the update that gives a timer another time, and makes it outstanding."""
     bound, bound_value = same_bound(change.no_later_than)
+    # The key of a settled timer is free, and another timer may have it by now.
+    key = "" if change.status is Status.PENDING else ", #key"
     return Update(
         "SET #status = :pending, #next_attempt_at = :at, #due_at = :due_at, "
         "#due_shard = :shard, #attempts = :attempts "
         # Without removing ``expires_at``, DynamoDB would delete a replayed timer.
-        "REMOVE #token, #woken_at, #settled_at, #expires_at, #failed_of ADD #version :one",
+        f"REMOVE #token, #woken_at, #settled_at, #expires_at, #failed_of{key} ADD #version :one",
         # A lease counts even after its end: its sender may be slow and still be calling.
         "#status = :seen AND #version = :version AND attribute_not_exists(#lease_until) "
         f"AND {bound}",
@@ -126,6 +129,46 @@ def rescheduling(change: Reschedule, *, armed: bool) -> Update:
             ":seen": text(change.status.value),
             ":version": number(change.version),
         },
+    )
+
+
+def replacing(change: Replacement, *, armed: bool | None) -> Update:
+    """Return the update that moves a keyed timer and replaces what its client sends.
+
+    ``armed`` tells whether its new wake-up is registered. None: it keeps the wake-up that it has.
+    """
+    before, after = change.before, change.after
+    row, removed = replaced_row(before, after)
+    removed.append("token")
+    if armed is not None:
+        row["due_shard"] = text(due_shard(after.tenant, after.id, armed=armed))
+        # A mark of a sweep was for the wake-up of the old version.
+        removed.append("woken_at")
+    bound, bound_value = same_bound(before.no_later_than)
+    return Update(
+        "SET "
+        + ", ".join(f"#{name} = :new_{name}" for name in row)
+        + " REMOVE "
+        + ", ".join(f"#{name}" for name in removed),
+        "#status = :pending AND #version = :version AND #next_attempt_at = :seen_at "
+        f"AND #key = :key AND attribute_not_exists(#lease_until) AND {bound}",
+        {
+            **{f":new_{name}": value for name, value in row.items()},
+            **bound_value,
+            ":pending": text(Status.PENDING.value),
+            ":version": number(before.version),
+            ":seen_at": number(before.wakeup().at),
+            ":key": text(before.key or ""),
+        },
+    )
+
+
+def giving_up_key(timer: Timer) -> Update:
+    """Return the update that takes the key from a timer that is in flight."""
+    return Update(
+        "REMOVE #key",
+        "#key = :key AND #version = :version AND attribute_exists(#lease_until)",
+        {":key": text(timer.key or ""), ":version": number(timer.version)},
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chalicelib.domain.claim import Reschedule
+from chalicelib.domain.idempotency import SetOnce
+from chalicelib.domain.keyed import KeyedTimer, SetByKey
 from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
-from chalicelib.domain.timer import NewTimer, Status, Timer
+from chalicelib.domain.timer import Idempotency, NewTimer, Status, Timer
 from chalicelib.embedded.ipc import messages
 from chalicelib.embedded.ipc.remote import DispatcherClient
 from chalicelib.service.ports import DuePage, Page
@@ -19,13 +21,30 @@ class RemoteTimerStore(DispatcherClient):
         """Store ``new`` under its tenant's next id. Raises ``RateLimited``."""
         return Timer.first(new, self._write("create", messages.from_new_timer(new)))
 
+    def create_once(self, new: NewTimer) -> SetOnce:
+        """Do the same as ``create``, unless a timer of the tenant has the idempotency key."""
+        return SetOnce(*self._write("create_once", messages.from_new_timer(new)))
+
+    def find_once(self, tenant: str, wanted: Idempotency) -> SetOnce | None:
+        """Return what ``create_once`` returned for this request; None if there is no such timer."""
+        return self._reader.find_once(tenant, wanted)
+
+    def set_by_key(self, wanted: SetByKey) -> KeyedTimer:
+        """Set the timer of a key, or move it; see ``TimerStore.set_by_key``."""
+        result = self._write("set_by_key", messages.from_set_by_key(wanted))
+        return messages.read_keyed_timer(result)
+
+    def get_by_key(self, tenant: str, key: str) -> Timer:
+        """Return the timer of a key, the latest that had it. Raises ``TimerNotFound``."""
+        return self._reader.get_by_key(tenant, key)
+
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""
         return self._reader.get(tenant, timer_id)
 
-    def find(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
+    def find_many(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
         """Return those timers of ``ids`` that exist, in no order."""
-        return self._reader.find(tenant, ids)
+        return self._reader.find_many(tenant, ids)
 
     def list(
         self,

@@ -18,6 +18,7 @@ from chalicelib.domain.claim import Reschedule
 from chalicelib.domain.errors import (
     AdvanceUnfinished,
     ClockMoving,
+    IdempotencyKeyReused,
     QuotaExceeded,
     RateLimited,
     TimerChanged,
@@ -27,6 +28,7 @@ from chalicelib.domain.errors import (
     TimerSettled,
     Unavailable,
 )
+from chalicelib.domain.keyed import KeyedTimer, SetByKey
 from chalicelib.domain.optional_fields import optional_fields, read_optional_fields
 from chalicelib.domain.timer import Lease, NewTimer, Status, Timer
 from chalicelib.service.movable_clock import Advanced
@@ -39,6 +41,7 @@ _ERRORS: Mapping[str, Callable[..., TimersError]] = {
         TimerInFlight,
         TimerSettled,
         TimerChanged,
+        IdempotencyKeyReused,
         RateLimited,
         QuotaExceeded,
         ClockMoving,
@@ -91,6 +94,28 @@ def read_new_timer(arguments: dict[str, Any]) -> NewTimer:
     return NewTimer(**base, **_read_optional(arguments))
 
 
+def from_set_by_key(wanted: SetByKey) -> dict[str, Any]:
+    """Return the set of a keyed timer as the arguments of a request."""
+    return from_new_timer(wanted.new) | {
+        "bound_ms": wanted.bound_ms,
+        "new_if_in_flight": wanted.new_if_in_flight,
+    }
+
+
+def read_set_by_key(arguments: dict[str, Any]) -> SetByKey:
+    """Return the set of a keyed timer in the arguments of a request."""
+    return SetByKey(
+        new=read_new_timer(arguments),
+        bound_ms=arguments["bound_ms"],
+        new_if_in_flight=arguments["new_if_in_flight"],
+    )
+
+
+def read_keyed_timer(value: dict[str, Any]) -> KeyedTimer:
+    """Return the keyed timer in a result."""
+    return KeyedTimer(read_timer(value["timer"]), created=value["created"])
+
+
 def from_reschedule(change: Reschedule) -> dict[str, Any]:
     """Return a reschedule as the arguments of a request."""
     return _fields(change)
@@ -121,6 +146,8 @@ def _plain(value: object) -> object:
     """Return a value as JSON can have it."""
     if isinstance(value, Timer):
         return _from_timer(value)
+    if isinstance(value, KeyedTimer):
+        return {"timer": _from_timer(value.timer), "created": value.created}
     if isinstance(value, Advanced):
         return {"now": value.now, "results": value.results}
     return value

@@ -10,12 +10,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, cast
 
 from chalicelib.domain.errors import TimersError, Unavailable
+from chalicelib.domain.keyed import KeyedTimer
 from chalicelib.domain.timer import Timer
 from chalicelib.embedded.ipc import messages
 from chalicelib.embedded.writer import Writer
 
-_NEXT_ATTEMPT_ARGUMENTS = {"create": "due_at", "reschedule": "at"}
-"""The methods that set when a timer is attempted next, and the argument that says it (epoch ms)."""
+_NEXT_ATTEMPT_ARGUMENTS = {"create": "due_at", "create_once": "due_at", "reschedule": "at"}
+"""The methods whose arguments say when a timer is attempted next, and which one does (epoch ms)."""
 
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class WriteServer:
         store = writer.store
         self._operations: dict[str, Callable[..., Any]] = {
             "create": self._create,
+            "create_once": self._create_once,
+            "set_by_key": self._set_by_key,
             "cancel": store.cancel,
             "purge": store.purge,
             "reschedule": self._reschedule,
@@ -81,8 +84,8 @@ class WriteServer:
                 return
             respond(messages.result(result))
             # Only after the commit: an earlier round would not find the timer.
-            if method in _NEXT_ATTEMPT_ARGUMENTS:
-                at = arguments[_NEXT_ATTEMPT_ARGUMENTS[method]]
+            at = _next_attempt_at(method, arguments, result)
+            if at is not None:
                 self._on_next_attempt(arguments["tenant"], at)
 
         operation = functools.partial(self._operations[method], **arguments)
@@ -102,6 +105,13 @@ class WriteServer:
     def _create(self, **arguments: Any) -> int:
         return self._writer.store.create(messages.read_new_timer(arguments)).id
 
+    def _create_once(self, **arguments: Any) -> tuple[int, bool]:
+        done = self._writer.store.create_once(messages.read_new_timer(arguments))
+        return done.timer_id, done.replayed
+
+    def _set_by_key(self, **arguments: Any) -> KeyedTimer:
+        return self._writer.store.set_by_key(messages.read_set_by_key(arguments))
+
     def _reschedule(self, **arguments: Any) -> Timer:
         return self._writer.store.reschedule(messages.read_reschedule(arguments))
 
@@ -109,6 +119,14 @@ class WriteServer:
         session = _Session(self, self._sessions)
         self._sessions.add(session)
         return session
+
+
+def _next_attempt_at(method: str, arguments: dict[str, Any], result: object) -> int | None:
+    """Return when the timer that a write has set is attempted next; None if it set none."""
+    if isinstance(result, KeyedTimer):
+        return result.timer.next_attempt_at
+    name = _NEXT_ATTEMPT_ARGUMENTS.get(method)
+    return None if name is None else arguments[name]
 
 
 class _Session(asyncio.Protocol):
