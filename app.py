@@ -32,6 +32,7 @@ from chalicelib.rest.requests import (
     ReplayTimers,
     SetKeyedTimer,
     SetTimer,
+    SetTimers,
 )
 from chalicelib.rest.router import Router
 from chalicelib.rest.service_document import service_document
@@ -78,6 +79,13 @@ def set_timer(service: Service, request: ApiRequest[SetTimer]) -> Response:
         return responses.created(request, service.timers.set(request.tenant, wanted).id)
     done = service.timers.set_once(request.tenant, wanted, request.idempotency)
     return responses.created(request, done.timer_id, replayed=done.replayed)
+
+
+@api.post("/timers/batch", body=SetTimers, returns=responses.SET_MANY, idempotent=True, tag="many")
+def set_timers(service: Service, request: ApiRequest[SetTimers]) -> Response:
+    """Set up to 1,000 timers. Each is accepted or refused on its own."""
+    wanted = request.input.timer_requests()
+    return responses.set_many(service.timers.set_many(request.tenant, wanted, request.idempotency))
 
 
 @api.get("/timers", query=ListTimers, returns=responses.PAGE)

@@ -17,7 +17,7 @@ from chalice.local import LocalChalice
 
 from chalicelib.domain.errors import MalformedBody, RouteNotFound, TimersError, excerpt
 from chalicelib.rest.problems import problem
-from chalicelib.rest.reading import MAX_BODY_BYTES, too_large
+from chalicelib.rest.reading import MAX_BODY_BYTES, max_body_bytes, too_large
 from local.authorizers import Authorizers
 
 METHODS_WITH_A_BODY = ("POST", "PUT", "PATCH")
@@ -61,7 +61,12 @@ class Gateway:
         route, length = self.route_of(environ), environ.get("CONTENT_LENGTH")
         if route is None or not self._takes_body(environ, route):
             return False
-        return _has_body(environ) and not (length and int(length) > MAX_BODY_BYTES)
+        return _has_body(environ) and not (length and int(length) > self.max_body_bytes(environ))
+
+    def max_body_bytes(self, environ: Environ) -> int:
+        """Return how long the body of a request may be."""
+        view = self._app.routes.get(self.route_of(environ) or "", {}).get(environ["REQUEST_METHOD"])
+        return MAX_BODY_BYTES if view is None else max_body_bytes(view.view_function)
 
     def admits(self, environ: Environ) -> bool:
         """Tell whether the caller of a request may call its route."""
@@ -104,13 +109,13 @@ class Gateway:
 
         Raises ``BodyTooLarge``, and ``MalformedBody`` when the client closed the connection early.
         """
-        length = environ.get("CONTENT_LENGTH")
-        if length and int(length) > MAX_BODY_BYTES:
-            raise too_large()
+        length, limit = environ.get("CONTENT_LENGTH"), self.max_body_bytes(environ)
+        if length and int(length) > limit:
+            raise too_large(limit)
         # The server would wait for the body to come, so it reads none that nobody wants.
         if not self._takes_body(environ, route):
             return b""
-        return _read_body(environ, length)
+        return _read_body(environ, length, limit)
 
     def _match(self, path: str) -> tuple[str | None, dict[str, str]]:
         """Return the route of ``path`` and the values of its parameters; None if there is none."""
@@ -142,13 +147,13 @@ def _has_body(environ: Environ) -> bool:
     return length not in ("0", "", None) or environ.get("HTTP_TRANSFER_ENCODING") is not None
 
 
-def _read_body(environ: Environ, length: str | None) -> bytes:
+def _read_body(environ: Environ, length: str | None, limit: int) -> bytes:
     if not _has_body(environ):
         return b""
     # One byte more tells whether a chunked body, which has no length, is too long.
-    body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
-    if len(body) > MAX_BODY_BYTES:
-        raise too_large()
+    body: bytes = environ["wsgi.input"].read(limit + 1)
+    if len(body) > limit:
+        raise too_large(limit)
     if length and len(body) < int(length):
         raise MalformedBody("The body is shorter than its Content-Length.")
     return body

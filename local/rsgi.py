@@ -15,7 +15,6 @@ from typing import Any, Protocol, TypeVar
 
 from chalicelib.domain.errors import RequestTimeout, TimersError
 from chalicelib.rest.problems import problem
-from chalicelib.rest.reading import MAX_BODY_BYTES
 from local.gateway import Environ, Gateway, WSGIHeaders
 
 THREADS = 32
@@ -117,7 +116,8 @@ class Application:
         """
         if not self._gateway.reads_body(environ):
             return b""
-        reading = asyncio.ensure_future(_read(protocol))
+        limit = self._gateway.max_body_bytes(environ)
+        reading = asyncio.ensure_future(_read(protocol, limit))
         try:
             await asyncio.wait({reading}, timeout=self._prompt_body_s)
             if not reading.done():
@@ -145,13 +145,13 @@ async def _run(
     return await asyncio.get_running_loop().run_in_executor(threads, function, environ)
 
 
-async def _read(protocol: HTTPProtocol) -> bytes:
-    body = b""
+async def _read(protocol: HTTPProtocol, limit: int) -> bytes:
+    body = bytearray()
     async for chunk in protocol:
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
+        if len(body) > limit:
             break
-    return body
+    return bytes(body)
 
 
 def _environ(scope: Scope) -> Environ:

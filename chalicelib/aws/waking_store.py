@@ -24,15 +24,29 @@ from typing import Protocol, TypeVar
 from chalicelib.aws.idempotent_creates import IdempotentCreates
 from chalicelib.aws.keyed_timers import KeyedRows, KeyedTimers
 from chalicelib.domain.claim import Claim, ClaimResult, Reschedule, Settlement
-from chalicelib.domain.errors import Unavailable
+from chalicelib.domain.errors import IdempotencyKeyReused, RateLimited, TimersError, Unavailable
+from chalicelib.domain.idempotency import SetOnce
 from chalicelib.domain.keyed import Replacement
 from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
 from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
-from chalicelib.service.ports import Clock, DuePage, Meter, Metric, Page, Wakeups, unmetered
+from chalicelib.service.ports import (
+    Clock,
+    DuePage,
+    Meter,
+    Metric,
+    Page,
+    Threads,
+    Wakeups,
+    thread_pool,
+    unmetered,
+)
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+BATCH_WIDTH = 16
+"""Timers of a batch that are set at once."""
 
 WRITE_FIRST_MS = 2_000
 """Up to this delay the row is written before its wake-up is registered."""
@@ -110,7 +124,10 @@ class WakingTimerStore:
         wakeups: WakeupRegistry,
         clock: Clock,
         meter: Meter = unmetered,
+        *,
+        threads: Threads = thread_pool,
     ) -> None:
+        self._threads = threads
         self._store = store
         self._wakeups = wakeups
         self._clock = clock
@@ -136,6 +153,19 @@ class WakingTimerStore:
         timer = Timer.first(new, self._store.next_id(new.tenant))
         self._put(timer)
         return timer
+
+    def create_many(self, news: Sequence[NewTimer]) -> Sequence[SetOnce | TimersError]:
+        """Store each timer, or refuse it, on its own, side by side; return the results in order."""
+        with self._threads(BATCH_WIDTH) as executor:
+            return list(executor.map(self._created_or_refused, news))
+
+    def _created_or_refused(self, new: NewTimer) -> SetOnce | TimersError:
+        try:
+            if new.idempotency is not None:
+                return self.create_once(new)
+            return SetOnce(self.create(new).id, replayed=False)
+        except (IdempotencyKeyReused, RateLimited, Unavailable) as refusal:
+            return refusal
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
         """Remove a pending timer and return it as it was. Raises as ``TimerStore.cancel`` does."""

@@ -81,15 +81,15 @@ class Fault:
 class InvalidRequest(RequestError):
     """The body is JSON but not a valid request, or the query is not valid.
 
-    ``faults`` has every fault, at most ``MAX_FAULTS``. Long names of fields are cut off.
+    ``faults`` has every fault, at most ``max_faults``. Long names of fields are cut off.
     """
 
     code = "invalid-request"
 
-    def __init__(self, faults: list[Fault]) -> None:
-        named = [Fault(excerpt(fault.field), fault.message) for fault in faults[:MAX_FAULTS]]
+    def __init__(self, faults: list[Fault], max_faults: int = MAX_FAULTS) -> None:
+        named = [Fault(excerpt(fault.field), fault.message) for fault in faults[:max_faults]]
         detail = "; ".join(f"{fault.field}: {fault.message}" for fault in named)
-        super().__init__(detail + ("; and more" if len(faults) > MAX_FAULTS else ""))
+        super().__init__(detail + ("; and more" if len(faults) > max_faults else ""))
         self.faults = named
 
 

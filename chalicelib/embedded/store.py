@@ -17,7 +17,15 @@ from chalicelib.domain.claim import (
     Settlement,
     explain_refusal,
 )
-from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFound
+from chalicelib.domain.errors import (
+    IdempotencyKeyReused,
+    QuotaExceeded,
+    RateLimited,
+    TimerChanged,
+    TimerInFlight,
+    TimerNotFound,
+    TimersError,
+)
 from chalicelib.domain.idempotency import SetOnce, replay
 from chalicelib.domain.keyed import KeyedTimer, Replacement, SetByKey, decide
 from chalicelib.domain.quota import UNLIMITED, Quota, Stored
@@ -137,6 +145,20 @@ class SQLiteTimerStore(TransactionalStore):
             # Before rate and quota: a repeated request sets no timer.
             before = self.find_once(new.tenant, new.idempotency)
             return before or SetOnce(self.create(new).id, replayed=False)
+
+    def create_many(self, news: Sequence[NewTimer]) -> Sequence[SetOnce | TimersError]:
+        """Store each timer, or refuse it, on its own, all in one commit; return the results."""
+        with self.transaction():
+            return [self._created_or_refused(new) for new in news]
+
+    def _created_or_refused(self, new: NewTimer) -> SetOnce | TimersError:
+        try:
+            if new.idempotency is not None:
+                return self.create_once(new)
+            return SetOnce(self.create(new).id, replayed=False)
+        except (RateLimited, QuotaExceeded, IdempotencyKeyReused) as refusal:
+            # Raised before anything of the timer is written.
+            return refusal
 
     def find_once(self, tenant: str, wanted: Idempotency) -> SetOnce | None:
         """Return what ``create_once`` returned for this request; None if there is no such timer.

@@ -13,7 +13,7 @@ from typing import Any
 from chalicelib.domain import errors
 from chalicelib.domain.errors import MAX_FAULTS, Fault, TimersError
 from chalicelib.rest.headers import ALLOW, RETRY_AFTER, WWW_AUTHENTICATE, Header
-from chalicelib.rest.reading import MAX_BODY_BYTES, too_large
+from chalicelib.rest.reading import MAX_BATCH_BYTES, MAX_BODY_BYTES, too_large
 
 
 class Internal(TimersError):
@@ -158,7 +158,8 @@ _ENTRIES = (
     Entry(
         example=too_large(),
         status=413,
-        when=f"The body has more than {MAX_BODY_BYTES:,} bytes, even where none is read.",
+        when=f"The body has more than {MAX_BODY_BYTES:,} bytes, that of a batch more than "
+        f"{MAX_BATCH_BYTES:,}, even where none is read.",
     ),
     Entry(
         example=errors.UnsupportedMediaType(

@@ -156,6 +156,47 @@ class ReplayResult(TypedDict):
     next: Cursor | None
 
 
+class Problem(TypedDict):
+    """An error (RFC 9457)."""
+
+    type: Annotated[
+        str,
+        Field(
+            pattern="^urn:webhook-timers:[a-z-]+$",
+            description="`urn:webhook-timers:` and a code that is stable.",
+        ),
+    ]
+    title: str
+    status: int
+    detail: str
+
+
+class FieldFault(TypedDict):
+    """A fault of one field."""
+
+    field: Annotated[str, Field(description="The name of the field; `body` for the whole body.")]
+    message: str
+
+
+class InvalidRequestProblem(Problem):
+    """An error that names every fault of a request, up to the limit."""
+
+    errors: Annotated[list[FieldFault], Field(min_length=1, max_length=MAX_FAULTS)]
+
+
+class SetResult(TypedDict):
+    """One timer of a batch: its `id` if it is set, otherwise the `error`."""
+
+    id: NotRequired[Id]
+    error: NotRequired[Problem | InvalidRequestProblem]
+
+
+class BatchResult(TypedDict):
+    """The results of a batch, in the order of its timers."""
+
+    results: list[SetResult]
+
+
 class Cancelled(TypedDict):
     """How many pending timers matched and were cancelled; `next` as in `Replayed`."""
 
@@ -192,34 +233,6 @@ class ClockAdvanced(TypedDict):
     ]
     failed: Annotated[list[Id], Field(description="Timers that failed for good.")]
     expired: Annotated[list[Id], Field(description="Timers that were too late for a call.")]
-
-
-class Problem(TypedDict):
-    """An error (RFC 9457)."""
-
-    type: Annotated[
-        str,
-        Field(
-            pattern="^urn:webhook-timers:[a-z-]+$",
-            description="`urn:webhook-timers:` and a code that is stable.",
-        ),
-    ]
-    title: str
-    status: int
-    detail: str
-
-
-class FieldFault(TypedDict):
-    """A fault of one field."""
-
-    field: Annotated[str, Field(description="The name of the field; `body` for the whole body.")]
-    message: str
-
-
-class InvalidRequestProblem(Problem):
-    """An error that names every fault of a request, up to the limit."""
-
-    errors: Annotated[list[FieldFault], Field(min_length=1, max_length=MAX_FAULTS)]
 
 
 def timer_status(timer: Timer, now: float) -> TimerStatus:

@@ -28,6 +28,12 @@ def problem(error: TimersError) -> Response:
     return Response(json.dumps(document_of(error, entry.status)), headers, entry.status)
 
 
+def shown(error: TimersError) -> Problem | InvalidRequestProblem:
+    """Return the problem document of an error that is a part of a response."""
+    entry = entry_of(type(error)) or CATALOGUE[Internal]
+    return document_of(error, entry.status)
+
+
 def document_of(error: TimersError, status: int) -> Problem | InvalidRequestProblem:
     """Return the problem document of ``error``."""
     document: Problem = {

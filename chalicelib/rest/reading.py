@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic
 from urllib.parse import unquote
 
 from chalice.app import Request
@@ -18,7 +18,12 @@ from chalicelib.rest.cursor import is_id
 MAX_BODY_BYTES = 131_072
 """Twice the longest body of a webhook, which takes more as JSON."""
 
+MAX_BATCH_BYTES = 2 * 1024 * 1024
+"""The same for a batch of timers."""
+
 InputT = TypeVar("InputT", default=None)
+
+_MAX_BYTES = "max_body_bytes"
 
 
 @dataclass(slots=True)
@@ -88,8 +93,8 @@ def query_of(request: Request) -> dict[str, list[str]]:
     return {name: given.getlist(name) for name in given} if given else {}
 
 
-def json_body(request: Request) -> bytes:
-    """Return the body of a request that must carry JSON.
+def json_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """Return the body of a request that must carry JSON of at most ``max_bytes``.
 
     Raises ``UnsupportedMediaType`` and ``BodyTooLarge``. A missing Content-Type is read as JSON.
     """
@@ -100,11 +105,25 @@ def json_body(request: Request) -> bytes:
             "(curl: -H 'Content-Type: application/json')."
         )
     body: bytes = request.raw_body  # type: ignore[assignment]
-    if len(body) > MAX_BODY_BYTES:
-        raise too_large()
+    if len(body) > max_bytes:
+        raise too_large(max_bytes)
     return body
 
 
-def too_large() -> errors.BodyTooLarge:
-    """Return the error for a body of more than ``MAX_BODY_BYTES``."""
-    return errors.BodyTooLarge(f"The body may have at most {MAX_BODY_BYTES} bytes.")
+def too_large(max_bytes: int = MAX_BODY_BYTES) -> errors.BodyTooLarge:
+    """Return the error for a body of more than ``max_bytes``."""
+    return errors.BodyTooLarge(f"The body may have at most {max_bytes} bytes.")
+
+
+# A gateway has only the app, so the limit of a route travels with its view.
+
+
+def set_max_body_bytes(view: Callable[..., Any], max_bytes: int) -> None:
+    """Say how long the body of a request for ``view`` may be."""
+    vars(view)[_MAX_BYTES] = max_bytes
+
+
+def max_body_bytes(view: Callable[..., Any]) -> int:
+    """Return how long the body of a request for ``view`` may be."""
+    limit: int = vars(view).get(_MAX_BYTES, MAX_BODY_BYTES)
+    return limit

@@ -14,11 +14,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     StringConstraints,
     ValidationInfo,
     WithJsonSchema,
 )
 from pydantic.json_schema import SkipJsonSchema
+from typing_extensions import Self
 
 from chalicelib.domain.content import (
     BYTES,
@@ -30,12 +32,13 @@ from chalicelib.domain.content import (
 )
 from chalicelib.domain.content import MAX_BODY_BYTES as MAX_CONTENT_BYTES
 from chalicelib.domain.duration import parse_duration
-from chalicelib.domain.errors import Fault
+from chalicelib.domain.errors import Fault, InvalidRequest
 from chalicelib.domain.moment import When, read_moment
 from chalicelib.domain.retry import DEFAULT_DELAYS_S, attempts_allowed
 from chalicelib.domain.selection import DuePosition, Selection
 from chalicelib.domain.timer import DeliveryOptions, Status
 from chalicelib.rest import cursor as cursors
+from chalicelib.rest import strict_json
 from chalicelib.rest.delay import delay_s, when_fault
 from chalicelib.rest.fields import (
     SECONDS_IN,
@@ -57,6 +60,8 @@ from chalicelib.rest.fields import (
     Url,
     Zone,
 )
+from chalicelib.rest.reading import MAX_BATCH_BYTES
+from chalicelib.rest.strict_json import JsonDocument
 from chalicelib.rest.together import (
     CONTENT_FIELDS,
     FILTERS,
@@ -65,7 +70,7 @@ from chalicelib.rest.together import (
     order_fault,
     policy_fault,
 )
-from chalicelib.rest.validation import Body, Examples, Query
+from chalicelib.rest.validation import Body, Examples, Limits, Query
 from chalicelib.service.bulk import Chosen
 from chalicelib.service.dead_letters import DEFAULT_PER_S, FailedTimers
 from chalicelib.service.timers import KeyedRequest, TimerRequest
@@ -73,6 +78,12 @@ from chalicelib.service.timers import KeyedRequest, TimerRequest
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
 """Timers in one page of a list: by default, and at most."""
+
+MAX_BATCH = 1_000
+"""Timers that one request may set."""
+
+MAX_FAULTS_IN_BATCH = 3
+"""Faults named of each timer of a batch: a thousand timers with all faults would fill megabytes."""
 
 MAX_IDS = 1_000
 """Ids that one request about many timers may name."""
@@ -362,6 +373,65 @@ class SetKeyedTimer(SetTimer):
             no_later_than_ms=None if bound is None else parse_duration(bound),
             new_if_in_flight=self.if_in_flight == "new",
         )
+
+
+class SetTimers(Body):
+    """Timers to set, each as in `SetTimer`. Each is accepted or refused on its own."""
+
+    max_bytes = MAX_BATCH_BYTES
+
+    examples: ClassVar[Examples] = {
+        "two": {
+            "value": {
+                "timers": [
+                    {"delay": "1h", "url": "https://example.com/hook"},
+                    {"delay": "2h", "url": "https://example.com/hook", "labels": ["order:7"]},
+                ]
+            }
+        }
+    }
+
+    # Only the document says what they are: each is read by itself, and its faults are its own.
+    timers: Annotated[
+        list[Any],
+        Field(min_length=1, max_length=MAX_BATCH),
+        WithJsonSchema(
+            {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_BATCH,
+                "items": {"description": "A timer as in `POST /timers`."},
+            }
+        ),
+    ]
+    _read_timers: list[SetTimer | InvalidRequest] = PrivateAttr(default_factory=list)
+
+    @classmethod
+    def parse(cls, body: bytes, limits: Limits | None = None) -> Self:
+        """Read a batch. Raises ``MalformedBody``, and ``InvalidRequest`` for the batch itself."""
+        document = strict_json.read(body)
+        members = document.value if isinstance(document.value, dict) else {}
+        own = [name for name in document.repeated if name in members and name == "timers"]
+        batch = cls._read(document.value, own, limits)
+        return batch.with_each_read(document, limits)
+
+    def with_each_read(self, document: JsonDocument, limits: Limits | None) -> Self:
+        """Read each timer by itself; return the batch."""
+        for each in self.timers:
+            try:
+                read = SetTimer.read_part(document, each, limits, MAX_FAULTS_IN_BATCH)
+            except InvalidRequest as refusal:
+                self._read_timers.append(refusal)
+            else:
+                self._read_timers.append(read)
+        return self
+
+    def timer_requests(self) -> list[TimerRequest | InvalidRequest]:
+        """Return the timers that the client asks for, and the refusals of others, in order."""
+        return [
+            each.timer_request() if isinstance(each, SetTimer) else each
+            for each in self._read_timers
+        ]
 
 
 class AdvanceClock(Body):

@@ -14,12 +14,15 @@ from urllib.parse import urlencode
 from chalice.app import Response
 
 from chalicelib.domain.attempt_log import MAX_ATTEMPTS_KEPT
+from chalicelib.domain.errors import TimersError
+from chalicelib.domain.idempotency import SetOnce
 from chalicelib.domain.keyed import KeyedTimer
 from chalicelib.domain.timer import Timer
 from chalicelib.rest import cursor
 from chalicelib.rest.headers import IDEMPOTENT_REPLAYED, LINK, LOCATION, Header, Headers
 from chalicelib.rest.models import (
     AttemptItem,
+    BatchResult,
     Cancelled,
     ClockAdvanced,
     Fired,
@@ -28,6 +31,7 @@ from chalicelib.rest.models import (
     Moved,
     Nothing,
     ReplayResult,
+    SetResult,
     TimerDetails,
     TimerId,
     TimerItem,
@@ -35,6 +39,7 @@ from chalicelib.rest.models import (
     timer_item,
     timer_status,
 )
+from chalicelib.rest.problems import shown
 from chalicelib.rest.reading import ApiRequest
 from chalicelib.rest.requests import MAX_LIMIT, ListTimers
 from chalicelib.service.ports import DuePage, Page
@@ -196,6 +201,25 @@ DOCUMENT = Success(
     body=dict[str, Any],
     example={"openapi": "3.1.0"},
 )
+SET_MANY = Success(
+    status=200,
+    description="The result of each timer, in order. Every timer with an `id` is on disk.",
+    body=BatchResult,
+    headers=(IDEMPOTENT_REPLAYED,),
+    example={
+        "results": [
+            {"id": 1},
+            {
+                "error": {
+                    "type": "urn:webhook-timers:rate-limited",
+                    "title": "Rate limited",
+                    "status": 429,
+                    "detail": "Too many timers at once; try again in 1 s.",
+                }
+            },
+        ]
+    },
+)
 CANCELLED_MANY = Success(
     status=200,
     description="How many timers matched, and how many were cancelled: 0 while `dry_run` is true.",
@@ -271,6 +295,20 @@ def created(request: ApiRequest[Any], timer_id: int, *, replayed: bool = False) 
     if replayed:
         headers[IDEMPOTENT_REPLAYED.name] = "true"
     return CREATED.response({"id": timer_id}, headers)
+
+
+def set_many(results: Sequence[SetOnce | TimersError]) -> Response:
+    """Return the response to a batch."""
+    done = [each for each in results if isinstance(each, SetOnce)]
+    replayed = bool(done) and all(each.replayed for each in done)
+    return SET_MANY.response(
+        {"results": [_set_result(each) for each in results]},
+        {IDEMPOTENT_REPLAYED.name: "true"} if replayed else {},
+    )
+
+
+def _set_result(result: SetOnce | TimersError) -> SetResult:
+    return {"id": result.timer_id} if isinstance(result, SetOnce) else {"error": shown(result)}
 
 
 def keyed(request: ApiRequest[Any], done: KeyedTimer, now: float) -> Response:

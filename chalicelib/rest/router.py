@@ -103,13 +103,16 @@ class Route(Generic[ServiceT]):
     def read(self, request: Request, limits: Limits) -> Any:
         """Return the body of ``request``, its query if it has no body. Raises ``RequestError``."""
         query = self.query.parse(reading.query_of(request))
-        return self.body.parse(reading.json_body(request), limits) if self.body else query
+        if self.body is None:
+            return query
+        return self.body.parse(reading.json_body(request, self.body.max_bytes), limits)
 
     def idempotency(self, request: Request) -> Idempotency | None:
         """Return the idempotency of ``request``, if it has one. Raises ``InvalidRequest``."""
         if not self.idempotent:
             return None
-        return idempotency.read(request.headers, self.key, reading.json_body(request))
+        limit = self.body.max_bytes if self.body else reading.MAX_BODY_BYTES
+        return idempotency.read(request.headers, self.key, reading.json_body(request, limit))
 
 
 class Router(Generic[ServiceT]):
@@ -252,4 +255,6 @@ def _handler(route: Route[ServiceT], app: Chalice, service: ServiceT) -> Callabl
             log.exception("%s failed", route.name)
             return problem(Internal())
 
+    if route.body:
+        reading.set_max_body_bytes(handle, route.body.max_bytes)
     return handle

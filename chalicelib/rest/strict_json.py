@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,20 @@ class JsonDocument:
     value: Any
     repeated: tuple[str, ...]
 
+    def repeated_in(self, part: Any) -> tuple[str, ...]:
+        """Return the names that an object in ``part`` of the value has more than once."""
+        if not self.repeated:  # nearly always
+            return ()
+        return tuple(dict.fromkeys(_repeated_in(part)))
+
+
+class _Object(dict[str, Any]):
+    """An object that has some names more than once."""
+
+    def __init__(self, members: Iterable[tuple[str, Any]], repeated: Sequence[str]) -> None:
+        super().__init__(members)
+        self.repeated = repeated
+
 
 def read(body: bytes) -> JsonDocument:
     """Return the JSON document in ``body``. Raises ``MalformedBody``.
@@ -49,7 +64,8 @@ def read(body: bytes) -> JsonDocument:
         value = dict(members)
         if len(value) < len(members):
             counts = Counter(name for name, _ in members)
-            repeated.update((name, None) for name, count in counts.items() if count > 1)
+            value = _Object(members, [name for name, count in counts.items() if count > 1])
+            repeated.update(dict.fromkeys(value.repeated))
         return value
 
     try:
@@ -58,6 +74,16 @@ def read(body: bytes) -> JsonDocument:
         raise _malformed(f"{error.msg} at line {error.lineno}, column {error.colno}") from error
     _require_unicode(text, value)
     return JsonDocument(value, tuple(repeated))
+
+
+def _repeated_in(part: Any) -> Iterator[str]:
+    if isinstance(part, _Object):
+        yield from part.repeated
+    if isinstance(part, dict):
+        part = list(part.values())
+    if isinstance(part, list):
+        for each in part:
+            yield from _repeated_in(each)
 
 
 def _decoded(body: bytes) -> str:

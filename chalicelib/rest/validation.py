@@ -14,6 +14,8 @@ from chalicelib.domain.errors import MAX_FAULTS, Fault, InvalidRequest, excerpt
 from chalicelib.domain.retry import attempts_allowed
 from chalicelib.domain.ssrf_guard import Guard
 from chalicelib.rest import strict_json
+from chalicelib.rest.reading import MAX_BODY_BYTES
+from chalicelib.rest.strict_json import JsonDocument
 from chalicelib.settings import Settings
 
 Examples = dict[str, dict[str, Any]]
@@ -48,12 +50,21 @@ class _Request(BaseModel):
         """Return the fault of several fields together, None if there is none."""
 
     @classmethod
-    def _read(cls, given: Any, repeated: Sequence[str], limits: Limits | None = None) -> Self:
-        """Return the model of ``given``. Raises ``InvalidRequest`` with every fault."""
+    def _read(
+        cls,
+        given: Any,
+        repeated: Sequence[str],
+        limits: Limits | None = None,
+        max_faults: int = MAX_FAULTS,
+    ) -> Self:
+        """Return the model of ``given``.
+
+        Raises ``InvalidRequest`` with every fault, of which ``max_faults`` are named.
+        """
         # Beyond the limit, a fault need not be described.
         found = {
             name: Fault(name, f"this {cls.noun} is given more than once")
-            for name in repeated[: MAX_FAULTS + 1]
+            for name in repeated[: max_faults + 1]
         }
         request = None
         try:
@@ -61,7 +72,7 @@ class _Request(BaseModel):
         except ValidationError as error:
             # No message repeats a value that was sent: it may be a secret.
             details = error.errors(include_url=False, include_input=False)
-            for detail in details[: MAX_FAULTS + 1]:
+            for detail in details[: max_faults + 1]:
                 fault = cls._fault(detail)
                 found.setdefault(fault.field, fault)
         together = cls.fault_together(given) if isinstance(given, dict) else None
@@ -70,7 +81,8 @@ class _Request(BaseModel):
         if request is None or found:
             known = cls._known()
             # Unknown names come last: there may be any number of them.
-            raise InvalidRequest(sorted(found.values(), key=lambda fault: fault.field not in known))
+            faults = sorted(found.values(), key=lambda fault: fault.field not in known)
+            raise InvalidRequest(faults, max_faults)
         return request
 
     @classmethod
@@ -98,6 +110,7 @@ class Body(_Request):
 
     noun = "field"
     examples: ClassVar[Examples] = {}
+    max_bytes: ClassVar[int] = MAX_BODY_BYTES
 
     @classmethod
     def parse(cls, body: bytes, limits: Limits | None = None) -> Self:
@@ -108,6 +121,16 @@ class Body(_Request):
         """
         document = strict_json.read(body)
         return cls._read(document.value, document.repeated, limits)
+
+    @classmethod
+    def read_part(
+        cls, document: JsonDocument, part: Any, limits: Limits | None, max_faults: int
+    ) -> Self:
+        """Read one part of a longer document as ``parse`` reads a whole one.
+
+        Raises ``InvalidRequest``, which names ``max_faults`` at most.
+        """
+        return cls._read(part, document.repeated_in(part), limits, max_faults)
 
 
 class Query(_Request):

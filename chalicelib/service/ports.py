@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from chalicelib.domain.api_key import ApiKey
 from chalicelib.domain.claim import Claim, ClaimResult, Reschedule, Settlement
+from chalicelib.domain.errors import TimersError
 from chalicelib.domain.idempotency import SetOnce
 from chalicelib.domain.keyed import KeyedTimer, SetByKey
 from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
@@ -138,6 +139,12 @@ class TimerStore(Protocol):
 
     def get_by_key(self, tenant: str, key: str) -> Timer:
         """Return the timer of a key, the latest that had it. Raises ``TimerNotFound``."""
+
+    def create_many(self, news: Sequence[NewTimer]) -> Sequence[SetOnce | TimersError]:
+        """Store each timer durably, or refuse it, on its own; return the results in order.
+
+        They are of one tenant. One with an idempotency key is stored as ``create_once`` does.
+        """
 
     def find_many(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
         """Return those timers of ``ids`` that exist, in no order."""

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from chalicelib.domain.claim import Reschedule
 from chalicelib.domain.content import NO_CONTENT, Content
-from chalicelib.domain.errors import InvalidRequest, PurgeDisabled, TimerExpired, Unavailable
+from chalicelib.domain.errors import (
+    IdempotencyKeyReused,
+    InvalidRequest,
+    PurgeDisabled,
+    TimerExpired,
+    TimersError,
+    Unavailable,
+)
 from chalicelib.domain.idempotency import SetOnce
 from chalicelib.domain.keyed import KeyedTimer, SetByKey
 from chalicelib.domain.moment import When
@@ -100,6 +108,45 @@ class Timers:
         if not done.replayed:
             self._meter(Metric.CREATED, 1)
         return done
+
+    def set_many(
+        self,
+        tenant: str,
+        requests: Sequence[TimerRequest | TimersError],
+        idempotency: Idempotency | None = None,
+    ) -> Sequence[SetOnce | TimersError]:
+        """Set each timer, or refuse it, on its own; return the results in order.
+
+        A request that is an error already stays one. With ``idempotency``, each timer has the key
+        with its place in the batch behind it, so a repeated batch sets what is missing. Raises
+        ``IdempotencyKeyReused`` if the key was used for another batch.
+        """
+        accepted = self._clock()
+        results: list[SetOnce | TimersError | None] = []
+        news: list[NewTimer] = []
+        for place, request in enumerate(requests):
+            try:
+                if isinstance(request, TimersError):
+                    raise request
+                new = _new_timer(tenant, request, accepted)
+            except TimersError as refusal:
+                results.append(refusal)
+                continue
+            if idempotency is not None:
+                new = replace(
+                    new, idempotency=replace(idempotency, key=f"{idempotency.key}#{place}")
+                )
+            news.append(new)
+            results.append(None)
+        done = iter(self._store.create_many(news) if news else ())
+        return [self._counted(next(done) if each is None else each) for each in results]
+
+    def _counted(self, result: SetOnce | TimersError) -> SetOnce | TimersError:
+        if isinstance(result, IdempotencyKeyReused):
+            raise result
+        if isinstance(result, SetOnce) and not result.replayed:
+            self._meter(Metric.CREATED, 1)
+        return result
 
     def set_by_key(self, tenant: str, key: str, request: KeyedRequest) -> KeyedTimer:
         """Set the timer of a key, or move it and replace what the request says.

@@ -53,6 +53,7 @@ class Store:
         self.get_by_key = api.get_by_key
         self.get = api.get
         self.find_many = api.find_many
+        self.create_many = api.create_many
         self.list = api.list
         self.list_due = api.list_due
         self.cancel = api.cancel

@@ -9,6 +9,7 @@ import pytest
 
 from chalicelib.domain.claim import Claimed, NotYet, Reschedule, Superseded
 from chalicelib.domain.errors import TimerChanged, TimerInFlight, TimerNotFound, TimerSettled
+from chalicelib.domain.idempotency import SetOnce
 from chalicelib.domain.selection import DuePosition, Selection
 from chalicelib.domain.timer import DeliveryOptions, Lease, Status, Timer
 from tests.contract.stores import Store
@@ -731,3 +732,13 @@ def test_a_retry_is_listed_at_its_own_time(store: Store) -> None:
     claimed(store, retried)
     assert store.settle(settlement_of(retried, retry_at=DUE + 60_000))
     assert due_list(store) == [other.id, retried.id]
+
+
+# Batches
+
+
+def test_a_batch_stores_each_timer_in_order_and_finds_each_when_it_is_due(store: Store) -> None:
+    news = [new_timer(url=f"{URL}/{number}", due_at=DUE - number) for number in range(300)]
+    ids = [result.timer_id for result in store.create_many(news) if isinstance(result, SetOnce)]
+    assert [store.get(TENANT, timer_id).url for timer_id in ids] == [new.url for new in news]
+    assert len(due_ids(store, limit=1_000)) == 300

@@ -552,6 +552,7 @@ def test_the_index_names_the_routes(service: Service) -> None:
             "DELETE /timers",
             "GET /timers",
             "POST /timers",
+            "POST /timers/batch",
             "DELETE /timers/by-key/{key}",
             "GET /timers/by-key/{key}",
             "PUT /timers/by-key/{key}",

@@ -229,6 +229,7 @@ def test_examples_of_bodies_are_accepted() -> None:
         "set_timer": requests.SetTimer.parse,
         "move_timer": requests.MoveTimer.parse,
         "replay_timers": requests.ReplayTimers.parse,
+        "set_timers": requests.SetTimers.parse,
         "set_keyed_timer": requests.SetKeyedTimer.parse,
         "cancel_timers": requests.ChangeTimers.parse,
         "fire_timers": requests.ChangeTimers.parse,

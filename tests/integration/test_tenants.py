@@ -62,6 +62,7 @@ INPUTS = [
     Input(query="status=pending&limit=1"),
     Input(query="limit=1000"),
     Input(query="order=due"),
+    Input(b'{"timers": [{"seconds": 30, "url": "https://other.example/hook"}]}'),
     Input(b'{"url_prefix": "https://", "dry_run": false}'),
     Input(b'{"url_prefix": "https://", "dry_run": false, "delay": "1h"}'),
     Input(b'{"ids": [1, 2, 3, 4, 5], "dry_run": false}'),

@@ -83,6 +83,10 @@ class Api:
         return calls
 
 
+def api_on(store: Any, clock: ManualClock) -> Api:
+    return Api(Client(create_app(service_on(store, clock))), store, clock)
+
+
 @pytest.fixture(params=["sqlite", "dynamodb"])
 def api(request: pytest.FixtureRequest) -> Api:
     clock = ManualClock()
@@ -92,7 +96,7 @@ def api(request: pytest.FixtureRequest) -> Api:
         stage: MotoStage = request.getfixturevalue("stage")
         stage.clock = clock
         store = stage.waking_store()
-    return Api(Client(create_app(service_on(store, clock))), store, clock)
+    return api_on(store, clock)
 
 
 # When

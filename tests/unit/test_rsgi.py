@@ -71,6 +71,9 @@ class FakeGateway:
         self.environs: list[Environ] = []
         self.threads: list[threading.Thread] = []
 
+    def max_body_bytes(self, environ: Environ) -> int:
+        return MAX_BODY_BYTES
+
     def reads_body(self, environ: Environ) -> bool:
         return bool(environ["REQUEST_METHOD"] == "POST")
 

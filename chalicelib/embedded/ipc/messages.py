@@ -28,6 +28,7 @@ from chalicelib.domain.errors import (
     TimerSettled,
     Unavailable,
 )
+from chalicelib.domain.idempotency import SetOnce
 from chalicelib.domain.keyed import KeyedTimer, SetByKey
 from chalicelib.domain.optional_fields import optional_fields, read_optional_fields
 from chalicelib.domain.timer import Lease, NewTimer, Status, Timer
@@ -73,6 +74,19 @@ def error(raised: TimersError) -> bytes:
     """Return the line of a response that refuses a request."""
     retry_after = [raised.retry_after] if isinstance(raised, (RateLimited, Unavailable)) else []
     return _encode([raised.code, raised.detail, *retry_after]).encode() + b"\n"
+
+
+def from_created(created: SetOnce | TimersError) -> list[Any]:
+    """Return one result of a batch as a part of a response."""
+    if isinstance(created, SetOnce):
+        return [None, created.timer_id, created.replayed]
+    return list(json.loads(error(created)))
+
+
+def read_created(part: list[Any]) -> SetOnce | TimersError:
+    """Return one result of a batch."""
+    code, *values = part
+    return SetOnce(*values) if code is None else _ERRORS.get(code, Unavailable)(*values)
 
 
 def read_response(line: bytes) -> Any:

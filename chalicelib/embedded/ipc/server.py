@@ -48,6 +48,7 @@ class WriteServer:
         self._operations: dict[str, Callable[..., Any]] = {
             "create": self._create,
             "create_once": self._create_once,
+            "create_many": self._create_many,
             "set_by_key": self._set_by_key,
             "cancel": store.cancel,
             "purge": store.purge,
@@ -84,9 +85,8 @@ class WriteServer:
                 return
             respond(messages.result(result))
             # Only after the commit: an earlier round would not find the timer.
-            at = _next_attempt_at(method, arguments, result)
-            if at is not None:
-                self._on_next_attempt(arguments["tenant"], at)
+            for tenant, at in _next_attempts(method, arguments, result):
+                self._on_next_attempt(tenant, at)
 
         operation = functools.partial(self._operations[method], **arguments)
         self._writer.carry_out(operation, done, durable=True)
@@ -105,6 +105,10 @@ class WriteServer:
     def _create(self, **arguments: Any) -> int:
         return self._writer.store.create(messages.read_new_timer(arguments)).id
 
+    def _create_many(self, news: list[dict[str, Any]]) -> list[list[Any]]:
+        created = self._writer.store.create_many([messages.read_new_timer(new) for new in news])
+        return [messages.from_created(each) for each in created]
+
     def _create_once(self, **arguments: Any) -> tuple[int, bool]:
         done = self._writer.store.create_once(messages.read_new_timer(arguments))
         return done.timer_id, done.replayed
@@ -121,12 +125,16 @@ class WriteServer:
         return session
 
 
-def _next_attempt_at(method: str, arguments: dict[str, Any], result: object) -> int | None:
-    """Return when the timer that a write has set is attempted next; None if it set none."""
+def _next_attempts(method: str, arguments: dict[str, Any], result: object) -> list[tuple[str, int]]:
+    """Return the tenant and the next attempt of the timer, or timers, that a write has set."""
+    if method == "create_many":
+        # One tenant's: its earliest is enough.
+        return [min((new["tenant"], new["due_at"]) for new in arguments["news"])]
     if isinstance(result, KeyedTimer):
-        return result.timer.next_attempt_at
+        at = result.timer.next_attempt_at
+        return [] if at is None else [(arguments["tenant"], at)]
     name = _NEXT_ATTEMPT_ARGUMENTS.get(method)
-    return None if name is None else arguments[name]
+    return [] if name is None else [(arguments["tenant"], arguments[name])]
 
 
 class _Session(asyncio.Protocol):
