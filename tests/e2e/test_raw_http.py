@@ -183,9 +183,9 @@ def test_a_client_that_expects_100_continue_gets_it(server: Server) -> None:
 @pytest.mark.parametrize(
     "request_text",
     [
-        with_length(" " * 70_000 + TIMER, JSON),
+        with_length(" " * 140_000 + TIMER, JSON),
         post(f"{JSON}\r\nContent-Length: 99999999999\r\n", ""),
-        chunked(*[" " * 10_000] * 7, TIMER),
+        chunked(*[" " * 10_000] * 14, TIMER),
     ],
     ids=["sent", "announced", "chunked"],
 )
