@@ -25,12 +25,17 @@ def is_quick(environ: Environ) -> bool:
     )
 
 
+LONG = {
+    "/_clock/advance",
+    *(f"/timers/{verb}" for verb in ("batch", "cancel", "fire", "move", "replay")),
+}
+"""The routes of requests about many timers."""
+
+
 def is_slow(environ: Environ) -> bool:
     """Tell whether a request may read or write thousands of rows, or wait for many calls."""
     route, method = gateway.route_of(environ), environ["REQUEST_METHOD"]
-    return route in ("/timers/replay", "/_clock/advance") or (
-        route == "/timers" and method != "POST"
-    )
+    return route in LONG or (route == "/timers" and method != "POST")
 
 
 application = Application(gateway, quick=is_quick, slow=is_slow)
