@@ -43,9 +43,23 @@ EVERYTHING = Selection()
 """Selects all timers."""
 
 
+_HIGHEST_ID = 2**63 - 1
+"""The largest integer of SQLite, and the highest id that a cursor can have."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class DuePosition:
     """A place in the list of outstanding timers by their next time (epoch ms), then by id."""
 
     at: int
     id: int
+
+    @classmethod
+    def behind(cls, at: int) -> DuePosition:
+        """Return the place behind every timer of the time ``at``."""
+        return cls(at, _HIGHEST_ID)
+
+    @property
+    def rest_at(self) -> int:
+        """The earliest time of a timer behind this place."""
+        return self.at + 1 if self.id == _HIGHEST_ID else self.at

@@ -23,6 +23,7 @@ from chalicelib.aws.dynamodb.due_index import DynamoDBDueIndex
 from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
 from chalicelib.domain.claim import Claimed
 from chalicelib.domain.errors import TimerChanged, TimerNotFound, Unavailable
+from chalicelib.domain.selection import EVERYTHING, DuePosition
 from chalicelib.domain.timer import Lease, Status, Timer
 from chalicelib.service.ports import SweepCutoffs
 from infra.resources import table_definition
@@ -758,3 +759,47 @@ def test_a_purge_of_long_ago_is_not_continued(
 
     with pytest.raises(TimerNotFound):
         large_store.get(TENANT, 15_000)
+
+
+def due_ids(store: FakeWakingStore, limit: int) -> list[int]:
+    """Return the ids of the whole list by due time, page after page."""
+    found: list[int] = []
+    after: DuePosition | None = None
+    for _ in range(100):
+        page = store.list_due(TENANT, after=after, only=EVERYTHING, limit=limit)
+        found += [timer.id for timer in page.timers]
+        assert page.after is None or after is None or page.after > after
+        after = page.after
+        if after is None:
+            return found
+    raise AssertionError("the list does not end")
+
+
+def set_in_one_shard(store: FakeWakingStore, count: int, **fields: Any) -> list[int]:
+    """Set timers until ``count`` are in one partition of the due index; return their ids.
+
+    The others are cancelled.
+    """
+    by_shard: dict[str, list[int]] = {}
+    while True:
+        timer = set_timer(store, **fields)
+        partition = rows.due_shard(timer.tenant, timer.id, armed=False)
+        twins = by_shard.setdefault(partition, [])
+        twins.append(timer.id)
+        if len(twins) == count:
+            others = [each for ids in by_shard.values() if ids is not twins for each in ids]
+            for each in others:
+                store.cancel(timer.tenant, each, DUE - 1)
+            return twins
+
+
+def test_more_timers_of_one_moment_than_a_page_are_all_listed(store: FakeWakingStore) -> None:
+    twins = set_in_one_shard(store, 4)
+    late = set_timer(store, due_at=DUE + 1)
+    assert due_ids(store, 1) == due_ids(store, 100) == [*twins, late.id]
+
+
+def test_timers_of_others_at_one_moment_do_not_end_a_list(store: FakeWakingStore) -> None:
+    set_in_one_shard(store, 4, tenant="other")
+    late = set_timer(store, due_at=DUE + 1)
+    assert due_ids(store, 1) == [late.id]
