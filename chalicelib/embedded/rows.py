@@ -7,7 +7,7 @@ from typing import Any
 
 from chalicelib.domain.attempt_log import decode
 from chalicelib.domain.optional_fields import NAMES, optional_fields, read_optional_fields
-from chalicelib.domain.selection import DuePosition, Selection
+from chalicelib.domain.selection import Selection
 from chalicelib.domain.timer import Lease, Status, Timer
 
 _COLUMNS = (
@@ -150,9 +150,3 @@ def selecting(only: Selection) -> tuple[str, tuple[Any, ...]]:
         if value not in (0, math.inf)
     ]
     return "".join(f"AND {text} " for text, _ in conditions), tuple(v for _, v in conditions)
-
-
-def position_of(timer: Timer) -> DuePosition:
-    """Return the place of an outstanding timer in the list by due time."""
-    at = timer.lease.until if timer.lease else timer.wakeup().at
-    return DuePosition(at, timer.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,17 +34,17 @@ from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
 from chalicelib.domain.timer import UNDELIVERED, Idempotency, NewTimer, Status, Timer, Wakeup
 from chalicelib.embedded.clock import NOT_MOVED, ClockState
 from chalicelib.embedded.database import APPLICATION_ID, MEMORY, open_store, unavailable_on_error
-from chalicelib.embedded.rows import SELECTED, insert, position_of, replacement, selecting, timer_of
+from chalicelib.embedded.rows import SELECTED, insert, replacement, selecting, timer_of
 from chalicelib.embedded.transactions import TransactionalStore
 from chalicelib.service.ports import DuePage, Page
 
 LIST_WINDOW = 20_000
-"""The most ids that one page reads when it filters by a status that may be rare."""
+"""The most timers that one page looks at when it filters by something that may be rare."""
 
 # The terms of the due index (migration 3): with other words, SQLite would not use it.
 _DUE_AT = "coalesce(lease_until, next_attempt_at)"
 _DUE = "tenant = ? AND next_attempt_at IS NOT NULL AND held_for IS NULL"
-_HELD = "tenant = ? AND next_attempt_at IS NOT NULL AND held_for IS NOT NULL"
+_HELD = "tenant = ? AND held_for IS NOT NULL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,26 +235,43 @@ class SQLiteTimerStore(TransactionalStore):
         self, tenant: str, *, after: DuePosition | None, only: Selection, limit: int
     ) -> DuePage:
         """Return outstanding timers behind ``after``, the next to be called first."""
-        at, above = (after.at, after.id) if after else (0, 0)
+        # A selection may have few timers. So they are looked for among the next ones only.
+        window = limit + 1 if only == EVERYTHING else max(LIST_WINDOW, limit + 1)
         condition, values = selecting(only)
-        lists = []
         with unavailable_on_error():
-            # Held timers are not in the due index (migration 3).
-            for held, moment in ((_DUE, _DUE_AT), (_HELD, "next_attempt_at")):
-                lists.append(
-                    self._connection.execute(
-                        f"SELECT {SELECTED} FROM timers WHERE {held} AND {moment} >= ? "
-                        f"AND ({moment} > ? OR id > ?) {condition}"
-                        f"ORDER BY {moment}, id LIMIT ?",
-                        (tenant, at, at, above, *values, limit + 1),
-                    ).fetchall()
-                )
-        timers = sorted(map(timer_of, itertools.chain(*lists)), key=position_of)
-        more = len(timers) > limit
-        positions = [position_of(timer) for timer in timers[:limit]]
+            places = self._due_places(tenant, after, window)
+            rows = self._connection.execute(
+                f"SELECT {SELECTED} FROM timers WHERE tenant = ? AND next_attempt_at IS NOT NULL "
+                f"AND id IN (SELECT value FROM json_each(?)) {condition}",
+                (tenant, json.dumps([place.id for place in places]), *values),
+            ).fetchall()
+        timers = {timer.id: timer for timer in map(timer_of, rows)}
+        positions = [place for place in places if place.id in timers]
+        end = places[-1] if len(places) == window else None
+        if len(positions) > limit:
+            end = positions[limit - 1]
+        positions = positions[:limit]
         return DuePage(
-            timers=timers[:limit], positions=positions, after=positions[-1] if more else None
+            timers=[timers[place.id] for place in positions], positions=positions, after=end
         )
+
+    def _due_places(
+        self, tenant: str, after: DuePosition | None, count: int
+    ) -> Sequence[DuePosition]:
+        """Return the next ``count`` places behind ``after``; they are read from indexes alone."""
+        at, above = (after.at, after.id) if after else (0, 0)
+        # Held timers are not in the due index (migration 3). Without the name of their index,
+        # SQLite would read every timer of the tenant.
+        found = [
+            DuePosition(*row)
+            for index, of, moment in (("due", _DUE, _DUE_AT), ("held", _HELD, "next_attempt_at"))
+            for row in self._connection.execute(
+                f"SELECT {moment}, id FROM timers INDEXED BY {index} WHERE {of} "
+                f"AND {moment} >= ? AND ({moment} > ? OR id > ?) ORDER BY {moment}, id LIMIT ?",
+                (tenant, at, at, above, count),
+            )
+        ]
+        return sorted(found)[:count]
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
         """Remove a pending timer. Raises ``TimerNotFound``, ``TimerSettled``, ``TimerInFlight``."""

@@ -194,6 +194,10 @@ class Timers:
         self, tenant: str, *, after: DuePosition | None, only: Selection, limit: int
     ) -> DuePage:
         """Return one page of outstanding timers behind ``after``, the next to be called first."""
+        if only.due_from >= 1:
+            # No timer is called before it is due, so the list may begin there.
+            start = DuePosition.behind(math.ceil(only.due_from) - 1)
+            after = start if after is None else max(after, start)
         return self._store.list_due(tenant, after=after, only=only, limit=limit)
 
     def cancel(self, tenant: str, timer_id: int) -> None:
