@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from chalicelib.domain.retry import attempts_allowed
+from chalicelib.rest.requests import SetKeyedTimer, SetTimer
 from chalicelib.rest.router import Route
 from chalicelib.settings import Settings
 
@@ -30,9 +31,12 @@ def _write(
     from chalicelib.rest.openapi import document
 
     written = document(routes)
-    fields = written["components"]["schemas"]["SetTimer"]["properties"]
-    fields["max_attempts"]["maximum"] = max_attempts
-    fields["timeout"]["maximum"] = timeout_s
+    # Relative to the document: the service does not know under which name it is called.
+    written["servers"] = [{"url": "."}]
+    for model in (SetTimer, SetKeyedTimer):
+        fields = written["components"]["schemas"][model.__name__]["properties"]
+        fields["max_attempts"]["maximum"] = max_attempts
+        fields["timeout"]["maximum"] = timeout_s
     if not needs_key:
         _drop_keys(written)
     return json.dumps(written)

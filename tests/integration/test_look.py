@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
+from app import api as api_routes
 from chalicelib.domain.moment import rfc3339
 from chalicelib.domain.timer import DEFAULT_TENANT, Status
 from chalicelib.domain.webhook import Outcome
+from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.rest.service_document import service_document
 from tests.integration.test_timer_options import URL, Api, api
-from tests.support.clock import START
+from tests.support.clock import START, ManualClock
 from tests.support.factories import claim_of
+from tests.support.service import service_on
 
 __all__ = ["api"]
 
@@ -103,6 +107,22 @@ def test_the_document_is_of_what_runs(api: Api) -> None:
     }
     assert routes == set(api.send("GET", "/").json_body["routes"])
     assert "securitySchemes" not in document["components"]
+    assert document["servers"] == [{"url": "."}]
+
+
+def test_the_document_has_the_limits_of_the_settings() -> None:
+    store = SQLiteTimerStore.in_memory()
+    service = service_on(
+        store, ManualClock(), TIMERS_RETRY_DELAYS="1,2", TIMERS_SEND_TIMEOUT="3", TIMERS_AUTH="keys"
+    )
+    document = json.loads(
+        service_document(api_routes.routes_of(service.settings), service.settings)
+    )
+    store.close()
+    for model in ("SetTimer", "SetKeyedTimer"):
+        fields = document["components"]["schemas"][model]["properties"]
+        assert (fields["max_attempts"]["maximum"], fields["timeout"]["maximum"]) == (3, 3)
+    assert "securitySchemes" in document["components"]
 
 
 # Many at once
