@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chalicelib.domain.claim import Reschedule
-from chalicelib.domain.errors import TimersError
+from chalicelib.domain.errors import TimersError, Unavailable
 from chalicelib.domain.idempotency import SetOnce
 from chalicelib.domain.keyed import KeyedTimer, SetByKey
 from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
@@ -16,6 +16,8 @@ from chalicelib.service.ports import DuePage, Page
 
 BATCH_STEP = 250
 """Timers of a batch in one message and one commit, which takes about 10 ms."""
+
+NOT_TRIED = "This timer is not stored: an earlier part of the batch could not be written."
 
 
 class RemoteTimerStore(DispatcherClient):
@@ -35,7 +37,15 @@ class RemoteTimerStore(DispatcherClient):
         # A part at a time: others' requests must not wait for a whole batch.
         for start in range(0, len(news), BATCH_STEP):
             step = [messages.from_new_timer(new) for new in news[start : start + BATCH_STEP]]
-            results += map(messages.read_created, self._write("create_many", {"news": step}))
+            try:
+                created = self._write("create_many", {"news": step})
+            except Unavailable as error:
+                # Earlier parts are stored: an error of the whole batch would hide their timers.
+                if not results:
+                    raise
+                rest = len(news) - start - len(step)
+                return [*results, *[error] * len(step), *[Unavailable(NOT_TRIED)] * rest]
+            results += map(messages.read_created, created)
         return results
 
     def find_once(self, tenant: str, wanted: Idempotency) -> SetOnce | None:
