@@ -34,7 +34,7 @@ from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
 from chalicelib.domain.timer import UNDELIVERED, Idempotency, NewTimer, Status, Timer, Wakeup
 from chalicelib.embedded.clock import NOT_MOVED, ClockState
 from chalicelib.embedded.database import APPLICATION_ID, MEMORY, open_store, unavailable_on_error
-from chalicelib.embedded.rows import SELECTED, insert, replacement, selecting, timer_of
+from chalicelib.embedded.rows import SELECTED, insert, replacement, selecting, table_of, timer_of
 from chalicelib.embedded.transactions import TransactionalStore
 from chalicelib.service.ports import DuePage, Page
 
@@ -217,10 +217,11 @@ class SQLiteTimerStore(TransactionalStore):
             windowed = not indexed and only.label is None
             floor = max(top - LIST_WINDOW, 0) if windowed else 0
             condition, values = selecting(only)
-            # The status is part of the text: with a parameter, SQLite cannot choose the index of
+            # The status is part of the text: with a parameter, SQLite cannot use the index of
             # failed timers.
             rows = self._connection.execute(
-                f"SELECT {SELECTED} FROM timers WHERE tenant = ? AND id < ? AND id >= ? "
+                f"SELECT {SELECTED} FROM {table_of(only, status)} "
+                "WHERE tenant = ? AND id < ? AND id >= ? "
                 + (f"AND status = '{status.value}' " if status else "")
                 + condition
                 + "ORDER BY id DESC LIMIT ?",
@@ -241,18 +242,21 @@ class SQLiteTimerStore(TransactionalStore):
         with unavailable_on_error():
             places = self._due_places(tenant, after, window)
             rows = self._connection.execute(
-                f"SELECT {SELECTED} FROM timers WHERE tenant = ? AND next_attempt_at IS NOT NULL "
+                f"SELECT id, {SELECTED} FROM {table_of(only, None)} "
+                "WHERE tenant = ? AND next_attempt_at IS NOT NULL "
                 f"AND id IN (SELECT value FROM json_each(?)) {condition}",
                 (tenant, json.dumps([place.id for place in places]), *values),
             ).fetchall()
-        timers = {timer.id: timer for timer in map(timer_of, rows)}
-        positions = [place for place in places if place.id in timers]
+        selected = {timer_id: row for timer_id, *row in rows}
+        positions = [place for place in places if place.id in selected]
         end = places[-1] if len(places) == window else None
         if len(positions) > limit:
             end = positions[limit - 1]
         positions = positions[:limit]
         return DuePage(
-            timers=[timers[place.id] for place in positions], positions=positions, after=end
+            timers=[timer_of(selected[place.id]) for place in positions],
+            positions=positions,
+            after=end,
         )
 
     def _due_places(
