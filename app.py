@@ -14,6 +14,8 @@ from chalicelib.domain import errors
 from chalicelib.domain.next_attempt import next_attempt
 from chalicelib.functions import create_functions
 from chalicelib.rest import responses
+from chalicelib.rest.bulk_requests import ChangeTimers, MoveTimers, ReplayTimers, SetTimers
+from chalicelib.rest.list_query import ListTimers
 from chalicelib.rest.models import (
     attempt_item,
     clock_advanced,
@@ -23,17 +25,7 @@ from chalicelib.rest.models import (
     timer_status,
 )
 from chalicelib.rest.reading import ApiRequest
-from chalicelib.rest.requests import (
-    AdvanceClock,
-    ChangeTimers,
-    ListTimers,
-    MoveTimer,
-    MoveTimers,
-    ReplayTimers,
-    SetKeyedTimer,
-    SetTimer,
-    SetTimers,
-)
+from chalicelib.rest.requests import AdvanceClock, MoveTimer, SetKeyedTimer, SetTimer
 from chalicelib.rest.router import Router
 from chalicelib.rest.service_document import service_document
 

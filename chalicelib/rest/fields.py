@@ -7,6 +7,7 @@ document only: the code checks the same elsewhere, with a better message.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import (
@@ -323,3 +324,8 @@ Instant = TypeAliasType(
         ),
     ],
 )
+
+
+def epoch_ms(moment: datetime | None, otherwise: float) -> float:
+    """Return an ``Instant`` as epoch ms, ``otherwise`` if it is absent."""
+    return otherwise if moment is None else moment.timestamp() * 1000

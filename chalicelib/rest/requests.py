@@ -1,26 +1,17 @@
-"""The requests of clients: the JSON bodies, and the query of a list."""
+"""The JSON bodies of requests about one timer, and about the test clock."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     ConfigDict,
     Field,
-    PrivateAttr,
-    StringConstraints,
     ValidationInfo,
-    WithJsonSchema,
 )
 from pydantic.json_schema import SkipJsonSchema
-from typing_extensions import Self
 
 from chalicelib.domain.content import (
     BYTES,
@@ -32,13 +23,10 @@ from chalicelib.domain.content import (
 )
 from chalicelib.domain.content import MAX_BODY_BYTES as MAX_CONTENT_BYTES
 from chalicelib.domain.duration import parse_duration
-from chalicelib.domain.errors import Fault, InvalidRequest
+from chalicelib.domain.errors import Fault
 from chalicelib.domain.moment import When, read_moment
 from chalicelib.domain.retry import DEFAULT_DELAYS_S, attempts_allowed
-from chalicelib.domain.selection import DuePosition, Selection
-from chalicelib.domain.timer import DeliveryOptions, Status
-from chalicelib.rest import cursor as cursors
-from chalicelib.rest import strict_json
+from chalicelib.domain.timer import DeliveryOptions
 from chalicelib.rest.delay import delay_s, when_fault
 from chalicelib.rest.fields import (
     SECONDS_IN,
@@ -47,55 +35,29 @@ from chalicelib.rest.fields import (
     Duration,
     Headers,
     Hours,
-    Id,
-    Instant,
-    LabelName,
     Labels,
     Method,
     Minutes,
     MomentToCome,
     RetryDelays,
     Seconds,
-    StatusName,
     Url,
     Zone,
 )
-from chalicelib.rest.reading import MAX_BATCH_BYTES
-from chalicelib.rest.strict_json import JsonDocument
 from chalicelib.rest.together import (
     CONTENT_FIELDS,
-    FILTERS,
     content_fault,
-    filter_fault,
-    order_fault,
     policy_fault,
 )
-from chalicelib.rest.validation import Body, Examples, Limits, Query
-from chalicelib.service.bulk import Chosen
-from chalicelib.service.dead_letters import DEFAULT_PER_S, FailedTimers
+from chalicelib.rest.validation import Body, Examples
 from chalicelib.service.timers import KeyedRequest, TimerRequest
-
-DEFAULT_LIMIT = 100
-MAX_LIMIT = 1_000
-"""Timers in one page of a list: by default, and at most."""
-
-MAX_BATCH = 1_000
-"""Timers that one request may set."""
-
-MAX_FAULTS_IN_BATCH = 3
-"""Faults named of each timer of a batch: a thousand timers with all faults would fill megabytes."""
-
-MAX_IDS = 1_000
-"""Ids that one request about many timers may name."""
-
-MIN_REPLAYS_PER_S = 0.1
-MAX_REPLAYS_PER_S = 10_000
 
 _AMOUNTS: dict[str, Any] = {"anyOf": [{"required": [name]} for name in SECONDS_IN]}
 
-_ANY_FILTER: list[Any] = [{"required": [name]} for name in FILTERS]
-
-_LIMIT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
+WAYS_TO_SAY_WHEN: dict[str, Any] = {
+    "oneOf": [_AMOUNTS, {"required": ["delay"]}, {"required": ["at"]}]
+}
+"""The JSON Schema of the rule that a request says when in exactly one way."""
 
 
 # Settings give these two limits, so they reach a validator in the context (validation.Limits).
@@ -120,31 +82,6 @@ def _check_body(value: Any) -> Any:
     return value
 
 
-def _check_cursor(text: str) -> str:
-    cursors.read(text)
-    return text
-
-
-def _read_limit(text: str) -> int:
-    if not _LIMIT.fullmatch(text) or int(text) > MAX_LIMIT:
-        raise ValueError(f"must be a whole number from 1 to {MAX_LIMIT}")
-    return int(text)
-
-
-def _read_order(text: str) -> str:
-    if text != "due":
-        raise ValueError("must be due; without order the list is by id, highest first")
-    return text
-
-
-def _read_status(text: str) -> Status:
-    try:
-        return Status(text)
-    except ValueError as error:
-        names = ", ".join(status.value for status in Status)
-        raise ValueError(f"must be one of {names}") from error
-
-
 class MoveTimer(Body):
     """When: in exactly one way.
 
@@ -153,9 +90,7 @@ class MoveTimer(Body):
     seconds; 0 means now. An unknown field is refused.
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [_AMOUNTS, {"required": ["delay"]}, {"required": ["at"]}]}
-    )
+    model_config = ConfigDict(json_schema_extra=WAYS_TO_SAY_WHEN)
 
     examples: ClassVar[Examples] = {
         "later": {"value": {"minutes": 2}},
@@ -375,65 +310,6 @@ class SetKeyedTimer(SetTimer):
         )
 
 
-class SetTimers(Body):
-    """Timers to set, each as in `SetTimer`. Each is accepted or refused on its own."""
-
-    max_bytes = MAX_BATCH_BYTES
-
-    examples: ClassVar[Examples] = {
-        "two": {
-            "value": {
-                "timers": [
-                    {"delay": "1h", "url": "https://example.com/hook"},
-                    {"delay": "2h", "url": "https://example.com/hook", "labels": ["order:7"]},
-                ]
-            }
-        }
-    }
-
-    # Only the document says what they are: each is read by itself, and its faults are its own.
-    timers: Annotated[
-        list[Any],
-        Field(min_length=1, max_length=MAX_BATCH),
-        WithJsonSchema(
-            {
-                "type": "array",
-                "minItems": 1,
-                "maxItems": MAX_BATCH,
-                "items": {"description": "A timer as in `POST /timers`."},
-            }
-        ),
-    ]
-    _read_timers: list[SetTimer | InvalidRequest] = PrivateAttr(default_factory=list)
-
-    @classmethod
-    def parse(cls, body: bytes, limits: Limits | None = None) -> Self:
-        """Read a batch. Raises ``MalformedBody``, and ``InvalidRequest`` for the batch itself."""
-        document = strict_json.read(body)
-        members = document.value if isinstance(document.value, dict) else {}
-        own = [name for name in document.repeated if name in members and name == "timers"]
-        batch = cls._read(document.value, own, limits)
-        return batch.with_each_read(document, limits)
-
-    def with_each_read(self, document: JsonDocument, limits: Limits | None) -> Self:
-        """Read each timer by itself; return the batch."""
-        for each in self.timers:
-            try:
-                read = SetTimer.read_part(document, each, limits, MAX_FAULTS_IN_BATCH)
-            except InvalidRequest as refusal:
-                self._read_timers.append(refusal)
-            else:
-                self._read_timers.append(read)
-        return self
-
-    def timer_requests(self) -> list[TimerRequest | InvalidRequest]:
-        """Return the timers that the client asks for, and the refusals of others, in order."""
-        return [
-            each.timer_request() if isinstance(each, SetTimer) else each
-            for each in self._read_timers
-        ]
-
-
 class AdvanceClock(Body):
     """How far to move the clock: by `delay`, or `until` no timer is outstanding."""
 
@@ -461,214 +337,3 @@ class AdvanceClock(Body):
         if len(ways) == 1:
             return None
         return Fault("delay", 'give either delay, such as "3d", or until, which is "idle"')
-
-
-class _Chosen(Body):
-    """The timers of a request about many: all that have everything that is given."""
-
-    ids: Annotated[
-        list[Id] | None, Field(description="Only timers of these ids.", max_length=MAX_IDS)
-    ] = None
-    label: Annotated[LabelName | None, Field(description="Only timers with this label.")] = None
-    url_prefix: Annotated[str, Field(description="Only timers whose URL begins with this.")] = ""
-    due_from: Annotated[Instant | None, Field(description="Only timers due then or later.")] = None
-    due_until: Annotated[Instant | None, Field(description="Only timers due before.")] = None
-    dry_run: Annotated[bool, Field(description="Only count the timers.")] = True
-    cursor: Annotated[
-        Annotated[
-            str,
-            StringConstraints(max_length=64),
-            AfterValidator(_check_cursor),
-            Field(json_schema_extra={"format": "cursor"}),
-        ]
-        | None,
-        Field(description="The `next` of a response that ran out of time."),
-    ] = None
-
-    def selection(self) -> Selection:
-        """Return what the timers have in common."""
-        return Selection(
-            label=self.label,
-            url_prefix=self.url_prefix,
-            due_from=_epoch_ms(self.due_from, 0),
-            due_until=_epoch_ms(self.due_until, math.inf),
-        )
-
-    def chosen(self) -> Chosen:
-        """Return the timers that the fields choose."""
-        return Chosen(
-            only=self.selection(),
-            ids=self.ids,
-            before=None if self.cursor is None else cursors.read(self.cursor),
-        )
-
-
-class ChangeTimers(_Chosen):
-    """The pending timers to change. At least one field says which."""
-
-    model_config = ConfigDict(json_schema_extra={"anyOf": _ANY_FILTER})
-
-    examples: ClassVar[Examples] = {
-        "count": {"value": {"label": "order:7"}},
-        "change": {"value": {"label": "order:7", "dry_run": False}},
-    }
-
-    @classmethod
-    def fault_together(cls, given: Mapping[str, Any]) -> Fault | None:
-        """Return the fault of a request that says nothing about which timers are meant."""
-        return super().fault_together(given) or filter_fault(given)
-
-
-class MoveTimers(MoveTimer, _Chosen):
-    """The pending timers to move, and when they are to be due."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "allOf": [
-                {"anyOf": _ANY_FILTER},
-                {"oneOf": [_AMOUNTS, {"required": ["delay"]}, {"required": ["at"]}]},
-            ]
-        }
-    )
-
-    examples: ClassVar[Examples] = {
-        "count": {"value": {"label": "order:7", "delay": "1h"}},
-        "move": {"value": {"label": "order:7", "delay": "1h", "dry_run": False}},
-    }
-
-    @classmethod
-    def fault_together(cls, given: Mapping[str, Any]) -> Fault | None:
-        """Return the fault of the time, or of a request that does not say which timers."""
-        return super().fault_together(given) or filter_fault(given)
-
-
-class ReplayTimers(_Chosen):
-    """The failed and expired timers to replay: all of them if no field is given."""
-
-    examples: ClassVar[Examples] = {
-        "count": {"value": {}},
-        "replay": {
-            "value": {
-                "url_prefix": "https://example.com/",
-                "failed_from": "2026-11-24T00:00:00Z",
-                "failed_until": "2026-11-25T00:00:00+01:00",
-                "dry_run": False,
-            }
-        },
-    }
-
-    failed_from: Annotated[
-        Instant | None, Field(description="Only timers that failed then or later.")
-    ] = None
-    failed_until: Annotated[
-        Instant | None, Field(description="Only timers that failed before.")
-    ] = None
-    per_second: Annotated[
-        float,
-        Field(
-            ge=MIN_REPLAYS_PER_S,
-            le=MAX_REPLAYS_PER_S,
-            description="How many timers are called each second, so that a receiver that has just "
-            "recovered is not overloaded.",
-        ),
-    ] = DEFAULT_PER_S
-
-    @property
-    def per_s(self) -> float | None:
-        """How many timers are called each second; None if they are only counted."""
-        return None if self.dry_run else self.per_second
-
-    def failed_timers(self) -> FailedTimers:
-        """Return the failed timers that the fields select."""
-        return FailedTimers(
-            only=replace(
-                self.selection(),
-                failed_from=_epoch_ms(self.failed_from, 0),
-                failed_until=_epoch_ms(self.failed_until, math.inf),
-            ),
-            ids=self.ids,
-            before=None if self.cursor is None else cursors.read(self.cursor),
-        )
-
-
-class ListTimers(Query):
-    """The query of ``GET /timers``."""
-
-    limit: Annotated[
-        int,
-        BeforeValidator(_read_limit),
-        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}),
-        Field(
-            description="Timers at most. A page may be short, even empty, while there is a next "
-            "one."
-        ),
-    ] = DEFAULT_LIMIT
-    status: Annotated[
-        Status | None,
-        BeforeValidator(_read_status, json_schema_input_type=StatusName),
-        Field(description="Only timers of this status."),
-    ] = None
-    order: Annotated[
-        Literal["due"] | None,
-        BeforeValidator(_read_order),
-        WithJsonSchema({"type": "string", "enum": ["due"]}),
-        Field(description="`due`: only outstanding timers, the next to be called first."),
-    ] = None
-    label: Annotated[LabelName | None, Field(description="Only timers with this label.")] = None
-    due_after: Annotated[Instant | None, Field(description="Only timers due after that.")] = None
-    due_before: Annotated[Instant | None, Field(description="Only timers due before that.")] = None
-    cursor: Annotated[
-        int | DuePosition | None,
-        BeforeValidator(cursors.read_any),
-        WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_-]+={0,2}$", "format": "cursor"}),
-        Field(
-            description="Where the page begins: from the `Link` of the page before it.",
-            examples=["MTAx"],
-        ),
-    ] = None
-
-    @classmethod
-    def fault_together(cls, given: Mapping[str, Any]) -> Fault | None:
-        """Return the fault of the order with the status and the cursor."""
-        return order_fault(given)
-
-    @property
-    def by_due(self) -> bool:
-        """Whether the list is in the order of the next calls."""
-        return self.order == "due"
-
-    @property
-    def before(self) -> int | None:
-        """The id below which the page begins, in the order of ids."""
-        return self.cursor if isinstance(self.cursor, int) else None
-
-    @property
-    def after(self) -> DuePosition | None:
-        """The position behind which the page begins, in the order of the next calls."""
-        return self.cursor if isinstance(self.cursor, DuePosition) else None
-
-    def selection(self) -> Selection:
-        """Return what the timers have in common."""
-        return Selection(
-            label=self.label,
-            # A whole millisecond later: ``due_from`` is included.
-            due_from=math.floor(_epoch_ms(self.due_after, -1)) + 1,
-            due_until=_epoch_ms(self.due_before, math.inf),
-        )
-
-    def next_query(self, cursor: str) -> dict[str, object]:
-        """Return the query of the next page."""
-        given: dict[str, object] = {"limit": self.limit, "cursor": cursor}
-        if self.status is not None:
-            given["status"] = self.status.value
-        for name in ("order", "label"):
-            if getattr(self, name) is not None:
-                given[name] = getattr(self, name)
-        for name in ("due_after", "due_before"):
-            if getattr(self, name) is not None:
-                given[name] = getattr(self, name).isoformat()
-        return given
-
-
-def _epoch_ms(moment: datetime | None, otherwise: float) -> float:
-    return otherwise if moment is None else moment.timestamp() * 1000

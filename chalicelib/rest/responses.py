@@ -20,6 +20,7 @@ from chalicelib.domain.keyed import KeyedTimer
 from chalicelib.domain.timer import Timer
 from chalicelib.rest import cursor
 from chalicelib.rest.headers import IDEMPOTENT_REPLAYED, LINK, LOCATION, Header, Headers
+from chalicelib.rest.list_query import MAX_LIMIT, ListTimers
 from chalicelib.rest.models import (
     AttemptItem,
     BatchResult,
@@ -41,7 +42,6 @@ from chalicelib.rest.models import (
 )
 from chalicelib.rest.problems import shown
 from chalicelib.rest.reading import ApiRequest
-from chalicelib.rest.requests import MAX_LIMIT, ListTimers
 from chalicelib.service.ports import DuePage, Page
 
 BY_KEY = "/by-key/"

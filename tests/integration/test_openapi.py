@@ -24,7 +24,7 @@ from chalicelib.domain.moment import MAX_DELAY_S
 from chalicelib.domain.retry import DEFAULT_DELAYS_S, attempts_allowed
 from chalicelib.domain.timer import Status
 from chalicelib.embedded.store import SQLiteTimerStore
-from chalicelib.rest import cursor, openapi, requests
+from chalicelib.rest import bulk_requests, cursor, list_query, openapi, requests
 from chalicelib.rest.catalogue import CATALOGUE, Internal, Throttled
 from chalicelib.rest.problems import problem
 from chalicelib.rest.reading import MAX_BODY_BYTES
@@ -212,7 +212,7 @@ def test_every_response_has_a_valid_example(
     [
         ("SetTimer", requests.SetTimer),
         ("MoveTimer", requests.MoveTimer),
-        ("ReplayTimers", requests.ReplayTimers),
+        ("ReplayTimers", bulk_requests.ReplayTimers),
     ],
 )
 def test_a_body_has_the_fields_and_defaults_of_its_model(name: str, model: type[Body]) -> None:
@@ -228,12 +228,12 @@ def test_examples_of_bodies_are_accepted() -> None:
     parsers = {
         "set_timer": requests.SetTimer.parse,
         "move_timer": requests.MoveTimer.parse,
-        "replay_timers": requests.ReplayTimers.parse,
-        "set_timers": requests.SetTimers.parse,
+        "replay_timers": bulk_requests.ReplayTimers.parse,
+        "set_timers": bulk_requests.SetTimers.parse,
         "set_keyed_timer": requests.SetKeyedTimer.parse,
-        "cancel_timers": requests.ChangeTimers.parse,
-        "fire_timers": requests.ChangeTimers.parse,
-        "move_timers": requests.MoveTimers.parse,
+        "cancel_timers": bulk_requests.ChangeTimers.parse,
+        "fire_timers": bulk_requests.ChangeTimers.parse,
+        "move_timers": bulk_requests.MoveTimers.parse,
     }
     for operation in document.operations(CONTRACT):
         if "requestBody" not in operation.definition:
@@ -260,16 +260,16 @@ def test_limits_are_those_of_the_code() -> None:
     assert SCHEMAS["Minutes"]["maximum"] * 60 == MAX_DELAY_S
     assert SCHEMAS["Hours"]["maximum"] * 3600 == MAX_DELAY_S
     assert SCHEMAS["TimeLeft"]["maximum"] == MAX_DELAY_S
-    assert pace["minimum"] == requests.MIN_REPLAYS_PER_S
-    assert pace["maximum"] == requests.MAX_REPLAYS_PER_S
+    assert pace["minimum"] == bulk_requests.MIN_REPLAYS_PER_S
+    assert pace["maximum"] == bulk_requests.MAX_REPLAYS_PER_S
     assert SCHEMAS["Url"]["maxLength"] == target.MAX_URL_CHARACTERS
     assert SCHEMAS["Id"]["maximum"] == cursor.MAX_ID
     assert SCHEMAS["Status"]["enum"] == [status.value for status in Status]
     assert policy["max_attempts"]["maximum"] == attempts_allowed(DEFAULT_DELAYS_S)
     assert policy["timeout"]["maximum"] == settings.send_timeout_s
     assert (query["limit"]["maximum"], query["limit"]["default"]) == (
-        requests.MAX_LIMIT,
-        requests.DEFAULT_LIMIT,
+        list_query.MAX_LIMIT,
+        list_query.DEFAULT_LIMIT,
     )
     assert attempts["schema"]["maxItems"] == record.MAX_ATTEMPTS_KEPT
     assert (

@@ -11,9 +11,10 @@ import pytest
 from chalicelib.domain.errors import InvalidRequest, MalformedBody
 from chalicelib.domain.moment import DELAY_TOO_LONG, MAX_DELAY_S, rfc3339
 from chalicelib.domain.timer import NewTimer, Timer
+from chalicelib.rest.bulk_requests import ReplayTimers
 from chalicelib.rest.models import timer_item, timer_status
 from chalicelib.rest.problems import problem
-from chalicelib.rest.requests import ReplayTimers, SetTimer
+from chalicelib.rest.requests import SetTimer
 from chalicelib.rest.validation import Limits
 from chalicelib.settings import load
 

@@ -13,9 +13,9 @@ from chalicelib.domain.errors import Fault, InvalidRequest, TimerNotFound
 from chalicelib.domain.timer import NewTimer, Status, Timer
 from chalicelib.rest import access, cursor, reading
 from chalicelib.rest.catalogue import CATALOGUE
+from chalicelib.rest.list_query import ListTimers
 from chalicelib.rest.problems import problem
 from chalicelib.rest.reading import MAX_BODY_BYTES, ApiRequest
-from chalicelib.rest.requests import ListTimers
 from chalicelib.rest.responses import HEALTHY, INDEX, MAX_PAGE_BYTES, page_of
 from chalicelib.rest.router import Router
 from chalicelib.service.ports import Page

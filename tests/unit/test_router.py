@@ -8,8 +8,9 @@ import pytest
 from chalice.app import Chalice, Response
 
 from chalicelib.domain import errors
+from chalicelib.rest.list_query import ListTimers
 from chalicelib.rest.reading import MAX_BODY_BYTES, ApiRequest
-from chalicelib.rest.requests import ListTimers, MoveTimer
+from chalicelib.rest.requests import MoveTimer
 from chalicelib.rest.responses import HEALTHY
 from chalicelib.rest.router import Router
 from tests.support.routes import FakeService, app_of, call
