@@ -5,8 +5,8 @@ without a row. That is one of two cases:
 
 - The row is still to come, or its writer died before it. Another request with the key writes the
   row, under that id. This holds for ``FINISH_WITHIN_MS``, and no writer is slower.
-- The timer is gone. Then the key is free, and the next request with it draws a new id. Whoever
-  removes a timer that young marks the item first, so that the id is not used twice.
+- The timer is gone. Then the key is free, and the next request with it draws a new id. A
+  request that removes such a young timer marks the item first, so that the id is not used twice.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ _to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What a webhook sends. The default is an empty POST to the URL with ``/<id>`` appended.
+    """The method, headers and body of a webhook. Default: an empty POST to the URL and ``/<id>``.
 
     ``headers`` are names and values in the client's order. ``content_type`` is the Content-Type of
     ``body``, None where no header is sent. ``append_id`` tells whether the id is appended.

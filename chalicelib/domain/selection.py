@@ -10,7 +10,9 @@ from chalicelib.domain.timer import Timer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What the selected timers have in common. Times are epoch ms; from is included, until is not.
+    """Selects timers to which every given condition applies.
+
+    Times are epoch ms; from is included, until is not.
 
     ``failed_from`` and ``failed_until`` select timers that failed or expired in that time.
     """

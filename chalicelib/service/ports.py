@@ -116,8 +116,8 @@ class TimerStore(Protocol):
     def create_once(self, new: NewTimer) -> SetOnce:
         """Do the same as ``create``, unless a timer of the tenant has the idempotency key.
 
-        That timer is returned whatever the rate and the quota are, and uses none of them. Of
-        several equal requests at once one sets the timer. Raises ``IdempotencyKeyReused`` if the
+        Then that timer is returned; it counts neither in the rate nor in the quota. Several equal
+        requests at once set one timer. Raises ``IdempotencyKeyReused`` if the
         key was used for another request, and what ``create`` raises.
         """
 
