@@ -9,6 +9,9 @@ from chalicelib.domain.errors import Fault
 from chalicelib.domain.moment import DELAY_TOO_LONG, MAX_DELAY_S, has_offset, read_moment
 from chalicelib.rest.fields import SECONDS_IN
 
+_OTHER_FIELDS = ("delay", "at", "timezone")
+"""The fields that say when, besides the amounts."""
+
 
 def delay_s(hours: int, minutes: int, seconds: int) -> int:
     """Return the amounts together, in seconds."""
@@ -31,10 +34,12 @@ def delay_fault(given: dict[str, Any]) -> Fault | None:
 
 def when_fault(given: Mapping[str, Any]) -> Fault | None:
     """Return the fault of the ways to say when, of which there must be exactly one."""
-    for name in ("delay", "at", "timezone"):
+    amounts = {name: given[name] for name in SECONDS_IN if name in given}
+    if given.keys().isdisjoint(_OTHER_FIELDS):
+        return delay_fault(amounts)
+    for name in _OTHER_FIELDS:
         if name in given and given[name] is None:
             return Fault(name, "must be a string")
-    amounts = {name: given[name] for name in SECONDS_IN if name in given}
     ways = [*list(amounts)[:1], *(name for name in ("delay", "at") if given.get(name) is not None)]
     if len(ways) > 1:
         return Fault(ways[-1], f"say when in one way: not {ways[0]} and {ways[-1]} together")

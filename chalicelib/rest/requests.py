@@ -26,7 +26,7 @@ from chalicelib.domain.duration import parse_duration
 from chalicelib.domain.errors import Fault
 from chalicelib.domain.moment import When, read_moment
 from chalicelib.domain.retry import DEFAULT_DELAYS_S, attempts_allowed
-from chalicelib.domain.timer import DeliveryOptions
+from chalicelib.domain.timer import NO_OPTIONS, DeliveryOptions
 from chalicelib.rest.delay import delay_s, when_fault
 from chalicelib.rest.fields import (
     SECONDS_IN,
@@ -46,6 +46,7 @@ from chalicelib.rest.fields import (
 )
 from chalicelib.rest.together import (
     CONTENT_FIELDS,
+    OPTION_FIELDS,
     content_fault,
     policy_fault,
 )
@@ -239,6 +240,8 @@ class SetTimer(MoveTimer):
         )
 
     def _options(self) -> DeliveryOptions:
+        if self.model_fields_set.isdisjoint(OPTION_FIELDS):
+            return NO_OPTIONS
         return DeliveryOptions(
             max_attempts=None if self.retry is not None else self.max_attempts,
             timeout_s=self.timeout,

@@ -18,6 +18,7 @@ from chalicelib.domain.errors import CrossSiteRequest, TimersError
 from chalicelib.domain.timer import Idempotency
 from chalicelib.rest import access, idempotency, reading
 from chalicelib.rest.catalogue import Internal
+from chalicelib.rest.headers import IDEMPOTENCY_KEY
 from chalicelib.rest.problems import problem, replace_chalice_errors
 from chalicelib.rest.reading import ApiRequest
 from chalicelib.rest.responses import Success
@@ -109,7 +110,7 @@ class Route(Generic[ServiceT]):
 
     def idempotency(self, request: Request) -> Idempotency | None:
         """Return the idempotency of ``request``, if it has one. Raises ``InvalidRequest``."""
-        if not self.idempotent:
+        if not self.idempotent or IDEMPOTENCY_KEY.name.lower() not in request.headers:
             return None
         limit = self.body.max_bytes if self.body else reading.MAX_BODY_BYTES
         return idempotency.read(request.headers, self.key, reading.json_body(request, limit))

@@ -11,6 +11,15 @@ from chalicelib.rest import cursor as cursors
 
 CONTENT_FIELDS = ("method", "headers", "body", "body_base64", "content_type", "append_id")
 
+OPTION_FIELDS = (
+    "retry",
+    "max_attempts",
+    "timeout",
+    "on_failure_url",
+    "max_lateness",
+    "repeatable",
+)
+
 
 def policy_fault(given: Mapping[str, Any]) -> Fault | None:
     """Return the fault of ``retry`` and ``max_attempts``, which must mean the same."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -143,8 +144,15 @@ class Query(_Request):
     @classmethod
     def parse(cls, query: Mapping[str, Sequence[str]]) -> Self:
         """Read the values of each parameter. Raises ``InvalidRequest`` with every fault."""
+        if not query:
+            return cls._without_parameters()
         repeated = [name for name, values in query.items() if len(values) > 1]
         return cls._read({name: values[-1] for name, values in query.items()}, repeated)
+
+    @classmethod
+    @functools.cache
+    def _without_parameters(cls) -> Self:
+        return cls._read({}, ())
 
 
 def _unknown(name: str, noun: str, known: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from urllib.parse import urlsplit
 
@@ -14,6 +15,8 @@ _AWS_DOMAINS = (
 """The domains of AWS's endpoints (IPv4 and dual-stack) in every partition."""
 
 
+# Every request on loopback names its host, and nearly all name the same.
+@functools.lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Tell whether ``host``, a name or an IP address, is the loopback of this machine."""
     if host == "localhost":

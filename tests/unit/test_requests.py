@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from chalicelib.domain.content import NO_CONTENT
 from chalicelib.domain.errors import InvalidRequest, MalformedBody
 from chalicelib.domain.moment import DELAY_TOO_LONG, MAX_DELAY_S, rfc3339
-from chalicelib.domain.timer import NewTimer, Timer
+from chalicelib.domain.timer import NO_OPTIONS, NewTimer, Timer
 from chalicelib.rest.bulk_requests import ReplayTimers
 from chalicelib.rest.models import timer_item, timer_status
 from chalicelib.rest.problems import problem
-from chalicelib.rest.requests import SetTimer
+from chalicelib.rest.requests import MoveTimer, SetTimer
+from chalicelib.rest.together import CONTENT_FIELDS, OPTION_FIELDS
 from chalicelib.rest.validation import Limits
 from chalicelib.settings import load
 
@@ -44,6 +46,16 @@ def test_the_request_of_the_contract_is_accepted() -> None:
     request = parse(hours=4, minutes=0, seconds=1)
     assert request.when.delay_ms == (4 * 3600 + 1) * 1000
     assert request.url == URL
+
+
+def test_a_request_without_options_and_content_has_the_defaults() -> None:
+    request = parse(seconds=1).timer_request()
+    assert (request.options, request.content, request.labels) == (NO_OPTIONS, NO_CONTENT, ())
+
+
+def test_each_field_is_a_time_an_option_content_or_a_label() -> None:
+    others = {*OPTION_FIELDS, *CONTENT_FIELDS, "url", "labels"}
+    assert SetTimer.model_fields.keys() - MoveTimer.model_fields.keys() == others
 
 
 @pytest.mark.parametrize(
