@@ -33,7 +33,13 @@ from chalicelib.domain.rate import Limiter, Rate
 from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
 from chalicelib.domain.timer import UNDELIVERED, Idempotency, NewTimer, Status, Timer, Wakeup
 from chalicelib.embedded.clock import NOT_MOVED, ClockState
-from chalicelib.embedded.database import APPLICATION_ID, MEMORY, open_store, unavailable_on_error
+from chalicelib.embedded.database import (
+    APPLICATION_ID,
+    MEMORY,
+    open_store,
+    unavailable_on_error,
+    without_waiting,
+)
 from chalicelib.embedded.rows import SELECTED, insert, replacement, selecting, table_of, timer_of
 from chalicelib.embedded.transactions import TransactionalStore
 from chalicelib.service.ports import DuePage, Page
@@ -478,9 +484,19 @@ class SQLiteTimerStore(TransactionalStore):
                 (settled_before, limit),
             ).rowcount
 
-    def restart_log(self) -> None:
-        """Begin the write-ahead log anew, from the start of its file. Raises ``sqlite3.Error``."""
-        self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
+    @property
+    def changes(self) -> int:
+        """How many rows this store has changed since it was opened."""
+        return self._connection.total_changes
+
+    def restart_log(self) -> bool:
+        """Begin the write-ahead log anew, from the start of its file.
+
+        Return False, without waiting, if a reader still needs it. Raises ``sqlite3.Error``.
+        """
+        with without_waiting(self._connection):
+            busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        return not busy
 
     def close(self) -> None:
         """Close the file."""

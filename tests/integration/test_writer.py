@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,16 @@ def leave_behind(folder: Path) -> None:
 def without_its_log(folder: Path) -> Path:
     """Return a copy of the store as it is without its write-ahead log."""
     return Path(shutil.copy(folder / "timers.db", folder / "copy.db"))
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Hold a read transaction open, as a database browser does."""
+    reader = sqlite3.connect(folder / "timers.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM timers").fetchone()
+    yield reader
+    reader.close()
 
 
 def commits(writer: Writer) -> list[str]:
@@ -273,7 +283,7 @@ async def test_a_long_log_is_moved_into_the_file_and_used_again(
     tmp_path: Path,
 ) -> None:
     lengths = []
-    async with opened(tmp_path, log_bytes=0, checkpoint_writes=100) as writer:
+    async with opened(tmp_path, log_bytes=0, checkpoint_changes=100) as writer:
         for _ in range(10):
             await asyncio.gather(*(create(writer) for _ in range(100)))
             lengths.append((tmp_path / "timers.db-wal").stat().st_size)
@@ -284,7 +294,7 @@ async def test_a_long_log_is_moved_into_the_file_and_used_again(
 
 @on_a_loop
 async def test_writes_go_on_while_the_log_is_moved(tmp_path: Path) -> None:
-    async with opened(tmp_path, checkpoint_writes=1) as writer:
+    async with opened(tmp_path, checkpoint_changes=1) as writer:
         await create(writer)
         moved = asyncio.ensure_future(writer.checkpoint())
         written = [create(writer) for _ in range(10)]
@@ -298,18 +308,65 @@ async def test_writes_go_on_while_the_log_is_moved(tmp_path: Path) -> None:
 
 @on_a_loop
 async def test_a_log_that_a_reader_still_needs_is_kept(tmp_path: Path) -> None:
-    async with opened(tmp_path, checkpoint_writes=1) as writer:
-        writer.store._connection.execute("PRAGMA busy_timeout=10")
+    async with opened(tmp_path, checkpoint_changes=1) as writer:
         await create(writer)
-        reader = sqlite3.connect(tmp_path / "timers.db", isolation_level=None)
-        reader.execute("BEGIN")
-        assert reader.execute("SELECT count(*) FROM timers").fetchone() == (1,)
+        with reading(tmp_path) as reader:
+            await create(writer)
+            await writer.checkpoint()
+            assert (await create(writer)).id == 3
+            assert reader.execute("SELECT count(*) FROM timers").fetchone() == (1,)
+        assert ids(writer.store) == [1, 2, 3]
+
+
+@on_a_loop
+async def test_no_write_waits_for_a_reader(tmp_path: Path) -> None:
+    async with opened(tmp_path, checkpoint_changes=1) as writer:
+        # A busy timeout that the test would not outlive: nothing may use it.
+        writer.store._connection.execute("PRAGMA busy_timeout=1000000")
+        await create(writer)
+        with reading(tmp_path):
+            await create(writer)
+            await writer.checkpoint()
+            assert (await create(writer)).id == 3
+        (timeout_ms,) = writer.store._connection.execute("PRAGMA busy_timeout").fetchone()
+        assert timeout_ms == 1_000_000
+
+
+@on_a_loop
+async def test_a_log_that_grew_for_a_reader_is_short_again_afterwards(tmp_path: Path) -> None:
+    log_file = tmp_path / "timers.db-wal"
+    async with opened(tmp_path, checkpoint_changes=1) as writer:
+        writer.store._connection.execute("PRAGMA journal_size_limit=100000")
+        with reading(tmp_path):
+            for _ in range(30):
+                await asyncio.gather(*(create(writer) for _ in range(100)))
+                await writer.checkpoint()
+            grown = log_file.stat().st_size
+        await writer.checkpoint()  # moves what the reader had held back
+        await create(writer)
+        assert log_file.stat().st_size <= 100_000 < grown
+        assert stored(without_its_log(tmp_path)) == list(range(1, 3_001))
+
+
+@on_a_loop
+async def test_when_writes_pause_the_file_alone_has_all_timers(tmp_path: Path) -> None:
+    async with opened(tmp_path) as writer:
         await create(writer)
         await writer.checkpoint()
-        assert (await create(writer)).id == 3
-        assert reader.execute("SELECT count(*) FROM timers").fetchone() == (1,)
-        reader.close()
-        assert ids(writer.store) == [1, 2, 3]
+        assert stored(without_its_log(tmp_path)) == []
+        await writer.checkpoint()
+        assert stored(without_its_log(tmp_path)) == [1]
+
+
+@on_a_loop
+async def test_timers_in_the_log_of_a_killed_process_are_moved(tmp_path: Path) -> None:
+    (tmp_path / "killed").mkdir(mode=0o700)
+    async with opened(tmp_path / "killed") as writer:
+        await create(writer)
+        shutil.copytree(tmp_path / "killed", tmp_path / "started")
+    async with opened(tmp_path / "started") as writer:
+        await writer.checkpoint()
+        assert stored(without_its_log(tmp_path / "started")) == [1]
 
 
 @on_a_loop
