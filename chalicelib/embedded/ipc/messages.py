@@ -1,8 +1,9 @@
-"""The messages on the local socket: each is one JSON array on a line of its own.
+"""The messages on the local socket: each is a number and a JSON array, on a line of its own.
 
-A request is ``[method, arguments]``. A response is ``[null, result]`` or ``[error code, detail]``.
-The seconds of ``Retry-After`` are the third element if the error has them. The supervisor starts
-both sides, so they run the same version, and the format may change with any version.
+The response to a request has its number, so that requests may share a connection. A request is
+``[method, arguments]``. A response is ``[null, result]`` or ``[error code, detail]``. The seconds
+of ``Retry-After`` are the third element if the error has them. The supervisor starts both sides, so
+they run the same version, and the format may change with any version.
 """
 
 from __future__ import annotations
@@ -57,6 +58,17 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 def request(method: str, arguments: dict[str, Any]) -> bytes:
     """Return the line of a request."""
     return _encode([method, arguments]).encode() + b"\n"
+
+
+def numbered(number: int, message: bytes) -> bytes:
+    """Return a message as it is sent: with the number of its request."""
+    return b"%d %b" % (number, message)
+
+
+def read_number(line: bytes) -> tuple[int, bytes]:
+    """Return the number of a request, and the message."""
+    number, _, message = line.partition(b" ")
+    return int(number), message
 
 
 def read_request(line: bytes) -> tuple[str, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import select
+import asyncio
 import socket
 import threading
 import time
@@ -13,6 +13,9 @@ from chalicelib.domain.errors import Unavailable
 from chalicelib.embedded.database import open_reader
 from chalicelib.embedded.folder import DataFolder
 from chalicelib.embedded.ipc import messages
+from chalicelib.embedded.ipc.loop_channel import LoopChannel
+from chalicelib.embedded.ipc.suspension import can_suspend
+from chalicelib.embedded.ipc.thread_channel import ThreadChannel
 from chalicelib.embedded.store import SQLiteTimerStore
 
 CONNECT_TIMEOUT_S = 5.0
@@ -25,7 +28,10 @@ _CONNECT_AGAIN_S = 0.02
 
 
 class DispatcherClient:
-    """A client of the dispatcher for many threads, each with a reader and a connection."""
+    """A client of the dispatcher for many threads, each with a reader and a connection.
+
+    After ``use_loop`` it serves requests on an event loop too, which share one connection.
+    """
 
     def __init__(
         self,
@@ -39,12 +45,26 @@ class DispatcherClient:
         self._clock = clock
         self._sleep = sleep
         self._response_timeout_s = response_timeout_s
-        # Threads that share a reader or a connection would wait for each other.
+        # Threads that share a reader would wait for each other.
         self._thread = threading.local()
+        self._thread_channel = ThreadChannel(self._connect)
+        self._loop_channel: LoopChannel | None = None
+        self._is_ready = False
+
+    def use_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Serve requests in greenlets of ``loop`` too, which runs in the calling thread."""
+        self._loop_channel = LoopChannel(
+            loop, self._connect, response_timeout_s=self._response_timeout_s
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the file exists and is migrated, so that no reader waits for the dispatcher."""
+        return self._is_ready
 
     def close(self) -> None:
         """Close the reader and the connection of the calling thread, and of no other."""
-        self._disconnect()
+        self._thread_channel.close()
         reader: SQLiteTimerStore | None = getattr(self._thread, "reader", None)
         if reader is not None:
             reader.close()
@@ -54,27 +74,24 @@ class DispatcherClient:
     def _reader(self) -> SQLiteTimerStore:
         reader: SQLiteTimerStore | None = getattr(self._thread, "reader", None)
         if reader is None:
-            # Connect first: once the dispatcher listens, the file exists and is migrated.
-            self._connection()
+            if not self._is_ready:
+                self._thread_channel.connection()
             reader = SQLiteTimerStore(open_reader(str(self._folder.store)))
             self._thread.reader = reader
         return reader
-
-    def _connection(self) -> socket.socket:
-        connection: socket.socket | None = getattr(self._thread, "connection", None)
-        if connection is None:
-            connection = self._connect()
-            self._thread.connection = connection
-        return connection
 
     def _connect(self) -> socket.socket:
         deadline = self._clock() + CONNECT_TIMEOUT_S
         while True:
             try:
-                return self._folder.connect(self._response_timeout_s)
+                connection = self._folder.connect(self._response_timeout_s)
             except OSError as error:
                 if self._clock() >= deadline:
                     raise Unavailable("The dispatcher is not running.") from error
+            else:
+                # It listens only when it has made and migrated the file.
+                self._is_ready = True
+                return connection
             self._sleep(_CONNECT_AGAIN_S)
 
     def _write(self, method: str, arguments: dict[str, Any]) -> Any:
@@ -82,7 +99,6 @@ class DispatcherClient:
         try:
             line = self._exchange(message)
         except OSError as error:
-            self._disconnect()
             # Not sent again: the write may have been committed, and a second one would set a
             # second timer.
             raise Unavailable(
@@ -92,33 +108,6 @@ class DispatcherClient:
 
     def _exchange(self, message: bytes) -> bytes:
         """Send one request and return its response."""
-        connection = self._connection()
-        # A restarted dispatcher has closed its old connections. Find out before the request is
-        # sent: afterwards, a lost connection would leave the outcome unknown.
-        if _was_closed(connection):
-            self._disconnect()
-            connection = self._connection()
-        connection.sendall(message)
-        parts: list[bytes] = []
-        while not parts or not parts[-1].endswith(b"\n"):
-            part = connection.recv(65536)
-            if not part:
-                raise ConnectionResetError("the dispatcher closed the connection")
-            parts.append(part)
-        return b"".join(parts)
-
-    def _disconnect(self) -> None:
-        connection: socket.socket | None = getattr(self._thread, "connection", None)
-        if connection is not None:
-            connection.close()
-            self._thread.connection = None
-
-
-def _was_closed(connection: socket.socket) -> bool:
-    """Tell whether the dispatcher has closed an idle connection.
-
-    It sends nothing without a request, so a connection that can be read is at its end.
-    """
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    return bool(poll.poll(0))
+        if self._loop_channel is not None and can_suspend():
+            return self._loop_channel.exchange(message)
+        return self._thread_channel.exchange(message)

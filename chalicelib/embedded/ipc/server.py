@@ -138,7 +138,10 @@ def _next_attempts(method: str, arguments: dict[str, Any], result: object) -> li
 
 
 class _Session(asyncio.Protocol):
-    """One connection: a request a line, responses in the order in which they are ready."""
+    """One connection: a request a line, responses in the order in which they are ready.
+
+    A response has the number of its request.
+    """
 
     def __init__(self, server: WriteServer, sessions: set[_Session]) -> None:
         self._server = server
@@ -157,13 +160,14 @@ class _Session(asyncio.Protocol):
         # A read may end within a line: its rest comes with the next one.
         *lines, self._partial = (self._partial + data).split(b"\n")
         for line in lines:
-            self._server.handle(line, self._respond)
+            number, request = messages.read_number(line)
+            self._server.handle(request, functools.partial(self._respond, number))
 
     def close(self) -> None:
         if self._transport:
             self._transport.close()
 
-    def _respond(self, line: bytes) -> None:
+    def _respond(self, number: int, response: bytes) -> None:
         # The client may have gone while its request waited for the commit.
         if self._transport is not None:
-            self._transport.write(line)
+            self._transport.write(messages.numbered(number, response))
