@@ -76,6 +76,13 @@ class Authorizers:
             raise Unauthorized
         return policy.context
 
+    def is_known(self, route: str, method: str, token: str | None) -> bool:
+        """Tell whether ``context`` can tell without calling an authorizer."""
+        authorizer = self._by_route.get((route, method))
+        if authorizer is None or not token or len(token) > MAX_TOKEN_CHARACTERS:
+            return True
+        return self._cached((authorizer.name, token)) is not None
+
     def _cached(self, key: _CacheKey) -> _Policy | None:
         with self._lock:
             policy = self._kept.get(key)

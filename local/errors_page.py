@@ -20,8 +20,8 @@ and `title`, `status` and `detail` say more. `invalid-request` has `errors` too,
 """
 
 _END = """
-The server in front refuses invalid HTTP, and paths or headers that are too long. Offline it sends
-400, 414 or 431 without such a document, on AWS a 4xx `bad-request`.
+The server in front refuses invalid HTTP, and paths or headers that are too long: with `bad-request`
+and a 4xx, offline also 501 for an unknown Transfer-Encoding and 505 for another version of HTTP.
 
 There may be a timer that was not acknowledged in one case only: after a 503 to `POST /timers` whose
 detail says that the request may have been carried out.

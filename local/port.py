@@ -21,7 +21,7 @@ class PortTaken(StartupError):
 
 def wait_for_port(host: str, port: int) -> None:
     """Return once no process listens on ``port``. Raises ``PortTaken`` after ``WAIT_S``."""
-    # granian's workers share the port (SO_REUSEPORT), and would share it with a second server too.
+    # The workers share the port (SO_REUSEPORT), and would share it with a second server too.
     # Only a socket that does not share the port shows that it is taken.
     deadline = time.monotonic() + WAIT_S
     while True:

@@ -1,47 +1,82 @@
-"""The process of the API on granian, which the supervisor starts as ``python -m local.server``."""
+"""The process of the API, which the supervisor starts as ``python -m local.server``.
+
+It listens, starts the workers, and restarts those that end. The workers serve the requests.
+"""
 
 from __future__ import annotations
 
-import os
 import signal
+import socket
 import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
 
-from granian.constants import HTTPModes, Interfaces
-from granian.server import Server
-
-from chalicelib.embedded import open_files
 from chalicelib.settings import load
-from local.parent import PARENT, exit_with
+from local.child import Child
+from local.listener import listen
+from local.parent import exit_with
 
-MAX_CONNECTIONS = 16_384
-"""Open connections of one worker. An idle one takes no thread; further ones wait in the backlog."""
+STOP_WORKERS_S = 3.5
+"""How long workers may take to end, requests in hand 3 s of it. Then they are killed."""
+
+_POLL_S = 0.05
+_MIN_RESTART_S = 0.5
+"""The least time between two starts of a worker, for one that fails at once."""
+
+
+class Workers:
+    """Runs the workers until SIGTERM."""
+
+    def __init__(self, listeners: Sequence[socket.socket]) -> None:
+        """There is one worker for each of ``listeners``, which inherits it."""
+        # Kept open: connections wait in it while the worker is restarted.
+        self._listeners = listeners
+        self._workers = [
+            Child("local.worker", (str(listener.fileno()),), inherits=(listener.fileno(),))
+            for listener in listeners
+        ]
+        self._stopping = False
+
+    def run(self) -> None:
+        """Start the workers, and restart those that end."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        for worker in self._workers:
+            worker.start()
+        # Polled, because subprocess offers nothing to wait on, and only Linux has os.pidfd_open.
+        while not self._stopping:
+            for worker in self._workers:
+                code = worker.exit_code()
+                if code is not None and self._is_old(worker) and not self._stopping:
+                    print(f"webhook-timers: an API worker ended ({code})", file=sys.stderr)
+                    worker.start()
+            time.sleep(_POLL_S)
+        for listener in self._listeners:
+            listener.close()
+        self._stop()
+
+    def _is_old(self, worker: Child) -> bool:
+        return time.monotonic() - worker.started_at >= _MIN_RESTART_S
+
+    def _stop(self) -> None:
+        deadline = time.monotonic() + STOP_WORKERS_S
+        for worker in self._workers:
+            worker.ask()
+        for worker in self._workers:
+            worker.stop(deadline - time.monotonic())
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
 
 
 def main() -> None:
     """Serve until SIGTERM."""
-    # Ctrl-C signals every process of the terminal. It would end granian's workers, and granian
-    # would restart them. SIGINT cannot be ignored, because granian sets its own handlers, here and
-    # in its workers. So it is blocked, before any thread starts: threads inherit the block.
+    # Ctrl-C signals every process of the terminal, but the supervisor stops this one. Blocked, not
+    # ignored: the workers inherit it.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     exit_with(int(sys.argv[1]))
-    open_files.raise_limit(MAX_CONNECTIONS)
     settings = load()
-    os.environ[PARENT] = str(os.getpid())
-    Server(
-        "local.worker:application",
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.RSGI,
-        workers=settings.workers,
-        # Not HTTP/2, which anybody may speak otherwise, and whose resets hung a worker.
-        http=HTTPModes.http1,
-        websockets=False,
-        backlog=4096,
-        backpressure=MAX_CONNECTIONS,
-        respawn_failed_workers=True,
-        workers_kill_timeout=5,
-        log_enabled=False,
-    ).serve()
+    Workers(listen(settings.host, settings.port, settings.workers)).run()
 
 
 if __name__ == "__main__":

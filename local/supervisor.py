@@ -31,7 +31,7 @@ STOP_API_S = 4.0
 """How long the API may take to finish its requests; then it is killed."""
 
 STOP_HANGING_S = 8.0
-"""How long an API that hangs may take. After 5 s granian kills its workers, then it ends itself."""
+"""How long an API that hangs may take. After 3.5 s it kills its workers, then it ends itself."""
 
 STOP_STARTING_S = 0.5
 """The same before its first response: it has no requests, and its workers may miss a signal."""

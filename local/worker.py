@@ -1,41 +1,71 @@
-"""The RSGI application that each of granian's workers loads."""
+"""One worker of the API, which ``local.server`` starts as ``python -m local.worker``.
+
+Its arguments are the id of its parent and the descriptor of the socket that listens.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+import signal
+import socket
+import sys
+from functools import partial
+
+import uvloop
 
 from app import app
-from chalicelib.settings import load
-from local.gateway import Environ, Gateway
-from local.parent import PARENT, exit_with
-from local.rsgi import Application
+from chalicelib import bootstrap
+from chalicelib.embedded import open_files
+from chalicelib.settings import EMBEDDED
+from local.application import Application
+from local.connections import Connections
+from local.gateway import Gateway
+from local.http_connection import Connection, Timeouts
+from local.listener import Acceptor
+from local.parent import exit_with
+from local.work import embedded_work, waiting_work
 
-# granian restarts its workers, but nobody ends them when granian is killed.
-exit_with(int(os.environ[PARENT]))
-gateway = Gateway(app)
-embedded = load().engine == "embedded"
+MAX_CONNECTIONS = 16_384
+"""Open connections of one worker. A further one replaces the one that is idle for longest."""
 
-
-def is_quick(environ: Environ) -> bool:
-    """Tell whether a request takes a fraction of a millisecond: at most one row of a file."""
-    return (
-        embedded
-        and environ["REQUEST_METHOD"] in ("GET", "HEAD")
-        and gateway.route_of(environ) in ("/", "/timers/{timer_id}", "/timers/by-key/{key}")
-    )
+STOP_GRACE_S = 3.0
+"""How long requests in hand may take after SIGTERM."""
 
 
-LONG = {
-    "/_clock/advance",
-    *(f"/timers/{verb}" for verb in ("batch", "cancel", "fire", "move", "replay")),
-}
-"""The routes of requests about many timers."""
+def main() -> None:
+    """Serve until SIGTERM."""
+    parent, descriptor = map(int, sys.argv[1:])
+    exit_with(parent)
+    logging.basicConfig(format="%(asctime)s api %(levelname)s %(message)s")
+    finished = uvloop.run(_serve(socket.socket(fileno=descriptor)))
+    # Python itself would wait for threads that still carry out a request.
+    os._exit(os.EX_OK if finished else os.EX_TEMPFAIL)
 
 
-def is_slow(environ: Environ) -> bool:
-    """Tell whether a request may read or write thousands of rows, or wait for many calls."""
-    route, method = gateway.route_of(environ), environ["REQUEST_METHOD"]
-    return route in LONG or (route == "/timers" and method != "POST")
+async def _serve(listener: socket.socket) -> bool:
+    """Serve until SIGTERM; return whether all requests were finished."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    connections = Connections(loop, open_files.raise_limit(MAX_CONNECTIONS))
+    protocol = partial(Connection, _application(loop), connections, loop, Timeouts())
+    acceptor = Acceptor(listener, loop, protocol)
+    acceptor.start()
+    await stopped.wait()
+    acceptor.stop()
+    return await connections.stop(STOP_GRACE_S)
 
 
-application = Application(gateway, quick=is_quick, slow=is_slow)
+def _application(loop: asyncio.AbstractEventLoop) -> Application:
+    gateway, service = Gateway(app), bootstrap.service()
+    if service.settings.engine != EMBEDDED or service.settings.test_clock:
+        return Application(gateway, loop, work_of=waiting_work, is_ready=lambda: True)
+    timers = service.embedded.timers
+    timers.use_loop(loop)
+    return Application(gateway, loop, work_of=embedded_work, is_ready=lambda: timers.is_ready)
+
+
+if __name__ == "__main__":
+    main()

@@ -217,6 +217,17 @@ def test_a_body_that_ends_too_soon_sets_no_timer(server: Server) -> None:
     assert server.timers() == before
 
 
+@pytest.mark.parametrize("request_text", [with_length(TIMER, JSON), chunked(TIMER), get("/timers")])
+def test_a_client_that_closes_its_sending_half_gets_its_response(
+    server: Server, request_text: str
+) -> None:
+    with conversation(server.port) as connection:
+        connection.send(request_text)
+        connection.finish_sending()
+        assert connection.response().status in (200, 201)
+        assert connection.read() is None, "the server closes too"
+
+
 def test_pipelined_requests_get_their_responses_in_order(server: Server) -> None:
     first = server.set_timer("http://127.0.0.1:1/", 3600)
     with conversation(server.port) as connection:

@@ -16,13 +16,14 @@ from chalicelib.embedded.folder import DataFolder
 from chalicelib.embedded.store import SQLiteTimerStore
 from chalicelib.service.api_keys import ApiKeys
 from chalicelib.service.ports import ApiKeyStore
-from local.gateway import Environ, Gateway, StartResponse
+from local.gateway import Gateway
 from tests.support import document
 from tests.support.clock import ManualClock
 from tests.support.explorer import explore
 from tests.support.factories import DELAY_MS, Store, claimed, set_timer, settlement_of
 from tests.support.moto_stage import empty_stage
 from tests.support.service import service_on
+from tests.support.wsgi import Environ, StartResponse, respond
 
 TENANT = "acme"
 STEP_MS = 100
@@ -71,7 +72,7 @@ class Service:
             return start_response(status, headers)
 
         self._pass_time()
-        response = self.gateway(environ, start)
+        response = respond(self.gateway, environ, start)
         for path in locations:
             self._apply_fate(self.store.get(self.tenant, int(path.removeprefix("/timers/"))))
         return response

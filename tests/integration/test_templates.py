@@ -250,7 +250,8 @@ def test_the_code_is_small_and_has_no_unneeded_files(packages: Path, stage: str)
         "botocore",
         "boto3",
         "aiohappyeyeballs",
-        "granian",
+        "greenlet",
+        "httptools",
         "yaml",
         "tests",
     }

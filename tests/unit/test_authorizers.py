@@ -12,10 +12,12 @@ from chalice.app import AuthRequest, AuthResponse, AuthRoute, Chalice, Response
 from chalicelib.domain.errors import Unavailable
 from chalicelib.functions import DENY_ALL
 from chalicelib.rest.problems import replace_chalice_errors
+from chalicelib.rest.reading import too_large
 from local.authorizers import MAX_POLICIES_KEPT, MAX_TOKEN_CHARACTERS
 from local.gateway import Gateway
+from local.http_message import HttpRequest
 from tests.support.clock import ManualClock
-from tests.support.wsgi import GatewayResponse, send_request, with_body
+from tests.support.wsgi import GatewayResponse, send_request
 
 TTL_S = 60
 
@@ -117,10 +119,23 @@ def test_the_tenant_that_the_authorizer_returns_reaches_the_view(app: FakeApp) -
     assert call.method_arn.endswith("/GET/closed")
 
 
-def test_an_unknown_token_is_refused_before_the_body_is_read(app: FakeApp) -> None:
-    environ = with_body(b"x" * 100) | sending("bad")
-    assert_refused(send_request(app.gateway, "POST", "/closed", **environ))
-    assert environ["wsgi.input"].tell() == 0
+def test_an_unknown_token_is_refused_before_a_fault_of_the_body_is_named(app: FakeApp) -> None:
+    request = HttpRequest("POST", "/closed", "", {"authorization": "bad"}, "", fault=too_large())
+    assert app.gateway.respond(request).status == 401
+    request.headers["authorization"] = "good"
+    assert app.gateway.respond(request).status == 413
+
+
+def test_the_gateway_knows_a_caller_once_the_key_was_looked_up(app: FakeApp) -> None:
+    def request(token: str) -> HttpRequest:
+        return HttpRequest("HEAD", "/closed", "", {"authorization": token}, "")
+
+    assert not app.gateway.knows_caller(request("good"))
+    assert app.gateway.admits(request("good"))
+    assert app.gateway.knows_caller(request("good"))
+    assert not app.gateway.admits(request("bad"))
+    assert not app.gateway.knows_caller(request("bad")), "a denial is not kept"
+    assert app.gateway.knows_caller(request(""))
 
 
 def test_an_unavailable_authorizer_is_503_and_is_called_again(app: FakeApp) -> None:

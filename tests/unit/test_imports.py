@@ -18,7 +18,15 @@ IN_LAMBDA = {
     "AWS_SECRET_ACCESS_KEY": "testing",
     "TIMERS_STAGE": "dev",
 }
-OFFLINE_ONLY = {"aiohappyeyeballs", "granian", "uvloop", "sqlite3", "chalicelib.embedded", "local"}
+OFFLINE_ONLY = {
+    "aiohappyeyeballs",
+    "greenlet",
+    "httptools",
+    "uvloop",
+    "sqlite3",
+    "chalicelib.embedded",
+    "local",
+}
 
 
 def modules_after(code: str) -> set[str]:
