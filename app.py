@@ -57,7 +57,7 @@ def describe(service: Service, _request: ApiRequest) -> Response:
     "/timers",
     body=SetTimer,
     returns=responses.CREATED,
-    raises=(errors.RateLimited, errors.QuotaExceeded),
+    raises=(errors.QuotaExceeded, errors.RateLimited),
     idempotent=True,
 )
 def set_timer(service: Service, request: ApiRequest[SetTimer]) -> Response:
@@ -114,8 +114,8 @@ def purge_timers(service: Service, request: ApiRequest) -> Response:
     raises=(
         errors.TimerChanged,
         errors.TimerInFlight,
-        errors.RateLimited,
         errors.QuotaExceeded,
+        errors.RateLimited,
     ),
 )
 def set_keyed_timer(service: Service, request: ApiRequest[SetKeyedTimer]) -> Response:
@@ -159,7 +159,12 @@ def get_timer(service: Service, request: ApiRequest) -> Response:
     "/timers/{timer_id}",
     body=MoveTimer,
     returns=responses.TIME_LEFT,
-    raises=(errors.TimerExpired, errors.TimerInFlight, errors.TimerChanged),
+    raises=(
+        errors.TimerExpired,
+        errors.TimerInFlight,
+        errors.TimerChanged,
+        errors.RateLimited,
+    ),
 )
 def move_timer(service: Service, request: ApiRequest[MoveTimer]) -> Response:
     """Move a timer that has not expired to another time."""
@@ -184,7 +189,12 @@ def cancel_timer(service: Service, request: ApiRequest) -> Response:
 @api.post(
     "/timers/{timer_id}/fire",
     returns=responses.FIRED,
-    raises=(errors.TimerInFlight, errors.TimerSettled, errors.TimerChanged),
+    raises=(
+        errors.TimerInFlight,
+        errors.TimerSettled,
+        errors.TimerChanged,
+        errors.RateLimited,
+    ),
 )
 def fire_timer(service: Service, request: ApiRequest) -> Response:
     """Call the webhook of a pending timer now, before its time or before its next retry.
@@ -218,7 +228,13 @@ def cancel_timers(service: Service, request: ApiRequest[ChangeTimers]) -> Respon
     )
 
 
-@api.post("/timers/fire", body=ChangeTimers, returns=responses.FIRED_MANY, tag="many")
+@api.post(
+    "/timers/fire",
+    body=ChangeTimers,
+    returns=responses.FIRED_MANY,
+    raises=(errors.RateLimited,),
+    tag="many",
+)
 def fire_timers(service: Service, request: ApiRequest[ChangeTimers]) -> Response:
     """Count the pending timers that match, or call those that are not in flight now."""
     given = request.input
@@ -228,7 +244,13 @@ def fire_timers(service: Service, request: ApiRequest[ChangeTimers]) -> Response
     )
 
 
-@api.post("/timers/move", body=MoveTimers, returns=responses.MOVED_MANY, tag="many")
+@api.post(
+    "/timers/move",
+    body=MoveTimers,
+    returns=responses.MOVED_MANY,
+    raises=(errors.RateLimited,),
+    tag="many",
+)
 def move_timers(service: Service, request: ApiRequest[MoveTimers]) -> Response:
     """Count the pending timers that match, or move those whose time has not come."""
     given = request.input
@@ -248,7 +270,12 @@ def list_attempts(service: Service, request: ApiRequest) -> Response:
 @api.post(
     "/timers/{timer_id}/replay",
     returns=responses.REPLAYED,
-    raises=(errors.TimerNotFailed, errors.TimerInFlight, errors.TimerChanged),
+    raises=(
+        errors.TimerNotFailed,
+        errors.TimerInFlight,
+        errors.TimerChanged,
+        errors.RateLimited,
+    ),
     tag="failures",
 )
 def replay_timer(service: Service, request: ApiRequest) -> Response:
@@ -257,12 +284,18 @@ def replay_timer(service: Service, request: ApiRequest) -> Response:
     return responses.REPLAYED.response({"id": timer.id})
 
 
-@api.post("/timers/replay", body=ReplayTimers, returns=responses.REPLAY_RESULT, tag="failures")
+@api.post(
+    "/timers/replay",
+    body=ReplayTimers,
+    returns=responses.REPLAY_RESULT,
+    raises=(errors.RateLimited,),
+    tag="failures",
+)
 def replay_timers(service: Service, request: ApiRequest[ReplayTimers]) -> Response:
     """Count the failed timers that match, or replay them."""
-    failed, per_s = request.input.failed_timers(), request.input.per_s
-    replayed = service.dead_letters.replay_all(request.tenant, failed, per_s)
-    return responses.REPLAY_RESULT.response(replay_result(replayed))
+    given = request.input
+    done = service.dead_letters.replay_all(request.tenant, given.chosen(), given.per_s)
+    return responses.REPLAY_RESULT.response(replay_result(done))
 
 
 @api.post(

@@ -122,8 +122,8 @@ def extra_rows(load: Load) -> dict[str, float]:
         "a notice of failure: the queue's function goes on": (
             per_batch * _seconds(RESPONSE_S, 512)
         ),
-        "a replay: 3 write units, a read unit, and a delivery with 3": (
-            6 * WRITE_UNIT + READ_UNIT + queue + function
+        "a replay: 3 write units, the rate, a read unit, and a delivery with 3": (
+            (6 + load.id_writes) * WRITE_UNIT + READ_UNIT + queue + function
         ),
     }
 

@@ -61,6 +61,9 @@ class ArmableStore(KeyedRows, Protocol):
     def identity(self) -> str:
         """Return the random name of the store."""
 
+    def admit_change(self, tenant: str) -> None:
+        """Count a timer that its client moves, fires or replays. Raises ``RateLimited``."""
+
     def put(self, timer: Timer, *, armed: bool) -> None:
         """Store a new timer."""
 
@@ -175,6 +178,7 @@ class WakingTimerStore:
 
     def reschedule(self, change: Reschedule) -> Timer:
         """Make a timer outstanding at another time. Raises as ``TimerStore.reschedule`` does."""
+        self._store.admit_change(change.tenant)
         # If the write fails, the wake-up already registered is harmless. Its version does not
         # exist, or another change took that version. Then the claim decides whether it is due.
         timer = self._write(
@@ -206,6 +210,7 @@ class WakingTimerStore:
 
     def _move(self, change: Replacement) -> Timer:
         """Change a keyed timer, and register its wake-up if it is earlier than before."""
+        self._store.admit_change(change.before.tenant)
         if not change.earlier:
             return self._store.replace(change, armed=None)
         timer = self._write(

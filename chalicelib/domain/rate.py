@@ -1,7 +1,10 @@
-"""The rate at which each tenant may set timers, by GCRA (the generic cell rate algorithm).
+"""The rate at which each tenant may cause calls, by GCRA (the generic cell rate algorithm).
+
+A timer counts when it is set, and again whenever its client moves, fires or replays it: each of
+them costs a write, and brings a call that was not to come then.
 
 GCRA keeps one number per tenant: the theoretical arrival time (TAT) of the next timer at a steady
-rate. Here it is called ``paid_until``. A tenant that was idle may set the timers of one second at
+rate. Here it is called ``paid_until``. A tenant that was idle may use the rate of one second at
 once.
 """
 
@@ -26,7 +29,10 @@ long after a clock was put back.
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The number of timers a second that each tenant may set. Times are epoch milliseconds."""
+    """The number of timers a second that each tenant may set or change.
+
+    Times are epoch milliseconds.
+    """
 
     per_s: float
 
@@ -63,11 +69,15 @@ class Rate:
             paid_until = now
         admitted_at = paid_until - self.max_ahead_ms(count)
         if steady < admitted_at:
-            raise RateLimited(
-                f"At most {self.per_s:g} timers a second may be set.",
-                max(1, math.ceil((admitted_at - now) / 1000)),
-            )
+            raise self.refusal(max(1, math.ceil((admitted_at - now) / 1000)))
         return max(paid_until, steady) + self.cost_ms(count)
+
+    def refusal(self, retry_after: int = 1) -> RateLimited:
+        """Return the error for a timer too many. ``retry_after`` is in seconds."""
+        return RateLimited(
+            f"At most {self.per_s:g} timers a second may be set, moved, fired or replayed.",
+            retry_after,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ _UNUSED = _Usage()
 
 
 class Limiter:
-    """Limits the rate of each tenant, in the one process that creates all timers."""
+    """Limits the rate of each tenant, in the one process that writes all timers."""
 
     def __init__(self, rate: Rate | None) -> None:
         self._rate = rate

@@ -72,7 +72,7 @@ class SQLiteTimerStore(TransactionalStore):
         rate: Rate | None = None,
         quota: Quota = UNLIMITED,
     ) -> None:
-        """``rate`` limits the creates of each tenant, as far as they go through this object.
+        """``rate`` limits what each tenant sets and changes, as far as it goes through this object.
 
         ``quota`` limits what each tenant may have stored before a create.
         ``path`` is the file, None for a store in memory.
@@ -120,6 +120,7 @@ class SQLiteTimerStore(TransactionalStore):
                 if self._quota != UNLIMITED:
                     stored = self.stored(tenant)
                     self._quota.require_room_to_replace(stored, decision.before, decision.after)
+                self._limiter.admit(tenant, wanted.new.created_at)
                 self._connection.execute(*replacement(decision.after))
                 return KeyedTimer(decision.after, created=False)
             # Before the key changes hands: a refused request changes nothing.
@@ -431,8 +432,8 @@ class SQLiteTimerStore(TransactionalStore):
     def reschedule(self, change: Reschedule) -> Timer:
         """Make a timer outstanding at another time, under a new version.
 
-        Raises ``TimerNotFound``, ``TimerInFlight``, and ``TimerChanged`` if it is no longer as the
-        caller has seen it.
+        Raises ``TimerNotFound``, ``TimerInFlight``, ``RateLimited``, and ``TimerChanged`` if it is
+        no longer as the caller has seen it.
         """
         with self.transaction():
             timer = self._get_unleased(change.tenant, change.id, change.now)
@@ -440,6 +441,8 @@ class SQLiteTimerStore(TransactionalStore):
             # A lease that has ended counts as a change too: the call may have been made.
             if (timer.status, timer.version, timer.no_later_than, timer.lease) != seen:
                 raise TimerChanged(f"Timer {change.id} has just changed; look at it again.")
+            # Last: a refused change uses nothing of the rate.
+            self._limiter.admit(change.tenant, change.now)
             row = self._connection.execute(
                 "UPDATE timers SET status = ?, next_attempt_at = ?, due_at = ?, "
                 "settled_at = NULL, version = version + 1, attempts = ?, token = NULL, "

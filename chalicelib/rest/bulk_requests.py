@@ -27,8 +27,8 @@ from chalicelib.rest.requests import WAYS_TO_SAY_WHEN, MoveTimer, SetTimer
 from chalicelib.rest.strict_json import JsonDocument
 from chalicelib.rest.together import FILTERS, filter_fault
 from chalicelib.rest.validation import Body, Examples, Limits
-from chalicelib.service.bulk import Chosen
-from chalicelib.service.dead_letters import DEFAULT_PER_S, FailedTimers
+from chalicelib.service.dead_letters import DEFAULT_PER_S
+from chalicelib.service.many_timers import Chosen
 from chalicelib.service.timers import TimerRequest
 
 MAX_BATCH = 1_000
@@ -225,14 +225,10 @@ class ReplayTimers(_Chosen):
         """How many timers are called each second; None if they are only counted."""
         return None if self.dry_run else self.per_second
 
-    def failed_timers(self) -> FailedTimers:
-        """Return the failed timers that the fields select."""
-        return FailedTimers(
-            only=replace(
-                self.selection(),
-                failed_from=epoch_ms(self.failed_from, 0),
-                failed_until=epoch_ms(self.failed_until, math.inf),
-            ),
-            ids=self.ids,
-            before=None if self.cursor is None else cursors.read(self.cursor),
+    def selection(self) -> Selection:
+        """Return what the timers have in common."""
+        return replace(
+            super().selection(),
+            failed_from=epoch_ms(self.failed_from, 0),
+            failed_until=epoch_ms(self.failed_until, math.inf),
         )

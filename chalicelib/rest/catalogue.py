@@ -190,9 +190,12 @@ _ENTRIES = (
         "still exists.",
     ),
     Entry(
-        example=errors.RateLimited("At most 100 timers a second may be set."),
+        example=errors.RateLimited(
+            "At most 100 timers a second may be set, moved, fired or replayed."
+        ),
         status=429,
-        when="The tenant sets timers faster than `TIMERS_CREATES_PER_SECOND`.",
+        when="The tenant sets, moves, fires or replays timers faster than "
+        "`TIMERS_CREATES_PER_SECOND`.",
         header=RETRY_AFTER,
         header_value=_retry_after,
     ),

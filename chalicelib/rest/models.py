@@ -28,8 +28,7 @@ from chalicelib.rest.fields import (
     TimeLeft,
     Url,
 )
-from chalicelib.service.bulk import Done
-from chalicelib.service.dead_letters import Replayed
+from chalicelib.service.many_timers import Done
 from chalicelib.service.movable_clock import Advanced
 
 Count = Annotated[int, Field(ge=0)]
@@ -316,10 +315,6 @@ def clock_advanced(advanced: Advanced) -> ClockAdvanced:
     }
 
 
-def replay_result(replayed: Replayed) -> ReplayResult:
+def replay_result(done: Done) -> ReplayResult:
     """Return how many timers matched and were replayed."""
-    return {
-        "matching": replayed.matching,
-        "replayed": replayed.replayed,
-        "next": None if replayed.before is None else cursor.write(replayed.before),
-    }
+    return {"matching": done.matching, "replayed": done.changed, "next": next_of(done)}

@@ -185,9 +185,9 @@ class TimerStore(Protocol):
     def reschedule(self, change: Reschedule) -> Timer:
         """Give a timer another time, durably, which makes it outstanding. Return it as changed.
 
-        Raises ``TimerNotFound``, ``TimerInFlight`` while a sender holds it, and ``TimerChanged``
-        if it has not the status and version of ``change``. A repeated change has no effect. It may
-        return the timer or raise.
+        Raises ``TimerNotFound``, ``TimerInFlight`` while a sender holds it, ``TimerChanged`` if it
+        has not the status and version of ``change``, and ``RateLimited``. A repeated change has no
+        effect. It may return the timer or raise.
         """
 
     def check(self) -> None:

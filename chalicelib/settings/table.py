@@ -160,9 +160,9 @@ CREATES_PER_SECOND = Setting(
     default="0",
     special_case=_with_keys("100"),
     unit="timers/s",
-    help="How many timers each tenant may set a second; 0 is no limit. Raise it when a tenant "
-    "that you trust gets 429; lower it to keep one tenant from taking the capacity of the "
-    "others.",
+    help="How many timers each tenant may set, move, fire or replay a second; 0 is no limit. "
+    "Raise it when a tenant that you trust gets 429; lower it to keep one tenant from taking the "
+    "capacity of the others.",
 )
 ALLOW_PURGE = Setting(
     name="TIMERS_ALLOW_PURGE",

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from chalicelib.domain.moment import When
+from chalicelib.domain.rate import Rate
 from chalicelib.domain.webhook import Outcome
 from chalicelib.service.timers import TimerRequest
 from tests.support.clock import ManualClock
@@ -114,3 +115,29 @@ def test_a_wakeup_that_is_void_costs_one_failed_write_and_no_read(
     delivery.deliver(wakeup)
 
     assert stage.operations() == ["UpdateItem"]
+
+
+def test_a_move_at_a_rate_costs_one_call_more_and_many_moves_a_tenth(
+    stage: MotoStage, clock: ManualClock
+) -> None:
+    stage.begin_process(Rate(100))
+    limited = stage.timers()
+    timer = limited.set(TENANT, TimerRequest(url=URL, when=When(60_000)))
+    clock.advance(1_000)
+    stage.calls.clear()
+    limited.move(TENANT, timer.id, When(70_000))
+    assert stage.operations() == ["GetItem", "UpdateItem", "SendMessage", "UpdateItem"]
+    stage.calls.clear()
+    for _ in range(100):
+        clock.advance(10)
+        limited.move(TENANT, timer.id, When(70_000))
+    paid = Counter(stage.operations())["UpdateItem"] - 100
+    assert paid <= 2 * (10 + 4), "blocks of 1, 2, 4, 8, then 10, each in at most two writes"
+
+
+def test_a_move_without_a_rate_costs_no_counter(stage: MotoStage) -> None:
+    api = stage.timers()
+    timer = api.set(TENANT, TimerRequest(url=URL, when=When(60_000)))
+    stage.calls.clear()
+    api.move(TENANT, timer.id, When(70_000))
+    assert stage.operations() == ["GetItem", "SendMessage", "UpdateItem"]

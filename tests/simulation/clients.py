@@ -18,7 +18,8 @@ from chalicelib.domain.errors import (
 )
 from chalicelib.domain.moment import When
 from chalicelib.domain.timer import DeliveryOptions, Timer, Wakeup
-from chalicelib.service.dead_letters import DeadLetters, FailedTimers
+from chalicelib.service.dead_letters import DeadLetters
+from chalicelib.service.many_timers import Chosen
 from chalicelib.service.timers import TimerRequest, Timers
 from tests.simulation.environment import Environment
 from tests.simulation.fault_injector import APPLIED_LATE_MS
@@ -222,7 +223,7 @@ class Clients(Generic[A]):
 
     def _replay_all_on(self, api: Api, tenant: str) -> None:
         self._time.note("POST /timers/replay", tenant)
-        replayed = api.dead_letters.replay_all(tenant, FailedTimers(), per_s=100)
+        replayed = api.dead_letters.replay_all(tenant, Chosen(), per_s=100)
         self._time.note("responds 200", replayed)
 
     def _refused(self, promise: Promise, refusal: TimersError) -> None:

@@ -151,6 +151,9 @@ class _FaultySQLiteStore:
     def put(self, timer: Timer, *, armed: bool) -> None:
         self._call("store.put", partial(self._insert, timer), timer.id)
 
+    def admit_change(self, tenant: str) -> None:
+        """Do nothing: there is no rate."""
+
     def give_back(self, tenant: str, unused: int) -> None:
         """Leave a gap in the ids."""
 

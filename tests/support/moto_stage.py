@@ -25,6 +25,7 @@ from chalicelib.aws.names import Names
 from chalicelib.aws.secrets import SigningSecrets
 from chalicelib.aws.wakeups import AwsWakeups
 from chalicelib.aws.waking_store import WakingTimerStore
+from chalicelib.domain.rate import Rate
 from chalicelib.domain.timer import MAX_NEAR_S, Timer, Wakeup
 from chalicelib.service.delivery import Delivery
 from chalicelib.service.ports import Meter, Sender, unmetered
@@ -82,10 +83,10 @@ class MotoStage:
         for client in (self.dynamodb, self.sqs, self.scheduler, self.ssm):
             client.meta.events.unregister("provide-client-params", self._on_call)
 
-    def begin_process(self) -> None:
+    def begin_process(self, rate: Rate | None = None) -> None:
         """Replace the store by that of a new process, which has no ids reserved."""
         self.rows = DynamoDBTimerStore(
-            self.dynamodb, NAMES.table, self.clock, sleep=lambda _s: None
+            self.dynamodb, NAMES.table, self.clock, rate=rate, sleep=lambda _s: None
         )
         self.store = FakeWakingStore(self.rows)
 

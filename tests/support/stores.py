@@ -81,6 +81,9 @@ class FakeArmableStore(SQLiteTimerStore):
     def give_back(self, tenant: str, unused: int) -> None:
         pass  # a gap in the ids is allowed
 
+    def admit_change(self, tenant: str) -> None:
+        pass  # it has no rate
+
     def give_up_key(self, timer: Timer) -> None:
         give_up_key(self, timer)
 

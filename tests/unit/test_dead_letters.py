@@ -9,7 +9,8 @@ from chalicelib.domain.errors import TimerNotFailed, TimerNotFound
 from chalicelib.domain.moment import When
 from chalicelib.domain.selection import Selection
 from chalicelib.domain.timer import Status, Timer
-from chalicelib.service.dead_letters import DeadLetters, FailedTimers, Replayed
+from chalicelib.service.dead_letters import DeadLetters
+from chalicelib.service.many_timers import Chosen, Done
 from chalicelib.service.timers import TimerRequest, Timers
 from tests.support.clock import START, ManualClock
 from tests.support.factories import claimed, settlement_of
@@ -91,9 +92,7 @@ def test_an_unknown_timer_is_not_replayed(dead_letters: DeadLetters) -> None:
 def test_a_dry_run_counts_timers_and_changes_nothing(
     dead_letters: DeadLetters, store: WakingTimerStore, failed: list[Timer]
 ) -> None:
-    assert dead_letters.replay_all(TENANT, FailedTimers(), per_s=None) == Replayed(
-        matching=5, replayed=0
-    )
+    assert dead_letters.replay_all(TENANT, Chosen(), per_s=None) == Done(matching=5, changed=0)
     assert [store.get(TENANT, timer.id) for timer in failed] == failed
 
 
@@ -102,9 +101,9 @@ def test_all_failed_timers_are_called_one_after_the_other(
 ) -> None:
     clock.now = START + 90_000
 
-    outcome = dead_letters.replay_all(TENANT, FailedTimers(), per_s=4)
+    outcome = dead_letters.replay_all(TENANT, Chosen(), per_s=4)
 
-    assert outcome == Replayed(matching=5, replayed=5)
+    assert outcome == Done(matching=5, changed=5)
     times = sorted(store.get(TENANT, timer.id).wakeup().at for timer in failed)
     assert [at - START - 90_000 for at in times] == [0, 250, 500, 750, 1_000]
 
@@ -112,19 +111,19 @@ def test_all_failed_timers_are_called_one_after_the_other(
 @pytest.mark.parametrize(
     ("wanted", "matching"),
     [
-        (FailedTimers(), [1, 2, 3]),
-        (FailedTimers(only=Selection(url_prefix="http://a/")), [1, 2]),
-        (FailedTimers(only=Selection(failed_from=START + 40_000)), [2, 3]),
-        (FailedTimers(only=Selection(failed_until=START + 40_000)), [1]),
-        (FailedTimers(only=Selection(url_prefix="http://a/", failed_from=START + 40_000)), [2]),
-        (FailedTimers(before=3), [1, 2]),
+        (Chosen(), [1, 2, 3]),
+        (Chosen(only=Selection(url_prefix="http://a/")), [1, 2]),
+        (Chosen(only=Selection(failed_from=START + 40_000)), [2, 3]),
+        (Chosen(only=Selection(failed_until=START + 40_000)), [1]),
+        (Chosen(only=Selection(url_prefix="http://a/", failed_from=START + 40_000)), [2]),
+        (Chosen(before=3), [1, 2]),
     ],
 )
 def test_only_matching_timers_are_replayed(
     dead_letters: DeadLetters,
     timers: Timers,
     store: WakingTimerStore,
-    wanted: FailedTimers,
+    wanted: Chosen,
     matching: list[int],
 ) -> None:
     end(store, set_timer(timers, "http://a/x"), Status.FAILED, START + 39_999)
@@ -132,7 +131,7 @@ def test_only_matching_timers_are_replayed(
     end(store, set_timer(timers, "http://b/x"), Status.FAILED, START + 50_000)
 
     assert dead_letters.replay_all(TENANT, wanted, per_s=None).matching == len(matching)
-    assert dead_letters.replay_all(TENANT, wanted, per_s=100).replayed == len(matching)
+    assert dead_letters.replay_all(TENANT, wanted, per_s=100).changed == len(matching)
     assert pending(timers) == matching
 
 
@@ -143,9 +142,9 @@ def test_a_replay_that_runs_out_of_time_returns_where_to_continue(
 ) -> None:
     hasty = DeadLetters(store, timers, clock, step=2, budget_ms=0)
 
-    first = hasty.replay_all(TENANT, FailedTimers(), per_s)
-    second = hasty.replay_all(TENANT, FailedTimers(before=first.before), per_s)
-    third = hasty.replay_all(TENANT, FailedTimers(before=second.before), per_s)
+    first = hasty.replay_all(TENANT, Chosen(), per_s)
+    second = hasty.replay_all(TENANT, Chosen(before=first.before), per_s)
+    third = hasty.replay_all(TENANT, Chosen(before=second.before), per_s)
 
     assert [outcome.before for outcome in (first, second, third)] == [4, 2, None]
     assert [outcome.matching for outcome in (first, second, third)] == [2, 2, 1]
@@ -162,7 +161,7 @@ def test_a_timer_replayed_by_another_request_is_skipped(
 
     rows.before_change = replay_first
 
-    outcome = dead_letters.replay_all(TENANT, FailedTimers(), per_s=100)
+    outcome = dead_letters.replay_all(TENANT, Chosen(), per_s=100)
 
-    assert outcome == Replayed(matching=5, replayed=4)
+    assert outcome == Done(matching=5, changed=4)
     assert store.get(TENANT, 5).version == 2

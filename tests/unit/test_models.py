@@ -15,7 +15,7 @@ from chalicelib.rest import models, responses
 from chalicelib.rest.models import attempt_item, replay_result, timer_item, timer_status
 from chalicelib.rest.problems import document_of
 from chalicelib.rest.responses import Success
-from chalicelib.service.dead_letters import Replayed
+from chalicelib.service.many_timers import Done
 from tests.support.clock import START
 from tests.support.factories import new_timer
 
@@ -55,7 +55,7 @@ def test_the_body_of_an_attempt_fits_its_model(attempt: AttemptRecord) -> None:
 
 @pytest.mark.parametrize("before", [None, 7])
 def test_the_body_of_a_replay_fits_its_model(before: int | None) -> None:
-    outcome = Replayed(matching=2, replayed=1, before=before)
+    outcome = Done(matching=2, changed=1, before=before)
     assert_is(models.ReplayResult, replay_result(outcome))
 
 

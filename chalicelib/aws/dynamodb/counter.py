@@ -1,9 +1,12 @@
-"""A tenant's id counter, which also counts its rate of creates (GCRA, see ``domain.rate``).
+"""A tenant's id counter, which also counts its rate (GCRA, see ``domain.rate``).
 
 Every create needs an id anyway, so the rate is counted in the write that reserves ids. At 100
 timers a second an id block has at most ten ids: 0.1 counter writes a timer. If a tenant uses up its
 rate through several processes, almost every second write fails its condition, and DynamoDB charges
 for it all the same: about 0.2 writes a timer. A refused create costs one write.
+
+A move, a fire and a replay need no id. They count in the same way, in blocks of their own
+(``pay``): a single one costs one write, and many of them 0.1 each.
 
 The rate is not exact: a process may have reserved the ids of the next tenth of a second.
 """
@@ -20,7 +23,6 @@ from chalicelib.aws.dynamodb.failures import ConditionFailed
 from chalicelib.aws.dynamodb.id_blocks import MAX_BLOCK
 from chalicelib.aws.dynamodb.items import Items
 from chalicelib.aws.dynamodb.rows import number
-from chalicelib.domain.errors import RateLimited
 from chalicelib.domain.rate import Rate
 from chalicelib.service.ports import Clock
 
@@ -60,6 +62,11 @@ class Counter:
         self._rate = rate
 
     @property
+    def limited(self) -> bool:
+        """Whether tenants have a rate."""
+        return self._rate is not None
+
+    @property
     def max_block(self) -> int:
         """The number of ids that one reservation may take."""
         if self._rate is None:
@@ -75,10 +82,17 @@ class Counter:
         # is allowed.
         if self._rate is None:
             return self._add(tenant, count)
-        return self._reserve_at_rate(tenant, count, self._rate)
+        return self._reserve_at_rate(tenant, count, count, self._rate)
 
-    def _reserve_at_rate(self, tenant: str, count: int, rate: Rate) -> int:
+    def pay(self, tenant: str, count: int) -> None:
+        """Count ``count`` timers in a tenant's rate, without ids. Raises as ``reserve`` does."""
+        if self._rate is not None:
+            self._reserve_at_rate(tenant, 0, count, self._rate)
+
+    def _reserve_at_rate(self, tenant: str, ids: int, count: int, rate: Rate) -> int:
         """Reserve ids, and move the tenant's theoretical arrival time (TAT) in the same write.
+
+        ``count`` timers are counted.
 
         GCRA moves the TAT to max(TAT, now) + cost. An update expression has no maximum. So this
         tries two conditional writes in turn: one for an idle tenant, whose TAT is in the past, and
@@ -88,7 +102,7 @@ class Counter:
         idle = _payment_of_idle(rate, now, count)
         for _ in range(MAX_TRIES):
             try:
-                return self._add(tenant, count, idle)
+                return self._add(tenant, ids, idle)
             except ConditionFailed as failure:
                 paid_until, latest = _ms(failure.row, "paid_until"), _ms(failure.row, "paid_at")
                 # The tenant is busy. Raises RateLimited if its TAT is too far ahead.
@@ -96,8 +110,8 @@ class Counter:
                 busy = _payment_of_busy(rate, now, rate.steady(paid_until, latest, now), count)
             # Another process may have moved the TAT since then. If so, start again.
             with contextlib.suppress(ConditionFailed):
-                return self._add(tenant, count, busy)
-        raise RateLimited(f"At most {rate.per_s:g} timers a second may be set.")
+                return self._add(tenant, ids, busy)
+        raise rate.refusal()
 
     def _add(self, tenant: str, count: int, payment: _Payment | None = None) -> int:
         """Increment the counter and return its new value."""

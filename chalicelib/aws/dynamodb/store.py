@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from chalicelib.aws.dynamodb import rows
+from chalicelib.aws.dynamodb.change_blocks import ChangeBlocks
 from chalicelib.aws.dynamodb.counter import Counter
 from chalicelib.aws.dynamodb.due_list import DueList
 from chalicelib.aws.dynamodb.failed_index import FailedIndex
@@ -80,7 +81,9 @@ class DynamoDBTimerStore:
         open_ids: int = OPEN_IDS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``rate`` limits the creates of each tenant. Settled timers are kept ``retention_days``.
+        """``rate`` limits what each tenant sets and changes.
+
+        Settled timers are kept ``retention_days``.
 
         For ``partitions_per_step`` and ``open_ids`` see ``Partitions``. ``sleep`` takes seconds.
         """
@@ -89,6 +92,7 @@ class DynamoDBTimerStore:
         self._due = DueList(self._items)
         counter = Counter(self._items, clock, rate)
         self._ids = IdBlocks(counter.reserve, clock, counter.max_block)
+        self._changes = ChangeBlocks(counter, clock)
         self._retention_s = int(retention_days * _DAY_S)
         self.keys = KeyItems(self._items, self._retention_s)
         self._partitions = Partitions(
@@ -111,6 +115,10 @@ class DynamoDBTimerStore:
     def give_back(self, tenant: str, unused: int) -> None:
         """Take back an id of ``next_id`` that was not used, with its share of the rate."""
         self._ids.give_back(tenant, unused)
+
+    def admit_change(self, tenant: str) -> None:
+        """Count a timer that its client moves, fires or replays. Raises ``RateLimited``."""
+        self._changes.admit(tenant)
 
     def put(self, timer: Timer, *, armed: bool) -> None:
         """Store a new timer. ``armed`` tells the sweeper whether its wake-up is registered.
