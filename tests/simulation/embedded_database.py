@@ -37,6 +37,10 @@ class SimulatedDatabase(StoredSQLiteTimers):
     def in_transaction(self) -> bool:
         return self._connection.in_transaction
 
+    @property
+    def total_changes(self) -> int:
+        return self._connection.total_changes
+
     def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
         """Execute a statement, like the method of a connection."""
         word = statement.split(maxsplit=1)[0]

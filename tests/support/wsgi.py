@@ -52,7 +52,7 @@ def request_of(environ: Environ) -> HttpRequest:
     headers = {
         name.removeprefix("HTTP_").replace("_", "-").lower(): value
         for name, value in environ.items()
-        if (name.startswith("HTTP_") or name == "CONTENT_TYPE") and value
+        if name.startswith("HTTP_") or (name == "CONTENT_TYPE" and value)
     }
     length = int(environ.get("CONTENT_LENGTH") or 0)
     return HttpRequest(
