@@ -15,7 +15,18 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from bench import backlog, hanging, imports, lateness, memory, queue_path, throughput
+from bench import (
+    backlog,
+    batch,
+    hanging,
+    idle,
+    imports,
+    lateness,
+    memory,
+    queue_path,
+    sharing,
+    throughput,
+)
 from bench.figures import BenchError, progress
 from bench.sink import Sink, receiving
 
@@ -24,12 +35,18 @@ MEASUREMENTS: dict[str, Callable[[Sink], dict[str, Any]]] = {
     "lateness": lateness.measure,
     "backlog": backlog.measure,
     "hanging": hanging.measure,
+    "idle": idle.measure,
+    "sharing": sharing.measure,
+    "batch": batch.measure,
     "memory": memory.measure,
     "queue": queue_path.measure,
     "imports": imports.measure,
 }
-BY_DEFAULT = [name for name in MEASUREMENTS if name != "queue"]
-"""The queue path needs an emulator of AWS, which is installed when it is first asked for."""
+NOT_BY_DEFAULT = ("queue", "sharing")
+"""The queue path needs an emulator of AWS, which is installed when it is first asked for.
+Sharing takes several minutes."""
+
+BY_DEFAULT = [name for name in MEASUREMENTS if name not in NOT_BY_DEFAULT]
 
 
 def main() -> int:

@@ -92,9 +92,11 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 
 
-def post(path: str, body: str) -> bytes:
-    """Return a POST request with a JSON body."""
+def post(path: str, body: str, key: str | None = None) -> bytes:
+    """Return a POST request with a JSON body, of the caller with this API key."""
     head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n"
+    if key is not None:
+        head += f"Authorization: Bearer {key}\r\n"
     return f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode()
 
 

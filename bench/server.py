@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,9 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.figures import BenchError
 
@@ -22,6 +24,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 20.0
 _POLL_S = 0.005
+_KEY = re.compile(r"\bwt_[A-Za-z0-9_-]+")
 _ON_DISK = Path("/var/tmp")
 """It survives a reboot, so it is on a disk. /tmp may be memory, where a sync costs nothing."""
 
@@ -29,7 +32,8 @@ _ON_DISK = Path("/var/tmp")
 class Server:
     """One data folder, and the server that works on it, which may be stopped and started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+        self._settings = settings
         self.port = free_port()
         self.data_dir = folder / "data"
         self._log = folder / "server.log"
@@ -44,15 +48,12 @@ class Server:
 
     def start(self, path: str = "/health") -> float:
         """Start, wait until the response to ``path`` is 200, and return the time that took (s)."""
-        # Another address in HOST would make the requests of the benchmarks fail.
-        environment = {name: value for name, value in os.environ.items() if name != "HOST"}
-        environment |= {"PORT": str(self.port), "DATA_DIR": str(self.data_dir)}
         began = time.perf_counter()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "local"],
                 cwd=PROJECT,
-                env=environment,
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -80,6 +81,28 @@ class Server:
         self._process = None
         return time.perf_counter() - began
 
+    def issue_key(self, tenant: str) -> str:
+        """Return a new API key of ``tenant``."""
+        command = [sys.executable, "-m", "local.keys", "issue", tenant]
+        printed = subprocess.run(
+            command,
+            cwd=PROJECT,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        key = _KEY.search(printed)
+        if key is None:
+            raise BenchError(f"no key was issued: {printed[:200]}")
+        return key[0]
+
+    def _environment(self) -> dict[str, str]:
+        # Another address in HOST would make the requests of the benchmarks fail.
+        environment = {name: value for name, value in os.environ.items() if name != "HOST"}
+        environment |= {"PORT": str(self.port), "DATA_DIR": str(self.data_dir)}
+        return {**environment, **self._settings}
+
     def log_tail(self) -> str:
         """Return the end of the server's output."""
         return self._log.read_text(errors="replace")[-500:].strip()
@@ -96,11 +119,11 @@ class Server:
 
 
 @contextmanager
-def running() -> Iterator[Server]:
+def running(settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[Server]:
     """Yield a server on an empty data folder; stop it and remove the folder at the end."""
     parent = _ON_DISK if os.access(_ON_DISK, os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="timers-bench-", dir=parent))
-    server = Server(folder)
+    server = Server(folder, settings)
     try:
         server.start()
         yield server

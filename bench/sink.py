@@ -1,8 +1,8 @@
 """The receiver of the benchmarks' webhooks: a process that records the time of each.
 
-It does little else, because it shares the machine with the server that it measures. A second port
-accepts connections and never responds. Each line on stdin is a command; its result goes to stdout
-as JSON.
+It does little else, because it shares the machine with the server that it measures. Other ports
+never respond, or respond with much that nobody needs. Each line on stdin is a command; its
+result goes to stdout as JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -30,16 +30,25 @@ MAX_CONNECTIONS = 16_384
 _BACKLOG = 4096
 _HEAD_END = b"\r\n\r\n"
 _RESPONSE = b"HTTP/1.1 204 No Content\r\n\r\n"
+_EARLY_HINT = b"HTTP/1.1 103 Early Hints\r\nLink: <" + b"x" * 1_000 + b">\r\n\r\n"
+_COSTLY = _EARLY_HINT * 128 + _RESPONSE
 
 
 class Sink:
-    """The handle on a sink's process. ``url`` responds, ``hanging_url`` never does."""
+    """The handle on a sink's process.
+
+    ``url`` responds, ``hanging_url`` never does, and ``costly_url`` sends 128 KB of interim
+    responses first.
+    """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
-        port, hanging_port = self._read()
-        self.url = f"http://{HOST}:{port}/hook"
-        self.hanging_url = f"http://{HOST}:{hanging_port}/hook"
+        urls = [_url(port) for port in self._read()]
+        self.url, self.hanging_url, self.costly_url = urls
+
+    def open(self, count: int) -> list[str]:
+        """Return the URLs of ``count`` more receivers that respond, each on a port of its own."""
+        return [_url(port) for port in self._command(f"open {count}")]
 
     def arrived(self) -> int:
         """Return how many webhooks arrived since the last ``take``."""
@@ -93,6 +102,10 @@ def receiving() -> Iterator[Sink]:
             process.wait()
 
 
+def _url(port: int) -> str:
+    return f"http://{HOST}:{port}/hook"
+
+
 class _Responding(asyncio.Protocol):
     """Responds to empty POSTs on a kept-alive connection, and records (id, epoch ms) of each."""
 
@@ -112,6 +125,20 @@ class _Responding(asyncio.Protocol):
         self._transport.write(_RESPONSE * len(heads))
 
 
+class _Costly(asyncio.Protocol):
+    """Responds to empty POSTs with many interim responses before the final one."""
+
+    def __init__(self) -> None:
+        self._partial = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        *heads, self._partial = (self._partial + data).split(_HEAD_END)
+        self._transport.write(_COSTLY * len(heads))
+
+
 class _Hanging(asyncio.Protocol):
     """Keeps the connection open and silent."""
 
@@ -129,15 +156,26 @@ async def _serve() -> None:
     loop = asyncio.get_running_loop()
     arrivals: list[tuple[int, float]] = []
     hanging: set[_Hanging] = set()
-    ports = []
-    for protocol in (lambda: _Responding(arrivals), lambda: _Hanging(hanging)):
+
+    async def listen(protocol: Callable[[], asyncio.Protocol]) -> int:
         server = await loop.create_server(protocol, HOST, 0, backlog=_BACKLOG)
-        ports.append(server.sockets[0].getsockname()[1])
-    _say(ports)
+        port: int = server.sockets[0].getsockname()[1]
+        return port
+
+    async def open_more(count: int) -> None:
+        _say([await listen(lambda: _Responding(arrivals)) for _ in range(count)])
+
+    protocols: list[Callable[[], asyncio.Protocol]] = [
+        lambda: _Responding(arrivals),
+        lambda: _Hanging(hanging),
+        _Costly,
+    ]
+    _say([await listen(protocol) for protocol in protocols])
     ended = asyncio.Event()
+    opening: set[asyncio.Task[None]] = set()
 
     def carry_out_command() -> None:
-        command = sys.stdin.readline().strip()
+        command, _, argument = sys.stdin.readline().strip().partition(" ")
         if command == "arrived":
             _say(len(arrivals))
         elif command == "hanging":
@@ -145,6 +183,8 @@ async def _serve() -> None:
         elif command == "take":
             _say(arrivals)
             arrivals.clear()
+        elif command == "open":
+            opening.add(loop.create_task(open_more(int(argument))))
         else:  # the end of stdin
             ended.set()
 

@@ -8,6 +8,7 @@ import json
 import random
 import re
 import time
+from collections.abc import Sequence
 from datetime import datetime
 
 import uvloop
@@ -18,6 +19,9 @@ from bench.server import HOST
 
 HOUR = 3600
 CONNECTIONS = 32
+BATCH = 1_000
+"""Timers in one request to ``POST /timers/batch``: as many as it takes."""
+
 LEAD_S = 3
 """The time between setting the last timer and the due time of the first (s)."""
 
@@ -42,7 +46,9 @@ def create(port: int, count: int, *, seconds: int, url: str) -> float:
     return time.perf_counter() - began
 
 
-def create_due_within(window_s: int, port: int, urls: list[str], *, over_s: int) -> list[int]:
+def create_due_within(
+    window_s: int, port: int, urls: list[str], *, over_s: int, key: str | None = None
+) -> list[int]:
     """Set a timer for each url at an even pace over ``over_s`` seconds; return their ids in order.
 
     They are due evenly within ``window_s`` seconds, which begin ``LEAD_S`` after the last is set.
@@ -52,7 +58,7 @@ def create_due_within(window_s: int, port: int, urls: list[str], *, over_s: int)
     ``window_s``.
     """
     requests = {
-        (url, seconds): client.post("/timers", body(seconds, url))
+        (url, seconds): client.post("/timers", body(seconds, url), key)
         for url in set(urls)
         for seconds in range(1, over_s + LEAD_S + 1)
     }
@@ -70,14 +76,15 @@ def create_due_within(window_s: int, port: int, urls: list[str], *, over_s: int)
     return [timer_id for _, timer_id in sorted(created)]
 
 
-def due_times(port: int) -> dict[int, float]:
-    """Return when every timer of the service is due: epoch milliseconds by id."""
+def due_times(port: int, key: str | None = None) -> dict[int, float]:
+    """Return when every timer of a tenant is due: epoch milliseconds by id."""
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     due: dict[int, float] = {}
     path: str | None = "/timers?limit=1000"
     connection = http.client.HTTPConnection(HOST, port, timeout=30)
     try:
         while path:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=headers)
             response = connection.getresponse()
             for timer in json.load(response):
                 due[timer["id"]] = _epoch_ms(timer["due_at"])
@@ -86,6 +93,25 @@ def due_times(port: int) -> dict[int, float]:
     finally:
         connection.close()
     return due
+
+
+def create_batches(
+    port: int, timers: Sequence[dict[str, object]], *, connections: int = 4, key: str | None = None
+) -> float:
+    """Set ``timers`` a thousand a request; return how long that took (s)."""
+    requests = [
+        client.post("/timers/batch", json.dumps({"timers": timers[start : start + BATCH]}), key)
+        for start in range(0, len(timers), BATCH)
+    ]
+
+    async def one(connection: client.Connection, request: bytes) -> None:
+        response = await connection.send(request)
+        if response.status != http.client.OK or b'"error"' in response.body:
+            raise BenchError(f"a batch was refused: {response.body[:300]!r}")
+
+    began = time.perf_counter()
+    uvloop.run(client.each(port, connections, requests, one))
+    return time.perf_counter() - began
 
 
 def read_at_random(port: int, ids: range, times: int) -> None:
