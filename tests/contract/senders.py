@@ -78,6 +78,22 @@ class FakeThreads:
         return _RefusedThread(**options)
 
 
+class StartedThreads:
+    """Starts threads and keeps them. The first ``refused`` fail, as if the system had none left."""
+
+    def __init__(self, refused: int = 0) -> None:
+        self._refused = refused
+        self.started: list[threading.Thread] = []
+
+    def __call__(self, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if self._refused:
+            self._refused -= 1
+            raise RuntimeError("can't start new thread")
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        thread.start()
+        self.started.append(thread)
+
+
 class _RefusedThread(threading.Thread):
     def start(self) -> None:
         raise RuntimeError("can't start new thread")

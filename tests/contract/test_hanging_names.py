@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import socket
 import threading
@@ -21,11 +22,12 @@ from tests.contract.senders import (
     OPEN,
     SOON_S,
     BlockingHttpSender,
-    FakeThreads,
     Listen,
     Start,
+    StartedThreads,
     timed,
 )
+from tests.support.waiting import eventually
 
 MANY = 300
 MAX_LOOKUPS = 8
@@ -132,25 +134,23 @@ def test_a_look_up_without_a_free_slot_is_dropped_once_every_call_has_timed_out(
 def test_a_look_up_that_hangs_outlives_its_call_and_the_loop_in_silence(
     names: FakeHangingResolver, caplog: pytest.LogCaptureFixture
 ) -> None:
+    before = _thread._count()
     sender = BlockingHttpSender(0.05, OPEN)
     outcome = sender.send(Call(url="http://silent.example/7", headers={}))
     assert outcome == Outcome(error="timed out after 0.05 s")
     sender.close()
     names.release()
-    for thread in threading.enumerate():
-        if thread.name == "resolve":
-            thread.join(AMPLE_S)
-            assert not thread.is_alive()
+    eventually(lambda: _thread._count() <= before)
     assert not caplog.records
 
 
 def test_look_ups_one_after_another_share_a_thread(names: FakeHangingResolver) -> None:
     async def look_up() -> None:
-        resolving = GuardedResolver(OPEN, AMPLE_S)
-        before = set(threading.enumerate())
+        threads = StartedThreads()
+        resolving = GuardedResolver(OPEN, AMPLE_S, start_thread=threads)
         for number in range(20):
             await resolving.resolve(f"{number}.good.example", 80)
-        (thread,) = set(threading.enumerate()) - before
+        (thread,) = threads.started
         await resolving.close()
         thread.join(AMPLE_S)
         assert not thread.is_alive()
@@ -162,7 +162,9 @@ def test_a_look_up_for_which_there_is_no_thread_leaves_its_slot_to_others(
     names: FakeHangingResolver,
 ) -> None:
     async def look_up_twice() -> None:
-        resolving = GuardedResolver(OPEN, AMPLE_S, max_lookups=1, new_thread=FakeThreads())
+        resolving = GuardedResolver(
+            OPEN, AMPLE_S, max_lookups=1, start_thread=StartedThreads(refused=1)
+        )
         with pytest.raises(Unavailable):
             await resolving.resolve("good.example", 80)
         assert await resolving.resolve("good.example", 80)
