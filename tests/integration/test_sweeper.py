@@ -43,7 +43,7 @@ def fill(stage: MotoStage, count: int, *, due_at: int = DUE, first: int = 1) -> 
     ]
     for start in range(0, count, 25):
         batch = [
-            {"PutRequest": {"Item": rows.new_row(timer, armed=True)}}
+            {"PutRequest": {"Item": rows.new_row(timer, armed=True)[0]}}
             for timer in timers[start : start + 25]
         ]
         stage.dynamodb.batch_write_item(RequestItems={NAMES.table: batch})  # type: ignore[dict-item]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -42,13 +41,13 @@ from tests.support.factories import (
     settlement_of,
 )
 from tests.support.stores import FakeWakingStore, is_armed
+from tests.support.write_units import WRITE_UNIT, size, units
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from chalicelib.aws.dynamodb.rows import Row
 
-UNIT = 1_024
 DAY_S = 86_400
 URL_OF_500 = "https://receiver.example/" + "x" * 475
 
@@ -85,7 +84,7 @@ def row_of(client: RecordingClient, timer: Timer) -> Row:
 
 
 def write_row(client: RecordingClient, timer: Timer, **changes: Any) -> None:
-    row = {**rows.new_row(timer, armed=True), **changes}
+    row = {**rows.new_row(timer, armed=True)[0], **changes}
     client.client.put_item(TableName=TABLE, Item=row)
 
 
@@ -295,39 +294,6 @@ def test_an_invalid_request_is_not_reported_as_unavailable() -> None:
 # What it costs
 
 
-def size(row: Mapping[str, Any]) -> int:
-    """Return the bytes of an item as DynamoDB counts them, numbers at their most."""
-    total = 0
-    for name, value in row.items():
-        ((kind, content),) = value.items()
-        digits = len(content.lstrip("-"))
-        total += len(name.encode())
-        total += math.ceil(digits / 2) + 2 if kind == "N" else len(content.encode())
-    return total
-
-
-def units(before: Row | None, after: Row | None) -> int:
-    """Return the write units of one write: the row, and each index whose entry changes."""
-    total = math.ceil(max(size(before or {}), size(after or {}), 1) / UNIT)
-    for index in table_definition(STAGE)["GlobalSecondaryIndexes"]:
-        key = [part["AttributeName"] for part in index["KeySchema"]]
-        projected = {"pk", "id", *key, *index["Projection"].get("NonKeyAttributes", [])}
-        whole = index["Projection"]["ProjectionType"] == "ALL"
-
-        def entry(row: Row | None, key: list[str] = key) -> Row | None:
-            return row if row is not None and all(name in row for name in key) else None
-
-        old, new = entry(before), entry(after)
-        if old is None or new is None:
-            total += (old is None) != (new is None)
-        elif any(old[name] != new[name] for name in key):
-            total += 2
-        else:
-            seen = set(old) | set(new) if whole else projected
-            total += any(old.get(name) != new.get(name) for name in seen)
-    return total
-
-
 def test_a_delivered_timer_costs_five_write_units_and_no_read(
     store: FakeWakingStore, client: RecordingClient
 ) -> None:
@@ -363,7 +329,7 @@ def test_ten_attempts_and_their_log_stay_within_one_write_unit(
 
     row = row_of(client, timer)
     assert len(store.get(TENANT, timer.id).log) == 10
-    assert size(row) <= UNIT
+    assert size(row) <= WRITE_UNIT
 
 
 def test_a_retry_costs_three_write_units_and_a_failure_three(
@@ -403,7 +369,7 @@ def test_a_row_with_a_url_of_500_characters_costs_one_write_unit_in_every_state(
     store.settle(settlement_of(timer, "t" * 32, status=Status.FAILED))
     sizes.append(size(row_of(client, timer)))
 
-    assert max(sizes) <= UNIT
+    assert max(sizes) <= WRITE_UNIT
 
 
 def test_a_claim_changes_nothing_that_an_index_carries(

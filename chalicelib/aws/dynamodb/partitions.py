@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chalicelib.aws.dynamodb import rows
+from chalicelib.aws.dynamodb.content_items import ContentItems
 from chalicelib.aws.dynamodb.counter import last_id
 from chalicelib.aws.dynamodb.filters import NO_FILTER, Filter
 from chalicelib.aws.dynamodb.id_blocks import MAX_BLOCK
@@ -45,6 +46,7 @@ class Partitions:
         self,
         items: Items,
         keys: KeyItems,
+        contents: ContentItems,
         clock: Clock,
         *,
         per_step: int = PARTITIONS_PER_STEP,
@@ -53,6 +55,7 @@ class Partitions:
         """For ``per_step`` and ``open_ids`` see the constants that are their defaults."""
         self._items = items
         self._keys = keys
+        self._contents = contents
         self._clock = clock
         self._per_step = per_step
         self._open_ids = open_ids
@@ -86,6 +89,7 @@ class Partitions:
         # Deleted before the mark says so. In the other order, a purge that ends between the two
         # would leave timers in the range that the mark calls empty.
         self._items.delete_all([{"pk": row["pk"], "id": row["id"]} for row in found])
+        self._contents.remove(tenant, found)
         self._update_mark(tenant, mark, below, purged_from=top if before is None else None)
         return below if below > 1 else None
 
@@ -143,7 +147,7 @@ class Partitions:
         return found, next_below
 
     def _read_keys(self, tenant: str, below: int, limit: int) -> tuple[list[Row], int]:
-        kept = "#pk, #id, #created_at, #key, #idempotency_key"
+        kept = "#pk, #id, #created_at, #key, #idempotency_key, #content"
         return self._query(tenant, below, attributes=kept, limit=limit)
 
     def _query(

@@ -20,6 +20,8 @@ max_attempts     only where the timer has this option
 timeout_s        only where the timer has this option; seconds
 on_failure_url   only where the timer has this option
 …                the other fields of ``optional_fields.py``, only where the timer has them
+content          instead of large headers and a large body: the reference to their item
+                 (``content_items.py``)
 log              after an attempt: the latest attempt records, as ``attempt_log.encode`` writes them
 repeats          how often its receiver asked to be called again; missing if never
 token            of the claim. It stays after the settlement. When the client repeats a settlement
@@ -33,7 +35,7 @@ woken_at         when a sweep last sent a wake-up. A new version removes it
 An outstanding timer is *armed* if its wake-up was registered before the row was written. The
 sweeper relies on the wake-up of an armed timer until it is overdue, and wakes unarmed ones itself.
 
-Four other kinds of item:
+Five other kinds of item:
 
 - ``C#<tenant>`` with ``id`` 0 is the id counter. ``last_id`` is the highest id reserved so far.
   If the rate of creates is limited, it has ``paid_until`` and ``paid_at`` in epoch microseconds
@@ -41,6 +43,7 @@ Four other kinds of item:
   that is empty, and ``purged_at``.
 - ``I#<tenant>#…`` and ``K#<tenant>#<key>`` with ``id`` 0 say which timer has a key
   (``key_items.py``).
+- ``B#<tenant>#<id>`` has large content of a timer (``content_items.py``).
 - ``STORE`` with ``id`` 0 has ``identity``, the store's random name.
 - ``KEYS`` is the partition of API keys (``api_keys.py``).
 """
@@ -51,6 +54,7 @@ import re
 import zlib
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from chalicelib.aws.dynamodb.large_content import REFERENCE, LargeContent, divide
 from chalicelib.domain.attempt_log import decode
 from chalicelib.domain.optional_fields import NAMES, optional_fields, read_optional_fields
 from chalicelib.domain.timer import Lease, Status, Timer, Wakeup
@@ -149,9 +153,10 @@ def store_row(identity: str) -> Row:
     return {**store_key(), "f": number(FORMAT), "identity": text(identity)}
 
 
-def new_row(timer: Timer, *, armed: bool) -> Row:
-    """Return the item of an outstanding timer that was never claimed."""
-    return {
+def new_row(timer: Timer, *, armed: bool) -> tuple[Row, LargeContent | None]:
+    """Return the item of an outstanding timer that was never claimed, and its large content."""
+    optional, content = divide(_optional_row(timer))
+    row = {
         **timer_key(timer.tenant, timer.id),
         "f": number(FORMAT),
         "url": text(timer.url),
@@ -162,8 +167,9 @@ def new_row(timer: Timer, *, armed: bool) -> Row:
         "attempts": number(timer.attempts),
         "next_attempt_at": number(timer.wakeup().at),
         "due_shard": text(due_shard(timer.tenant, timer.id, armed=armed)),
-        **_optional_row(timer),
+        **optional,
     }
+    return row, content
 
 
 def same_timer(row: Row, written: Row) -> bool:
@@ -179,7 +185,10 @@ def same_timer(row: Row, written: Row) -> bool:
 
 
 def timer_of(row: Row) -> Timer:
-    """Return the timer of an item of this format or a newer one."""
+    """Return the timer of an item of this format or a newer one.
+
+    Without what ``ContentItems.complete`` adds, large headers and a large body are missing.
+    """
     next_attempt_at = _number(row, "next_attempt_at")
     return Timer(
         tenant=tenant_of(row),
@@ -209,20 +218,22 @@ def wakeup_of(row: Row) -> Wakeup:
     )
 
 
-def replaced_row(before: Timer, after: Timer) -> tuple[Row, list[str]]:
-    """Return the attributes to set in the item of ``before`` to make it ``after``, and to remove.
+def replaced_row(after: Timer) -> tuple[Row, list[str], LargeContent | None]:
+    """Return the attributes to set in the item of a timer to make it ``after``, and to remove.
 
-    ``after`` is the outstanding timer that ``domain/keyed.py`` made of it.
+    ``after`` is the outstanding timer that ``domain/keyed.py`` made of it. Its large content is
+    returned too.
     """
+    optional, content = divide(_optional_row(after))
     row = {
         "url": text(after.url),
         "due_at": number(after.due_at),
         "next_attempt_at": number(after.wakeup().at),
         "version": number(after.version),
         "attempts": number(after.attempts),
-        **_optional_row(after),
+        **optional,
     }
-    return row, [name for name in _optional_row(before) if name not in row]
+    return row, [name for name in (*NAMES, REFERENCE) if name not in row], content
 
 
 def was_settled_by(row: Row | None, token: str) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from chalicelib.aws.dynamodb import rows
 from chalicelib.aws.dynamodb.change_blocks import ChangeBlocks
+from chalicelib.aws.dynamodb.content_items import ContentItems
 from chalicelib.aws.dynamodb.counter import Counter
 from chalicelib.aws.dynamodb.due_list import DueList
 from chalicelib.aws.dynamodb.failed_index import FailedIndex
@@ -95,8 +96,14 @@ class DynamoDBTimerStore:
         self._changes = ChangeBlocks(counter, clock)
         self._retention_s = int(retention_days * _DAY_S)
         self.keys = KeyItems(self._items, self._retention_s)
+        self._contents = ContentItems(self._items, self._retention_s)
         self._partitions = Partitions(
-            self._items, self.keys, clock, per_step=partitions_per_step, open_ids=open_ids
+            self._items,
+            self.keys,
+            self._contents,
+            clock,
+            per_step=partitions_per_step,
+            open_ids=open_ids,
         )
         self._identity: str | None = None
 
@@ -125,7 +132,9 @@ class DynamoDBTimerStore:
 
         Raises ``IdTaken`` if another timer has its id.
         """
-        row = rows.new_row(timer, armed=armed)
+        row, content = rows.new_row(timer, armed=armed)
+        if content is not None:
+            self._contents.write(timer.tenant, timer.id, content, timer.due_at)
         try:
             self._items.insert(row)
         except MaybeWritten:
@@ -147,18 +156,18 @@ class DynamoDBTimerStore:
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         """Return one timer. Raises ``TimerNotFound``."""
-        timer = self.find(tenant, timer_id)
-        if timer is None:
+        row = self._items.read(rows.timer_key(tenant, timer_id))
+        if row is None:
             raise _not_found(timer_id)
-        return timer
+        return rows.timer_of(self._contents.complete(tenant, timer_id, row))
 
     def find(self, tenant: str, timer_id: int) -> Timer | None:
-        """Return one timer, None if there is none."""
+        """Return one timer, maybe without large headers and a large body; None if there is none."""
         row = self._items.read(rows.timer_key(tenant, timer_id))
         return None if row is None else rows.timer_of(row)
 
     def find_many(self, tenant: str, ids: Sequence[int]) -> Sequence[Timer]:
-        """Return those timers of ``ids`` that exist, in no order."""
+        """Return those timers of ``ids`` that exist, in no order. Large content may be missing."""
         found = self._items.read_all([rows.timer_key(tenant, each) for each in ids])
         return [rows.timer_of(row) for row in found]
 
@@ -173,7 +182,8 @@ class DynamoDBTimerStore:
     ) -> Page:
         """Return selected timers with an id below ``before``, highest first, at most ``limit``.
 
-        Failed and expired timers are read from their index, which may be slightly behind.
+        Failed and expired timers are read from their index, which may be slightly behind. Large
+        headers and bodies may be missing.
         """
         keep = Filter.of(status, only)
         if status in UNDELIVERED:
@@ -241,11 +251,16 @@ class DynamoDBTimerStore:
 
     def claim(self, claim: Claim) -> ClaimResult:
         """Take the lease on a due timer of the wake-up's version."""
+        wakeup = claim.wakeup
         try:
-            row = self._update(claim.wakeup.tenant, claim.wakeup.id, claiming(claim))
+            row = self._update(wakeup.tenant, wakeup.id, claiming(claim))
         except ConditionFailed as failure:
             timer = None if failure.row is None else rows.timer_of(failure.row)
-            return explain_refusal(claim, timer)
+            result = explain_refusal(claim, timer)
+            if failure.row is None or not isinstance(result, Claimed):
+                return result
+            row = failure.row  # a repeated claim whose first try applied
+        row = self._contents.complete(wakeup.tenant, wakeup.id, row)
         return Claimed(rows.timer_of(row), claim.lease)
 
     def settle(self, settlement: Settlement, *, armed: bool) -> bool:
@@ -260,7 +275,7 @@ class DynamoDBTimerStore:
         except ConditionFailed as failure:
             return rows.was_settled_by(failure.row, settlement.token)
         if settlement.next_attempt_at is not None:
-            self._keep_keys(rows.timer_of(row))
+            self._keep(row)
         return True
 
     def reschedule(self, change: Reschedule, *, armed: bool) -> Timer:
@@ -273,9 +288,8 @@ class DynamoDBTimerStore:
             row = self._update(change.tenant, change.id, rescheduling(change, armed=armed))
         except ConditionFailed as failure:
             return _rescheduled_before(change, failure)
-        timer = rows.timer_of(row)
-        self._keep_keys(timer)
-        return timer
+        self._keep(row)
+        return rows.timer_of(row)
 
     def replace(self, change: Replacement, *, armed: bool | None) -> Timer:
         """Move a keyed timer and replace what its client sends.
@@ -284,8 +298,11 @@ class DynamoDBTimerStore:
         Raises ``TimerChanged`` if the timer is no longer as it was seen.
         """
         before = change.before
+        update, content = replacing(change, armed=armed)
+        if content is not None:
+            self._contents.write(before.tenant, before.id, content, change.after.due_at)
         try:
-            row = self._update(before.tenant, before.id, replacing(change, armed=armed))
+            row = self._update(before.tenant, before.id, update)
         except ConditionFailed as failure:
             raise _changed(before.id) from failure
         return rows.timer_of(row)
@@ -315,16 +332,23 @@ class DynamoDBTimerStore:
             f"#status = :pending AND {NOT_LEASED}{further}",
             values if young is None else {**values, ":young": number(young)},
         )
+        if "key" in row:
+            # Content of before may be left: a set by key leaves what it replaces.
+            self._contents.remove_all(tenant, timer_id)
+        else:
+            self._contents.remove(tenant, [row])
         return rows.timer_of(row)
 
-    def _keep_keys(self, timer: Timer) -> None:
-        """Make the items of a timer's keys outlive it, if it has moved far away."""
+    def _keep(self, row: Row) -> None:
+        """Make the items of a timer's keys and content outlive it, if it has moved far away."""
+        timer = rows.timer_of(row)
         at = timer.next_attempt_at
         # Before that, they outlive it anyway (``key_items.py``).
         if at is None or at - timer.created_at <= MIN_KEPT_S * 1000:
             return
         for name in names_of(timer):
             self.keys.keep(name, timer.id, at)
+        self._contents.keep(timer.tenant, timer.id, row, at)
 
     def _update(self, tenant: str, timer_id: int, update: Update) -> Row:
         """Change a timer and return its row as changed. Raises ``ConditionFailed``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chalicelib.aws.dynamodb.large_content import LargeContent
 from chalicelib.aws.dynamodb.rows import due_shard, failed_partition, number, replaced_row, text
 from chalicelib.domain.attempt_log import encode
 from chalicelib.domain.claim import Claim, Reschedule, Settlement
@@ -132,20 +133,21 @@ def rescheduling(change: Reschedule, *, armed: bool) -> Update:
     )
 
 
-def replacing(change: Replacement, *, armed: bool | None) -> Update:
+def replacing(change: Replacement, *, armed: bool | None) -> tuple[Update, LargeContent | None]:
     """Return the update that moves a keyed timer and replaces what its client sends.
 
+    Its large content, which is returned too, must be written before.
     ``armed`` tells whether its new wake-up is registered. None: it keeps the wake-up that it has.
     """
     before, after = change.before, change.after
-    row, removed = replaced_row(before, after)
+    row, removed, content = replaced_row(after)
     removed.append("token")
     if armed is not None:
         row["due_shard"] = text(due_shard(after.tenant, after.id, armed=armed))
         # A mark of a sweep was for the wake-up of the old version.
         removed.append("woken_at")
     bound, bound_value = same_bound(before.no_later_than)
-    return Update(
+    update = Update(
         "SET "
         + ", ".join(f"#{name} = :new_{name}" for name in row)
         + " REMOVE "
@@ -161,6 +163,7 @@ def replacing(change: Replacement, *, armed: bool | None) -> Update:
             ":key": text(before.key or ""),
         },
     )
+    return update, content
 
 
 def giving_up_key(timer: Timer) -> Update:
