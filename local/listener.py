@@ -8,6 +8,8 @@ import socket
 import sys
 from collections.abc import Callable
 
+from local.address import family_of
+
 log = logging.getLogger(__name__)
 
 BACKLOG = 4096
@@ -37,9 +39,8 @@ def listen(host: str, port: int, workers: int) -> list[socket.socket]:
 
 
 def _listener(host: str, port: int, *, shares_port: bool) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server(
-        (host, port), family=family, backlog=BACKLOG, reuse_port=shares_port
+        (host, port), family=family_of(host), backlog=BACKLOG, reuse_port=shares_port
     )
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     listener.setblocking(False)

@@ -1,11 +1,38 @@
-"""The sockets that listen: what their connections inherit."""
+"""The sockets that listen: their addresses, and what their connections inherit."""
 
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+
+import pytest
 
 from local.listener import SEND_BUFFER_BYTES, listen
+from local.port import wait_for_port
+
+
+def has_ipv6() -> bool:
+    with suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+HOSTS = [
+    "127.0.0.1",
+    "localhost",
+    pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")),
+]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_free_port_of_any_address_is_found_free_and_listened_on(host: str) -> None:
+    (probe,) = listen(host, 0, 1)
+    port = probe.getsockname()[1]
+    probe.close()
+    wait_for_port(host, port)
+    (listener,) = listen(host, port, 1)
+    with listener, socket.create_connection((host, port), 5):
+        assert listener.getsockname()[1] == port
 
 
 def test_the_system_keeps_little_of_what_a_client_does_not_read() -> None:
