@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+
 from chalicelib.settings import Settings
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    """Return the family of sockets that listen on ``host``: a name or an address."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def reachable(host: str) -> str:

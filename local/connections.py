@@ -10,10 +10,16 @@ MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """Responses that clients have not read yet, of all connections of a worker."""
 
 MAX_RECEIVED_BYTES = 64 * 1024 * 1024
-"""Bodies that were not received at once, of all connections of a worker, until their responses."""
+"""Bodies of all connections of a worker, until their responses; not short ones that came whole."""
 
 STALLED_S = 2.0
 """A client that reads nothing for so long makes room when ``MAX_UNSENT_BYTES`` are used."""
+
+MIN_RATE_BYTES_S = 32_768
+"""A client that has read more slowly since its response, for ``STALLED_S`` or longer, does too.
+
+Otherwise a few clients that read a byte now and then would hold all the room.
+"""
 
 UNREAD_TIMEOUT_S = 30.0
 """A client that reads nothing for so long is disconnected in any case."""
@@ -37,10 +43,22 @@ class OpenConnection(Protocol):
 
 @dataclass(slots=True)
 class _Unsent:
-    """What one connection has not sent, and since when (loop time, s) nothing was sent of it."""
+    """What one connection has not sent, and since when (loop time, s) nothing was sent of it.
+
+    ``began`` is when it had ``first_size`` bytes to send.
+    """
 
     size: int
     since: float
+    first_size: int
+    began: float
+
+    def is_slow(self, size: int, now: float, stalled_s: float) -> bool:
+        """Tell whether a client with ``size`` bytes left has stopped reading, or nearly so."""
+        if size == self.size and now - self.since >= stalled_s:
+            return True
+        waited_s = now - self.began
+        return waited_s >= stalled_s and self.first_size - size < waited_s * MIN_RATE_BYTES_S
 
 
 class Connections:
@@ -129,7 +147,8 @@ class Connections:
             return
         size = connection.unsent_bytes
         self._total_unsent += size
-        self._unsent[connection] = _Unsent(size, self._loop.time())
+        now = self._loop.time()
+        self._unsent[connection] = _Unsent(size, now, size, now)
         if self._check is None:
             self._check = self._loop.call_later(self._check_interval_s, self._check_progress)
 
@@ -142,12 +161,12 @@ class Connections:
     def has_room(self, size: int) -> bool:
         """Tell whether ``size`` more bytes may wait to be sent.
 
-        If there is no room, clients that stopped reading are disconnected to make it.
+        If there is no room, clients that hardly read are disconnected to make it.
         """
-        stalled_before = self._loop.time() - self._stalled_s
+        now = self._loop.time()
         if self._total_unsent + size > self._max_unsent_bytes:
             for connection, unsent in list(self._unsent.items()):
-                if unsent.since <= stalled_before:
+                if unsent.is_slow(connection.unsent_bytes, now, self._stalled_s):
                     self._drop(connection)
                     if self._total_unsent + size <= self._max_unsent_bytes:
                         break

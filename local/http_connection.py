@@ -28,6 +28,9 @@ MAX_AHEAD_BYTES = 65_536
 MAX_BACKLOG_BYTES = 16_384
 """Bytes of responses that may wait to be sent before the next request is carried out."""
 
+MAX_UNCOUNTED_BYTES = 16_384
+"""A body that came whole and is no longer takes no part of the room for bodies."""
+
 MAX_LINGER_BYTES = 1_048_576
 """Bytes of a refused request that are read and thrown away."""
 
@@ -166,7 +169,7 @@ class Connection(asyncio.Protocol):
         """Go on: the client has read its responses."""
         self._write_blocked = False
         self._connections.sent(self)
-        if self._state is _State.HEAD:
+        if self._state in (_State.HEAD, _State.BODY):
             self._advance_soon()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -276,14 +279,17 @@ class Connection(asyncio.Protocol):
         except BodyTooLong:
             self._skip_body(head, too_long=True)
             return
-        if rest is not None:
-            self._received = rest
-            self._carry_out(head, body.content())
-            return
-        self._received = b""
-        if not self._connections.received(self, len(received)):
+        complete = rest is not None
+        self._received = rest or b""
+        # A short body that is complete is soon carried out; a long one may wait for a thread.
+        counts = not complete or len(received) > MAX_UNCOUNTED_BYTES
+        if counts and not self._connections.received(self, len(received) - len(self._received)):
             head.request.fault = Unavailable("Too many bodies are being received; try again.")
-            self._skip_body(head)
+            self._unread = self._unread or not complete
+            self._carry_out(head, b"")
+            return
+        if complete:
+            self._carry_out(head, body.content())
             return
         self._need_more()
         if self._timer is None and self._state is _State.BODY:

@@ -6,6 +6,7 @@ import socket
 import time
 
 from chalicelib.domain.errors import StartupError
+from local.address import family_of
 
 WAIT_S = 3.0
 """How long to wait for the port. The children of a killed server keep it for up to a second."""
@@ -26,7 +27,7 @@ def wait_for_port(host: str, port: int) -> None:
     deadline = time.monotonic() + WAIT_S
     while True:
         try:
-            with socket.create_server((host, port)):
+            with socket.create_server((host, port), family=family_of(host)):
                 return
         except OSError as error:
             if time.monotonic() >= deadline:

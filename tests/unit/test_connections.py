@@ -71,6 +71,29 @@ async def test_clients_that_have_just_begun_to_read_are_not_disconnected() -> No
     assert group.has_room(50)
 
 
+@on_a_loop
+async def test_clients_that_read_a_byte_now_and_then_make_room_for_others() -> None:
+    group = connections(max_unsent_bytes=100_000, stalled_s=0.01)
+    dripping = with_unsent(group, 100_000)
+    for _ in range(20):
+        dripping.unsent_bytes -= 1
+        group._check_progress()
+        await asyncio.sleep(0.001)
+    assert group.has_room(50_000)
+    assert dripping.aborted
+
+
+@on_a_loop
+async def test_clients_that_read_at_a_fair_pace_are_not_disconnected_for_others() -> None:
+    group = connections(max_unsent_bytes=100_000_000, stalled_s=0.01)
+    reading = with_unsent(group, 100_000_000)
+    for _ in range(20):
+        reading.unsent_bytes -= 1_000_000
+        await asyncio.sleep(0.001)
+    assert not group.has_room(90_000_000)
+    assert not reading.aborted
+
+
 @pytest.mark.parametrize("leave", ["closes", "reads all"])
 @on_a_loop
 async def test_what_a_client_left_unread_is_not_counted_for_ever(leave: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import httptools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,3 +125,66 @@ def test_extensions_and_trailers_have_a_bound(line: bytes) -> None:
     sent = line * (MAX_CHUNK_OVERHEAD_BYTES // 100)
     with pytest.raises(BadRequest):
         ChunkedBody(1_000_000).feed(sent)
+
+
+class Llhttp:
+    """Reads a chunked body as httptools does."""
+
+    def __init__(self, sent: bytes) -> None:
+        self.content = b""
+        self.is_complete = False
+        head = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        with contextlib.suppress(httptools.HttpParserError):
+            httptools.HttpRequestParser(self).feed_data(head + sent)
+
+    def on_body(self, data: bytes) -> None:
+        if not self.is_complete:
+            self.content += data
+
+    def on_message_complete(self) -> None:
+        self.is_complete = True
+
+
+PIECES = [
+    b"0",
+    b"3",
+    b"3",
+    b"abc",
+    b"\r\n",
+    b"\r\n",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b";x",
+    b" ",
+    b"A: b",
+    b"G",
+]
+
+
+@given(
+    st.one_of(
+        st.lists(st.sampled_from(PIECES), max_size=16).map(b"".join),
+        st.builds(
+            lambda sent, at, piece: sent[: at % len(sent)] + piece + sent[at % len(sent) :],
+            st.lists(st.binary(min_size=1, max_size=9), max_size=4).map(
+                lambda parts: chunks(*parts)
+            ),
+            st.integers(0, 99),
+            st.sampled_from([b"", *PIECES]),
+        ),
+    )
+)
+def test_a_body_that_is_read_is_what_another_parser_reads(sent: bytes) -> None:
+    body = ChunkedBody(1_000)
+    try:
+        rest = body.feed(sent)
+    except (BadRequest, BodyTooLong):
+        return
+    if rest is not None:
+        other = Llhttp(sent[: len(sent) - len(rest)])
+        assert other.is_complete
+        assert other.content == body.content()
+        assert not Llhttp(sent[: len(sent) - len(rest) - 1]).is_complete, (
+            "it ends there, not before"
+        )

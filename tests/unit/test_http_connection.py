@@ -15,6 +15,7 @@ from local.http_connection import (
     MAX_AHEAD_BYTES,
     MAX_BACKLOG_BYTES,
     MAX_LINGER_BYTES,
+    MAX_UNCOUNTED_BYTES,
     Connection,
     Timeouts,
 )
@@ -76,13 +77,14 @@ class FakeApplication:
         self.requests: list[HttpRequest] = []
         self.waiting: list[Callable[[HttpResponse], None]] = []
         self.at_once = True
+        self.limit = LIMIT
         self.admitted: bool | None = True
 
     def reads_body(self, request: HttpRequest) -> bool:
         return request.method == "POST"
 
     def max_body_bytes(self, _request: HttpRequest) -> int:
-        return LIMIT
+        return self.limit
 
     def admit(self, _request: HttpRequest, done: Callable[[bool], None]) -> None:
         if self.admitted is not None:
@@ -368,6 +370,19 @@ async def test_no_further_request_is_carried_out_until_the_client_reads() -> Non
 
 
 @on_a_loop
+async def test_a_body_that_came_while_the_client_did_not_read_is_carried_out_afterwards() -> None:
+    client = Client()
+    head, _, body = POST.partition(b"\r\n\r\n")
+    await client.send(head + b"\r\nExpect: 100-continue\r\n\r\n")
+    client.connection.pause_writing()  # the 100 fills the backlog
+    await client.send(body)
+    assert client.application.requests == []
+    client.connection.resume_writing()
+    await turns()
+    assert [request.body for request in client.application.requests] == [BODY]
+
+
+@on_a_loop
 async def test_a_long_response_is_503_while_others_are_not_read() -> None:
     long = b"x" * (MAX_BACKLOG_BYTES + 1)
     client = Client(max_unsent_bytes=2 * len(long) - 1)
@@ -397,6 +412,24 @@ async def test_bodies_that_wait_have_room_together() -> None:
     await client.send(POST[-1:])
     assert client.statuses() == [200]
     assert client.connections.received(client.connection, 10), "the room is free again"
+
+
+@on_a_loop
+async def test_long_bodies_that_came_at_once_have_room_together_until_their_responses() -> None:
+    size = MAX_UNCOUNTED_BYTES + 1
+    post = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+    clients = [Client(max_received_bytes=size + 10)]
+    clients.append(Client(beside=clients[0]))
+    for client in clients:
+        client.application.limit = size
+        client.application.at_once = False
+        await client.send(post)
+    for client in clients:
+        client.application.respond()
+    assert [client.statuses() for client in clients] == [[200], [503]]
+    await clients[1].send(GET)
+    clients[1].application.respond()
+    assert clients[1].statuses() == [503, 200], "all of the body was read"
 
 
 @on_a_loop
