@@ -77,11 +77,14 @@ class AwsWakeups:
 
     def wake_at(self, wakeup: Wakeup) -> None:
         """Register a wake-up. Raises ``Unavailable`` if that is not possible."""
-        left_s = (wakeup.at - self._clock()) / 1000
-        if left_s <= self._near_s:
-            self._send(wakeup, left_s)
+        if self.is_near(wakeup):
+            self._send(wakeup, (wakeup.at - self._clock()) / 1000)
         else:
             self._schedule(wakeup)
+
+    def is_near(self, wakeup: Wakeup) -> bool:
+        """Tell whether a message can be delayed until the time of a wake-up."""
+        return (wakeup.at - self._clock()) / 1000 <= self._near_s
 
     def wake_all(self, wakeups: Sequence[Wakeup]) -> Sequence[Wakeup]:
         """Put wake-ups on the queue, ten per call. Return those that the queue accepted.

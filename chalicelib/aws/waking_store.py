@@ -17,15 +17,14 @@ its row was written. The rules:
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from chalicelib.aws.batch_creates import BatchCreates, NearWakeups, is_written_first
 from chalicelib.aws.idempotent_creates import IdempotentCreates
 from chalicelib.aws.keyed_timers import KeyedRows, KeyedTimers
 from chalicelib.domain.claim import Claim, ClaimResult, Reschedule, Settlement
-from chalicelib.domain.errors import IdempotencyKeyReused, RateLimited, TimersError, Unavailable
-from chalicelib.domain.idempotency import SetOnce
+from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.keyed import Replacement
 from chalicelib.domain.selection import EVERYTHING, DuePosition, Selection
 from chalicelib.domain.timer import NewTimer, Status, Timer, Wakeup
@@ -44,12 +43,6 @@ from chalicelib.service.ports import (
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-BATCH_WIDTH = 16
-"""Timers of a batch that are set at once."""
-
-WRITE_FIRST_MS = 2_000
-"""Up to this delay the row is written before its wake-up is registered."""
 
 
 class ArmableStore(KeyedRows, Protocol):
@@ -111,7 +104,7 @@ class ArmableStore(KeyedRows, Protocol):
         """Return if the store is ready."""
 
 
-class WakeupRegistry(Wakeups, Protocol):
+class WakeupRegistry(Wakeups, NearWakeups, Protocol):
     """``Wakeups`` that can be cancelled. ``AwsWakeups`` is one."""
 
     def forget(self, wakeup: Wakeup) -> None:
@@ -130,7 +123,6 @@ class WakingTimerStore:
         *,
         threads: Threads = thread_pool,
     ) -> None:
-        self._threads = threads
         self._store = store
         self._wakeups = wakeups
         self._clock = clock
@@ -147,6 +139,9 @@ class WakingTimerStore:
         idempotent = IdempotentCreates(store, self._put, clock)
         self.create_once = idempotent.create
         self.find_once = idempotent.find
+        self.create_many = BatchCreates(
+            self, store, wakeups, clock, meter=meter, threads=threads
+        ).create
         keyed = KeyedTimers(store, self._put, self._move, clock)
         self.set_by_key = keyed.set
         self.get_by_key = keyed.get
@@ -156,19 +151,6 @@ class WakingTimerStore:
         timer = Timer.first(new, self._store.next_id(new.tenant))
         self._put(timer)
         return timer
-
-    def create_many(self, news: Sequence[NewTimer]) -> Sequence[SetOnce | TimersError]:
-        """Store each timer, or refuse it, on its own, side by side; return the results in order."""
-        with self._threads(BATCH_WIDTH) as executor:
-            return list(executor.map(self._created_or_refused, news))
-
-    def _created_or_refused(self, new: NewTimer) -> SetOnce | TimersError:
-        try:
-            if new.idempotency is not None:
-                return self.create_once(new)
-            return SetOnce(self.create(new).id, replayed=False)
-        except (IdempotencyKeyReused, RateLimited, Unavailable) as refusal:
-            return refusal
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
         """Remove a pending timer and return it as it was. Raises as ``TimerStore.cancel`` does."""
@@ -201,7 +183,7 @@ class WakingTimerStore:
             # The write may have applied and only its response was lost. Then the wake-up that was
             # registered before it may have come too early, and the retry would wait for a sweep.
             if self._clock() >= retry.at:
-                self._register(retry)
+                self.register(retry)
             raise
 
     def _put(self, timer: Timer) -> None:
@@ -224,14 +206,14 @@ class WakingTimerStore:
 
         The argument of ``write`` says whether the timer is armed.
         """
-        write_first = wakeup.at - math.ceil(self._clock()) <= WRITE_FIRST_MS
-        armed = not write_first and self._register(wakeup)
+        write_first = is_written_first(wakeup, self._clock())
+        armed = not write_first and self.register(wakeup)
         result = write(armed)
         if write_first or self._clock() >= wakeup.at:
-            self._register(wakeup)
+            self.register(wakeup)
         return result
 
-    def _register(self, wakeup: Wakeup) -> bool:
+    def register(self, wakeup: Wakeup) -> bool:
         """Register a wake-up. Return whether that was possible."""
         try:
             self._wakeups.wake_at(wakeup)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
+from chalicelib.domain.idempotency import SetOnce
 from chalicelib.domain.moment import When
 from chalicelib.domain.rate import Rate
 from chalicelib.domain.webhook import Outcome
-from chalicelib.service.timers import TimerRequest
+from chalicelib.service.timers import KeyedRequest, TimerRequest
 from tests.support.clock import ManualClock
 from tests.support.factories import TENANT, URL, change_of
 from tests.support.moto_stage import MotoStage
@@ -133,6 +135,43 @@ def test_a_move_at_a_rate_costs_one_call_more_and_many_moves_a_tenth(
         limited.move(TENANT, timer.id, When(70_000))
     paid = Counter(stage.operations())["UpdateItem"] - 100
     assert paid <= 2 * (10 + 4), "blocks of 1, 2, 4, 8, then 10, each in at most two writes"
+
+
+def test_a_batch_of_a_thousand_costs_a_put_each_and_a_tenth_of_a_message(
+    stage: MotoStage, clock: ManualClock
+) -> None:
+    api = stage.timers()
+    stage.calls.clear()
+    results = api.set_many(TENANT, [TimerRequest(url=URL, when=When(60_000))] * 1_000)
+
+    ids = [done.timer_id for done in results if isinstance(done, SetOnce)]
+    assert ids == list(range(1, 1_001))
+    assert Counter(stage.operations()) == {
+        "PutItem": 1_000,
+        "SendMessageBatch": 100,
+        "UpdateItem": 10,  # blocks of 1, 2, 4 … 512 ids
+    }
+    assert all(stage.is_armed(stage.store.get(TENANT, timer_id)) for timer_id in (1, 500, 1_000))
+
+
+def test_a_batch_of_far_timers_costs_a_schedule_each(stage: MotoStage) -> None:
+    api = stage.timers()
+    stage.calls.clear()
+    api.set_many(TENANT, [TimerRequest(url=URL, when=When(3_600_000))] * 5)
+    assert Counter(stage.operations()) == {"PutItem": 5, "CreateSchedule": 5, "UpdateItem": 3}
+
+
+@pytest.mark.parametrize(("delay_ms", "calls"), [(90_000, []), (30_000, ["SendMessage"])])
+def test_only_a_keyed_move_to_an_earlier_time_costs_a_wakeup(
+    stage: MotoStage, delay_ms: int, calls: list[str]
+) -> None:
+    api = stage.timers()
+    request = KeyedRequest(timer=TimerRequest(url=URL, when=When(60_000)))
+    api.set_by_key(TENANT, "order:1", request)
+    stage.calls.clear()
+    moved = replace(request, timer=TimerRequest(url=URL, when=When(delay_ms)))
+    api.set_by_key(TENANT, "order:1", moved)
+    assert stage.operations() == ["GetItem", "GetItem", *calls, "UpdateItem"]
 
 
 def test_a_move_without_a_rate_costs_no_counter(stage: MotoStage) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.aws.waking_store import WRITE_FIRST_MS
+from chalicelib.aws.batch_creates import WRITE_FIRST_MS
 from chalicelib.domain.moment import When
 from chalicelib.service.timers import TimerRequest, Timers
 from tests.support.clock import START
