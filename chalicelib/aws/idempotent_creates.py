@@ -59,8 +59,11 @@ class RowsByKey(Protocol):
         """Return one timer, None if there is none."""
 
 
-Put = Callable[[Timer], None]
-"""Store a new timer and register its wake-up. Raises ``IdTaken``."""
+Put = Callable[[Timer, int], None]
+"""Store a new timer and register its wake-up, for a request that was accepted at a time (epoch ms).
+
+Raises ``IdTaken``, and ``Unavailable`` if the request has taken too long.
+"""
 
 
 class IdempotentCreates:
@@ -97,7 +100,7 @@ class IdempotentCreates:
         for _ in range(MAX_TRIES):
             holder = self._store.keys.assign(name, ours, seen=seen)
             if holder.timer_id == timer.id:
-                self._put_in_time(timer)
+                self._put(timer, timer.created_at)
                 return SetOnce(timer.id, replayed=False)
             before = self._answer_of(holder, timer, wanted)
             if before is not None:
@@ -124,21 +127,19 @@ class IdempotentCreates:
                 created_at=holder.created_at,
                 due_at=holder.due_at,
                 next_attempt_at=holder.due_at,
-            )
+            ),
+            timer.created_at,
         )
         return SetOnce(holder.timer_id, replayed=True)
 
-    def _put_in_time(self, timer: Timer) -> None:
-        require_in_time(timer, self._clock())
-        self._put(timer)
 
-
-def require_in_time(timer: Timer, now: float) -> None:
+def require_in_time(accepted_at: int, now: float) -> None:
     """Raise ``Unavailable`` if it is too late to write the row of a timer that has keys.
 
-    Others may take the timer for one that is gone.
+    The request was accepted at ``accepted_at`` (epoch ms). Others may have finished it since, and
+    the timer may be gone again.
     """
-    if now - timer.created_at >= PUT_WITHIN_MS:
+    if now - accepted_at >= PUT_WITHIN_MS:
         raise Unavailable("The request took too long; nothing was set. Send it again.")
 
 

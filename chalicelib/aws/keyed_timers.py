@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from chalicelib.aws.idempotent_creates import Put, RowsByKey, require_in_time
+from chalicelib.aws.idempotent_creates import Put, RowsByKey
 from chalicelib.aws.key_holder import Holder, IdTaken, KeyKind, KeyName
 from chalicelib.domain.errors import TimerChanged, TimerNotFound
 from chalicelib.domain.keyed import KeyedTimer, Replacement, SetByKey, decide
@@ -64,8 +64,7 @@ class KeyedTimers:
                     new = Timer.first(decision, holder.timer_id)
                 else:
                     new = self._take_key(decision, holder, timer)
-                require_in_time(new, self._clock())
-                self._put(new)
+                self._put(new, new.created_at)
                 return KeyedTimer(new, created=True)
             except (TimerChanged, IdTaken, _KeyTaken):
                 continue  # another request came between: look again

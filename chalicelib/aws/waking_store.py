@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from chalicelib.aws.batch_creates import BatchCreates, NearWakeups, is_written_first
-from chalicelib.aws.idempotent_creates import IdempotentCreates
+from chalicelib.aws.idempotent_creates import IdempotentCreates, require_in_time
 from chalicelib.aws.keyed_timers import KeyedRows, KeyedTimers
 from chalicelib.domain.claim import Claim, ClaimResult, Reschedule, Settlement
 from chalicelib.domain.errors import Unavailable
@@ -149,7 +149,7 @@ class WakingTimerStore:
     def create(self, new: NewTimer) -> Timer:
         """Give ``new`` an id and store it durably. Raises ``RateLimited``."""
         timer = Timer.first(new, self._store.next_id(new.tenant))
-        self._put(timer)
+        self._write(timer.wakeup(), lambda armed: self._store.put(timer, armed=armed))
         return timer
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
@@ -177,18 +177,25 @@ class WakingTimerStore:
         retry = settlement.wakeup()
         if retry is None:
             return self._store.settle(settlement, armed=False)
+        write_first = is_written_first(retry, self._clock())
         try:
             return self._write(retry, lambda armed: self._store.settle(settlement, armed=armed))
         except Unavailable:
-            # The write may have applied and only its response was lost. Then the wake-up that was
-            # registered before it may have come too early, and the retry would wait for a sweep.
-            if self._clock() >= retry.at:
+            # The write may have applied and only its response was lost. Then the retry would wait
+            # for a sweep: its wake-up was not registered yet, or may have come too early.
+            if write_first or self._clock() >= retry.at:
                 self.register(retry)
             raise
 
-    def _put(self, timer: Timer) -> None:
-        """Store a new timer and register its wake-up."""
-        self._write(timer.wakeup(), lambda armed: self._store.put(timer, armed=armed))
+    def _put(self, timer: Timer, accepted_at: int) -> None:
+        """Store a new timer that has keys, and register its wake-up (``Put``)."""
+
+        def put(armed: bool) -> None:  # noqa: FBT001 - called by ``_write`` only
+            # Last: the process may have been halted since the request was accepted.
+            require_in_time(accepted_at, self._clock())
+            self._store.put(timer, armed=armed)
+
+        self._write(timer.wakeup(), put)
 
     def _move(self, change: Replacement) -> Timer:
         """Change a keyed timer, and register its wake-up if it is earlier than before."""

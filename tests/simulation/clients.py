@@ -16,11 +16,14 @@ from chalicelib.domain.errors import (
     TimerSettled,
     Unavailable,
 )
+from chalicelib.domain.idempotency import SetOnce
 from chalicelib.domain.moment import When
-from chalicelib.domain.timer import DeliveryOptions, Timer, Wakeup
+from chalicelib.domain.selection import Selection
+from chalicelib.domain.timer import DeliveryOptions, Idempotency, Timer, Wakeup
+from chalicelib.service.bulk import Bulk
 from chalicelib.service.dead_letters import DeadLetters
 from chalicelib.service.many_timers import Chosen
-from chalicelib.service.timers import TimerRequest, Timers
+from chalicelib.service.timers import KeyedRequest, TimerRequest, Timers
 from tests.simulation.environment import Environment
 from tests.simulation.fault_injector import APPLIED_LATE_MS
 from tests.simulation.invariants.responses import acknowledged_timer_exists
@@ -32,6 +35,16 @@ MAX_DELAYS_MS = (0, 2_000, 5_000, 30_000, 120_000, 1_500_000)
 MANY = 12
 """Timers that one client sets at once: more than some runs allow in flight."""
 
+KEYS = ("order:1", "order:2")
+LABEL = "eu"
+BATCH = 5
+REPEATABLE_SHARE = 0.2
+IF_NEW_SHARE = 0.3
+"""How often a request asks for another timer while the one of the key is in flight."""
+
+MAX_REPEAT_MS = 20_000.0
+"""How long a client may take to repeat an idempotent request."""
+
 CLAIMED_SHARE = 0.5
 """How often a client picks a timer that a sender holds, if there is one."""
 
@@ -42,6 +55,7 @@ class Api(Protocol):
     process: Process
     timers: Timers
     dead_letters: DeadLetters
+    bulk: Bulk
 
     def check_wakeup(self, wakeup: Wakeup, since: float) -> None:
         """Check that a timer just written has a wake-up to come."""
@@ -75,6 +89,11 @@ class Clients(Generic[A]):
             self._replay: 5,
             self._replay_all: 2,
             self._purge: 1,
+            self._set_once: 8,
+            self._set_by_key: 15,
+            self._set_batch: 3,
+            self._fire: 4,
+            self._cancel_label: 2,
         }
 
     def request(self, work: Callable[[A], None]) -> None:
@@ -99,7 +118,10 @@ class Clients(Generic[A]):
                 max_attempts=rng.choice((None, None, 1, 2)),
                 timeout_s=rng.choice((None, None, 1, 5)),
                 on_failure_url=rng.choice((None, "wanted")),
+                max_lateness_ms=rng.choice((None, None, None, 1_000, 20_000)),
+                repeatable=rng.random() < REPEATABLE_SHARE,
             ),
+            labels=rng.choice(((), (), (LABEL,))),
         )
         self.request(lambda api: self._create_on(api, tenant, request))
 
@@ -120,6 +142,106 @@ class Clients(Generic[A]):
         self._oracle.acknowledged(promise, timer)
         api.check_wakeup(timer.wakeup(), promise.requested_at)
         self._time.note("responds 201", promise)
+
+    def _set_once(self) -> None:
+        """Make one idempotent request several times, as a client does that gets no answer."""
+        rng = self._rng
+        tenant, delay_ms = rng.choice(TENANTS), self._delay_ms()
+        request = TimerRequest(url="", when=When(delay_ms))
+        promise = self._oracle.requested(tenant, request, self._time.now)
+        for _ in range(rng.randint(2, 4)):
+            again = partial(self._set_once_on, promise=promise)
+            self._time.after(rng.random() * MAX_REPEAT_MS, partial(self.request, again))
+
+    def _set_once_on(self, api: Api, promise: Promise) -> None:
+        if promise.removals:
+            return  # another timer may be set then
+        once = Idempotency(key=promise.url, digest=promise.url.encode())
+        self._time.note("POST /timers", promise.tenant, promise.url)
+        done = api.timers.set_once(promise.tenant, promise.request, once)
+        self._oracle.acknowledged_once(promise, done)
+        self._time.note("responds 201", promise, done)
+
+    def _set_by_key(self) -> None:
+        rng = self._rng
+        tenant, key, delay_ms = rng.choice(TENANTS), rng.choice(KEYS), self._delay_ms()
+        bound_ms, if_new = rng.choice((None, None, 5_000, 60_000)), rng.random() < IF_NEW_SHARE
+        self.request(
+            lambda api: self._set_by_key_on(api, tenant, key, delay_ms, bound_ms, if_new=if_new)
+        )
+
+    def _set_by_key_on(
+        self,
+        api: Api,
+        tenant: str,
+        key: str,
+        delay_ms: int,
+        bound_ms: int | None,
+        *,
+        if_new: bool,
+    ) -> None:
+        since = self._time.now
+        wanted = TimerRequest(url="", when=When(delay_ms))
+        request = KeyedRequest(
+            timer=self._oracle.keyed_requested(tenant, key, wanted),
+            no_later_than_ms=bound_ms,
+            new_if_in_flight=if_new,
+        )
+        self._time.note("PUT", tenant, key, delay_ms, bound_ms)
+        try:
+            done = api.timers.set_by_key(tenant, key, request)
+        except (TimerInFlight, TimerChanged) as refusal:
+            self._time.note("responds", refusal.code, key)
+            return
+        promise = self._oracle.acknowledged_by_key(tenant, done.timer)
+        if done.created:  # a move to a later time relies on the wake-up that there is, or a sweep
+            api.check_wakeup(done.timer.wakeup(), since)
+        self._time.note("responds", 201 if done.created else 200, promise)
+
+    def _set_batch(self) -> None:
+        tenant, delays_ms = self._rng.choice(TENANTS), [self._delay_ms() for _ in range(BATCH)]
+        self.request(lambda api: self._set_batch_on(api, tenant, delays_ms))
+
+    def _set_batch_on(self, api: Api, tenant: str, delays_ms: Sequence[int]) -> None:
+        now = api.process.clock()
+        wanted = [TimerRequest(url="", when=When(delay_ms)) for delay_ms in delays_ms]
+        promises = [self._oracle.requested(tenant, each, now) for each in wanted]
+        self._time.note("POST /timers/batch", tenant, len(promises))
+        results = api.timers.set_many(tenant, [promise.request for promise in promises])
+        for promise, result in zip(promises, results, strict=True):
+            if isinstance(result, SetOnce):
+                self._oracle.acknowledged_once(promise, result)
+        self._time.note("responds 200", tenant)
+
+    def _fire(self) -> None:
+        promise = self.pick()
+        if promise is not None:
+            self.request(lambda api: self._fire_on(api, promise))
+
+    def _fire_on(self, api: Api, promise: Promise) -> None:
+        since = self._time.now
+        self._time.note("POST fire", promise)
+        try:
+            timer = api.timers.fire(promise.tenant, promise.id or 0)
+        except (TimerSettled, TimerChanged, TimerInFlight, TimerNotFound) as refusal:
+            self._refused(promise, refusal)
+            return
+        api.check_wakeup(timer.wakeup(), since)
+        self._time.note("responds 202", promise)
+
+    def _cancel_label(self) -> None:
+        tenant = self._rng.choice(TENANTS)
+        self.request(lambda api: self._cancel_label_on(api, tenant))
+
+    def _cancel_label_on(self, api: Api, tenant: str) -> None:
+        removal = self._oracle.label_cancel_requested(tenant, LABEL)
+        self._time.note("POST /timers/cancel", tenant)
+        chosen = Chosen(only=Selection(label=LABEL))
+        try:
+            done = api.bulk.cancel(tenant, chosen, dry_run=False)
+            self._time.note("responds 200", done)
+        finally:
+            self._time.after(APPLIED_LATE_MS, partial(self._oracle.removals_ended, removal))
 
     def pick(self) -> Promise | None:
         """Draw an acknowledged timer, often one that is being delivered."""
@@ -242,5 +364,5 @@ class Clients(Generic[A]):
             api.timers.purge(tenant)
             self._oracle.purge_acknowledged(tenant, removal)
         finally:
-            self._time.after(APPLIED_LATE_MS, partial(self._oracle.purge_ended, tenant, removal))
+            self._time.after(APPLIED_LATE_MS, partial(self._oracle.removals_ended, removal))
         self._time.note("responds 200", tenant)

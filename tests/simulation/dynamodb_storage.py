@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from chalicelib.aws.dynamodb import rows
 from chalicelib.aws.dynamodb.due_index import DynamoDBDueIndex
 from chalicelib.aws.dynamodb.store import DynamoDBTimerStore
+from chalicelib.aws.key_holder import names_of
 from chalicelib.aws.waking_store import ArmableStore
 from chalicelib.domain.claim import Claimed
 from chalicelib.domain.errors import TimerNotFound
@@ -91,6 +92,7 @@ class _ObservedStore:
         self._store = store
         self._time = time
         self._oracle = oracle
+        self.keys = store.keys
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._store, name)
@@ -146,6 +148,7 @@ class _FaultyClient:
                 lost=self._lost,
                 repeats=True,
                 instant=_reserves_ids(operation, name),
+                may_be_late=not _sets_keyed_timer(operation, name),
             )
 
         return call
@@ -170,11 +173,22 @@ class _FaultyClient:
             self._oracle.cancelled(*about)
         elif (what, name) == ("reschedule", "update_item"):
             self._oracle.rescheduled(about[0])
+        elif (what, name) == ("replace", "update_item"):
+            self._oracle.replaced(rows.timer_of(response["Attributes"]))
 
 
 def _reserves_ids(operation: Any, name: str) -> bool:
     """Return whether this call is made under the lock of the process's id blocks."""
     return operation is not None and (operation[0], name) == ("next_id", "update_item")
+
+
+def _sets_keyed_timer(operation: Any, name: str) -> bool:
+    """Return whether this call writes the row of a new timer that has keys."""
+    return (
+        operation is not None
+        and (operation[0], name) == ("put", "put_item")
+        and bool(names_of(operation[1]))
+    )
 
 
 class _Response(dict[str, Any]):

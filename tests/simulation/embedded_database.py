@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from chalicelib.domain.claim import Claim, Claimed, ClaimResult, Reschedule, Settlement
+from chalicelib.domain.keyed import KeyedTimer, SetByKey
 from chalicelib.domain.timer import NewTimer, Timer
 from chalicelib.embedded.database import MEMORY, open_store
 from chalicelib.embedded.store import SQLiteTimerStore
@@ -86,6 +87,12 @@ class ObservedStore(SQLiteTimerStore):
         timer = super().create(new)
         self._wrote("create", timer, partial(self._oracle.stored, timer))
         return timer
+
+    def set_by_key(self, wanted: SetByKey) -> KeyedTimer:
+        keyed = super().set_by_key(wanted)
+        tell = self._oracle.stored if keyed.created else self._oracle.replaced
+        self._wrote("set_by_key", keyed.timer, partial(tell, keyed.timer))
+        return keyed
 
     def cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
         timer = super().cancel(tenant, timer_id, now)

@@ -15,6 +15,7 @@ from chalicelib.domain.timer import Wakeup
 from chalicelib.embedded.folder import DataFolder
 from chalicelib.embedded.ipc.client import RemoteTimerStore
 from chalicelib.embedded.store import SQLiteTimerStore
+from chalicelib.service.bulk import Bulk
 from chalicelib.service.dead_letters import DeadLetters
 from chalicelib.service.timers import Timers
 from tests.simulation import fault_profile
@@ -145,6 +146,9 @@ class EmbeddedApi:
         store = SimulatedRemoteStore(self._env, self._database, self._dispatcher)
         self.timers = Timers(store, self._clock)
         self.dead_letters = DeadLetters(
+            store, self.timers, self._clock, width=1, threads=lambda _count: TaskPool(time)
+        )
+        self.bulk = Bulk(
             store, self.timers, self._clock, width=1, threads=lambda _count: TaskPool(time)
         )
 

@@ -39,12 +39,14 @@ class Environment:
         faults = FaultInjector(time, rng, profile)
         delays_s = rng.choice(RETRY_SCHEDULES_S)
         time.note("starts", profile)
+        oracle = Oracle(time, profile, max_attempts=len(delays_s) + 1)
+        oracle.stored_rows = stored.rows
         return cls(
             time=time,
             rng=rng,
             profile=profile,
             faults=faults,
-            oracle=Oracle(time, profile, max_attempts=len(delays_s) + 1),
+            oracle=oracle,
             stored=stored,
             receivers=Receivers(rng, profile, faults),
             retry_delays_s=delays_s,

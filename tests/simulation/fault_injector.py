@@ -61,15 +61,19 @@ class FaultInjector:
         lost: Callable[[], Exception],
         repeats: bool = False,
         instant: bool = False,
+        may_be_late: bool = True,
     ) -> T:
         """Carry out ``work`` at one instant within the time that the call takes, or do not.
 
         Raises the exception that ``lost`` makes when the caller gets no response. ``repeats``:
         the caller is a client library that retries by itself. ``instant``: the caller holds a
         lock of its process. The other tasks, being greenlets, could never wait for that lock.
+        Without ``may_be_late``, a call that its caller gave up is never carried out.
         """
         time = self._time
         fault = self._draw_call_fault(repeats=repeats)
+        if fault is CallFault.APPLIED_LATE and not may_be_late:
+            fault = CallFault.REFUSED
         self._pause(instant=instant)
         if fault is CallFault.KILLED_BEFORE:
             self.kill(name, *about)

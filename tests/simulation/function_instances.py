@@ -17,6 +17,7 @@ from chalicelib.domain.attempt_log import AttemptRecord
 from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.timer import Wakeup
 from chalicelib.service.attempt import DeliveryPolicy
+from chalicelib.service.bulk import Bulk
 from chalicelib.service.dead_letters import DeadLetters
 from chalicelib.service.delivery import Delivery, Effects
 from chalicelib.service.ports import DueIndex, SweepCutoffs, unmetered
@@ -71,12 +72,13 @@ class FunctionInstance:
         scheduler: Any = ScheduleClient(self._aws, env.faults)
         wakeups = ObservedWakeups(sqs, lambda: scheduler, NAMES, process.clock, env.profile.near_s)
         wakeups.observe(env.time)
-        store = WakingTimerStore(rows, wakeups, process.clock)
 
         def task_pool(_count: int) -> TaskPool:
             return TaskPool(env.time)
 
+        store = WakingTimerStore(rows, wakeups, process.clock, threads=task_pool)
         self.timers = Timers(store, process.clock)
+        self.bulk = Bulk(store, self.timers, process.clock, width=4, threads=task_pool)
         self.dead_letters = DeadLetters(
             store, self.timers, process.clock, width=4, threads=task_pool
         )

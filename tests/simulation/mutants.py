@@ -14,8 +14,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from chalicelib.aws.batch_creates import BatchCreates
+from chalicelib.aws.idempotent_creates import IdempotentCreates
+from chalicelib.aws.keyed_timers import KeyedTimers
 from chalicelib.aws.waking_store import WakingTimerStore
-from chalicelib.domain import retry
+from chalicelib.domain import keyed, retry
 from chalicelib.domain.timer import Timer
 from chalicelib.embedded.claims import Claims
 from chalicelib.embedded.dispatcher import Dispatcher
@@ -25,6 +28,7 @@ from chalicelib.embedded.turns import Turns
 from chalicelib.embedded.writer import Writer
 from chalicelib.service import attempt, delivery
 from chalicelib.service.delivery import Delivery
+from chalicelib.service.many_timers import ManyTimers
 from chalicelib.service.sweep import Sweeper
 
 
@@ -176,7 +180,7 @@ MUTANTS = (
         "settle",
         {
             "self._write(retry, lambda armed: self._store.settle(settlement, armed=armed))": ""
-            "self._store.settle(settlement, armed=self._register(retry))"
+            "self._store.settle(settlement, armed=self.register(retry))"
         },
     ),
     mutant(
@@ -275,6 +279,68 @@ MUTANTS = (
         "_committed",
         {"self._fail(group, error)": "self.store.rollback(); self._succeed(group, results)"},
         store="embedded",
+    ),
+    mutant(
+        "the retry of a lost settlement is not woken",
+        WakingTimerStore,
+        "settle",
+        {"if write_first or self._clock() >= retry.at:": "if self._clock() >= retry.at:"},
+    ),
+    mutant(
+        "an idempotency key is forgotten",
+        IdempotentCreates,
+        "_set",
+        {"before = self._answer_of(holder, timer, wanted)": "before = None"},
+        store="dynamodb",  # SQLite has a unique index
+    ),
+    mutant(
+        "a key has two timers",
+        KeyedTimers,
+        "_take_key",
+        {"if before is not None and before.next_attempt_at is not None:": "if False:"},
+        store="dynamodb",
+    ),
+    mutant(
+        "a later move passes the bound",
+        keyed,
+        "_replaced",
+        {"at = new.due_at if bound is None else min(new.due_at, bound)": "at = new.due_at"},
+    ),
+    mutant(
+        "a bound is loosened",
+        keyed,
+        "_tightened",
+        {"min(timer.no_later_than, bound)": "bound"},
+    ),
+    mutant(
+        "a timer that is too late is called",
+        Timer,
+        "too_late",
+        {"return now > self.wakeup().at + max_lateness_ms": "return False"},
+    ),
+    mutant(
+        "a timer expires too early",
+        Timer,
+        "too_late",
+        {"self.wakeup().at + max_lateness_ms": "self.wakeup().at"},
+    ),
+    mutant(
+        "a repeat goes on counting attempts",
+        delivery,
+        "attempt",
+        {"attempts=0 if decision.repeat else": "attempts="},
+    ),
+    mutant(
+        "a batch acknowledges what was not stored",
+        BatchCreates,
+        "_stored",
+        {"return refusal": "pass"},
+    ),
+    mutant(
+        "a cancel by label takes all timers",
+        ManyTimers,
+        "_page",
+        {", only=only)": ")"},
     ),
 )
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
+from chalicelib.aws.key_holder import names_of
 from chalicelib.domain.claim import Claim, ClaimResult, Reschedule, Settlement, Superseded
-from chalicelib.domain.timer import Status, Timer
+from chalicelib.domain.idempotency import SetOnce
+from chalicelib.domain.timer import UNDELIVERED, Status, Timer
 from chalicelib.domain.webhook import Call
 from chalicelib.service.timers import TimerRequest
 from tests.simulation.fault_profile import FaultProfile
-from tests.simulation.invariants import claims, final, responses, sending
+from tests.simulation.invariants import claims, final, keys, responses, sending
 from tests.simulation.promises import (
     DeliveryProgress,
     Lease,
@@ -32,6 +34,28 @@ RECEIVERS = 3
 """The hosts that timers call, in turn."""
 
 
+@dataclass(frozen=True, slots=True)
+class _KeyedRequest:
+    """A request to set the timer of a key."""
+
+    tenant: str
+    key: str
+    request: TimerRequest
+
+
+@dataclass(frozen=True, slots=True)
+class _RunningRemoval:
+    """A request to remove all timers of a tenant, or those with a label, that may go on."""
+
+    tenant: str
+    label: str | None
+    removal: Removal
+
+    def concerns(self, promise: Promise) -> bool:
+        labels = promise.request.labels
+        return promise.tenant == self.tenant and (self.label is None or self.label in labels)
+
+
 class Oracle:
     """Is told everything that happens; raises ``InvariantViolation`` at the first violation."""
 
@@ -44,8 +68,12 @@ class Oracle:
         self._clocks_differ = profile.clocks_differ
         self._clock_may_go_back = profile.clock_set > 0
         self._by_url: dict[str, Promise] = {}
-        self._by_key: dict[tuple[str, int], Promise] = {}
-        self._running_purges: list[tuple[str, Removal]] = []
+        self._by_id: dict[tuple[str, int], Promise] = {}
+        self._running_removals: list[_RunningRemoval] = []
+        self._keyed: dict[str, _KeyedRequest] = {}
+        """By the URL, of which each request has one of its own."""
+        self.stored_rows: Callable[[], Sequence[Timer]] = list
+        """Returns the rows as they are now. The environment sets it."""
 
     # Requests of clients, and the responses to them.
 
@@ -64,19 +92,47 @@ class Oracle:
             dues=[(self._time.now, due_at)],
             not_before=due_at,
         )
-        promise.removals += [purge for of, purge in self._running_purges if of == tenant]
-        self.promises.append(promise)
-        self._by_url[request.url] = promise
+        self._add(promise)
         if failure_url is not None:
             self._by_url[failure_url] = promise
         self.counts["requested"] += 1
         return promise
+
+    def _add(self, promise: Promise) -> None:
+        promise.removals += [
+            each.removal for each in self._running_removals if each.concerns(promise)
+        ]
+        self.promises.append(promise)
+        self._by_url[promise.url] = promise
+
+    def keyed_requested(self, tenant: str, key: str, request: TimerRequest) -> TimerRequest:
+        """Note a request to set the timer of a key. It gets a URL of its own."""
+        number = len(self._keyed)
+        request = replace(request, url=f"{_host(number)}keyed/{number}")
+        self._keyed[request.url] = _KeyedRequest(tenant, key, request)
+        return request
 
     def acknowledged(self, promise: Promise, timer: Timer) -> None:
         """Note the response to ``requested``."""
         responses.response_names_the_stored_timer(promise, timer)
         promise.acknowledged_at = self._time.now
         self.counts["acknowledged"] += 1
+
+    def acknowledged_once(self, promise: Promise, done: SetOnce) -> None:
+        """Note the response to an idempotent request, the first or a repeated one."""
+        if not promise.removals:
+            responses.repeated_request_gets_the_same_timer(promise, done)
+        if promise.acknowledged_at is None:
+            promise.acknowledged_at = self._time.now
+        self.counts["repeated" if done.replayed else "acknowledged"] += 1
+
+    def acknowledged_by_key(self, tenant: str, timer: Timer) -> Promise:
+        """Note the response to a request to set the timer of a key."""
+        promise = self._promise(tenant, timer.id)
+        if promise.acknowledged_at is None:
+            promise.acknowledged_at = self._time.now
+        self.counts["keyed"] += 1
+        return promise
 
     def removal_requested(self, promises: Iterable[Promise], *, purge: bool = False) -> Removal:
         """Note a request to remove timers."""
@@ -87,9 +143,18 @@ class Oracle:
 
     def purge_requested(self, tenant: str) -> Removal:
         """Note a request to remove all timers of ``tenant``."""
-        mine = [promise for promise in self.promises if promise.tenant == tenant]
-        removal = self.removal_requested(mine, purge=True)
-        self._running_purges.append((tenant, removal))
+        return self._many_to_remove(tenant, None, purge=True)
+
+    def label_cancel_requested(self, tenant: str, label: str) -> Removal:
+        """Note a request to cancel all timers of ``tenant`` with this label."""
+        return self._many_to_remove(tenant, label, purge=False)
+
+    def _many_to_remove(self, tenant: str, label: str | None, *, purge: bool) -> Removal:
+        removal = Removal(purge=purge, requested_at=self._time.now)
+        running = _RunningRemoval(tenant, label, removal)
+        for promise in filter(running.concerns, self.promises):
+            promise.removals.append(removal)
+        self._running_removals.append(running)
         return removal
 
     def purge_acknowledged(self, tenant: str, removal: Removal) -> None:
@@ -104,15 +169,17 @@ class Oracle:
             if promise.tenant == tenant and created_before:
                 promise.removals.append(purge)
 
-    def purge_ended(self, tenant: str, removal: Removal) -> None:
-        """Note that a purge can remove nothing more, not even by a call applied late."""
-        self._running_purges.remove((tenant, removal))
+    def removals_ended(self, removal: Removal) -> None:
+        """Note that a request can remove nothing more, not even by a call applied late."""
+        self._running_removals = [
+            each for each in self._running_removals if each.removal is not removal
+        ]
 
     def moved(
         self, promise: Promise, timer: Timer, delay_ms: int, asked_at: float, now: float
     ) -> None:
         """Check the response to a request, made at ``asked_at``, to be due in ``delay_ms``."""
-        if not self._clocks_differ:
+        if not self._clocks_differ and promise.bound is None:
             responses.moved_timer_is_due_as_requested(promise, timer, delay_ms, asked_at, now)
 
     def read(self, promise: Promise, timer: Timer | None, now: float, since: float) -> None:
@@ -132,24 +199,82 @@ class Oracle:
     def listed(self, tenant: str, timers: Sequence[Timer], now: float, since: float) -> None:
         """Check a whole list that a client began to read at ``since``."""
         responses.list_is_newest_first_without_duplicates(timers)
-        by_url = {timer.url: timer for timer in timers}
+        by_id = {timer.id: timer for timer in timers}
+        unknown = {timer.url: timer for timer in timers if timer.url not in self._by_url}
+        responses.only_requested_timers_are_listed(unknown)
+        for timer in timers:
+            owner = self._by_url[timer.url]
+            responses.tenants_see_only_their_own_timers(
+                owner, timer if owner.tenant != tenant else None
+            )
         for promise in self.promises:
-            timer = by_url.pop(promise.url, None)
             if promise.tenant != tenant:
-                responses.tenants_see_only_their_own_timers(promise, timer)
-            elif timer is not None:
-                self.read(promise, timer, now, since)
-            elif promise.acknowledged_at is not None and promise.acknowledged_at < since:
-                self.read(promise, None, now, since)
-        responses.only_requested_timers_are_listed(by_url)
+                continue
+            listed = by_id.get(promise.id or 0)
+            acknowledged = promise.acknowledged_at
+            if listed is not None or (acknowledged is not None and acknowledged < since):
+                self.read(promise, listed, now, since)
 
     # Effects in the store, at the instant they happen.
 
     def stored(self, timer: Timer) -> None:
         """Note a new row."""
-        promise = self._by_url[timer.url]
-        claims.id_is_used_once(promise, self._by_key.setdefault((timer.tenant, timer.id), promise))
+        back = self._by_id.get((timer.tenant, timer.id))
+        if back is not None and back.removals and names_of(timer):
+            self._comes_back(back, timer)
+            return
+        promise = self._stored_by_key(timer) if timer.key else self._by_url[timer.url]
+        if promise.id not in (None, timer.id) and not promise.removals:
+            keys.idempotency_key_has_one_timer(promise, timer)
+        if timer.idempotency is not None:  # the request that was carried out says when it is due
+            promise.dues, promise.not_before = [(self._time.now, timer.due_at)], timer.due_at
+        claims.id_is_used_once(promise, self._by_id.setdefault((timer.tenant, timer.id), promise))
         promise.id = timer.id
+
+    def _comes_back(self, promise: Promise, timer: Timer) -> None:
+        """Note that a late write has brought a removed timer back (docs/simulation.md)."""
+        promise.removals = [Removal(purge=True, requested_at=self._time.now)]
+        promise.concluded = False
+        promise.url, promise.not_before = timer.url, timer.wakeup().at
+        promise.changed_at = self._time.now
+        promise.recorded.clear()
+        promise.recorded_before = 0
+        promise.dues.append((self._time.now, timer.due_at))
+        self._by_url[timer.url] = promise
+        self.counts["came back"] += 1
+
+    def _stored_by_key(self, timer: Timer) -> Promise:
+        wanted = self._keyed[timer.url]
+        promise = Promise(
+            tenant=timer.tenant,
+            url=timer.url,
+            request=wanted.request,
+            requested_at=self._time.now,
+            dues=[(self._time.now, timer.due_at)],
+            not_before=timer.due_at,
+            key=timer.key,
+            bound=timer.no_later_than,
+        )
+        self._add(promise)
+        keys.bound_is_not_passed(promise, timer.due_at)
+        keys.key_has_one_outstanding_timer(timer, self.stored_rows())
+        return promise
+
+    def replaced(self, after: Timer) -> None:
+        """Note that the timer of a key was moved, and what it sends replaced."""
+        promise = self._promise(after.tenant, after.id)
+        # A lease counts even after its end: its sender may be slow and still be calling.
+        claims.claimed_timer_is_not_changed(promise, -math.inf)
+        keys.bound_is_only_tightened(promise, after)
+        keys.bound_is_not_passed(promise, after.due_at)
+        promise.bound = after.no_later_than
+        promise.url, promise.request = after.url, self._keyed[after.url].request
+        self._by_url[after.url] = promise
+        promise.not_before, promise.changed_at = after.wakeup().at, self._time.now
+        promise.recorded_before = len(promise.recorded)
+        promise.dues.append((self._time.now, after.due_at))
+        promise.seen_expired = False
+        self.counts["replaced"] += 1
 
     def claimed(self, claim: Claim, timer: Timer) -> None:
         """Note a claim that was granted."""
@@ -180,16 +305,28 @@ class Oracle:
         lease = next(each for each in promise.leases if each.token == settlement.token)
         claims.stale_sender_settles_nothing(promise, lease, settlement)
         claims.settlement_matches_the_outcome(settlement, lease)
+        if settlement.status is Status.EXPIRED and not self._clock_may_go_back:
+            claims.expired_timer_was_too_late(promise, settlement)
         lease.settled = True
         lease.retried = settlement.next_attempt_at is not None
         if lease.sent is not None:
             promise.recorded.append(lease.sent)
-        if settlement.next_attempt_at is None:
+        if settlement.repeat and settlement.next_attempt_at is not None:
+            self._repeats(promise, settlement.next_attempt_at)
+        elif settlement.next_attempt_at is None:
             promise.concluded = True
         elif self._clock_may_go_back:  # then the time of the retry may lie before the due time
             promise.not_before = settlement.next_attempt_at
         else:
             promise.not_before = max(promise.not_before, settlement.next_attempt_at)
+
+    def _repeats(self, promise: Promise, at: int) -> None:
+        promise.repeats += 1
+        promise.not_before = at
+        promise.recorded_before = len(promise.recorded)
+        promise.dues.append((self._time.now, at))
+        promise.seen_expired = False
+        self.counts["repeats"] += 1
 
     def settle_refused(self) -> None:
         """Note a settlement that was refused."""
@@ -198,15 +335,18 @@ class Oracle:
 
     def cancelled(self, tenant: str, timer_id: int, now: int) -> None:
         """Note a cancel that was granted."""
-        claims.claimed_timer_is_not_changed(self._promise(tenant, timer_id), now)
+        promise = self._promise(tenant, timer_id)
+        claims.claimed_timer_is_not_changed(promise, now)
+        claims.only_timers_to_be_removed_are_cancelled(promise)
 
     def rescheduled(self, change: Reschedule) -> None:
-        """Note a move or a replay that was granted."""
+        """Note a move, a fire or a replay that was granted."""
         promise = self._promise(change.tenant, change.id)
         claims.claimed_timer_is_not_changed(promise, change.now)
         promise.concluded = False
         promise.not_before = change.at
-        promise.recorded_before = len(promise.recorded)
+        promise.recorded_before = len(promise.recorded) - change.attempts
+        keys.bound_is_not_passed(promise, change.due_at)
         if change.due_at != promise.due_at:
             promise.dues.append((self._time.now, change.due_at))
             promise.seen_expired = False
@@ -231,11 +371,13 @@ class Oracle:
         promise = self._by_url[url]
         sending.webhook_names_its_timer(promise, call.url)
         self._check_start(promise, progress.lease, now)
-        sent = SentWebhook(started_at=now, lateness_ms=now - promise.not_before)
+        planned = max(promise.not_before, promise.changed_at)
+        sent = SentWebhook(started_at=now, lateness_ms=now - planned)
         if url == promise.request.options.on_failure_url:
             promise.failure_notices += 1
             self.counts["failure notices"] += 1
             return promise, sent
+        sending.first_call_is_not_too_late(promise, now)
         promise.sent.append(sent)
         if progress.lease is not None:
             progress.lease.sent = sent
@@ -278,13 +420,14 @@ class Oracle:
         final.no_attempt_has_a_negative_duration(promise, row)
         final.attempt_records_are_true(promise, row)
         final.fired_timer_was_received(promise, row, outcomes)
+        if row.status in UNDELIVERED:
+            final.failure_notice_is_sent(promise)
+            self.counts[row.status.value] += 1
         if row.status is Status.FAILED:
             final.timer_fails_only_after_all_attempts(promise, row, outcomes, self._max_attempts)
-            final.failure_notice_is_sent(promise)
-            self.counts["failed"] += 1
 
     def _promise(self, tenant: str, timer_id: int) -> Promise:
-        return self._by_key[(tenant, timer_id)]
+        return self._by_id[(tenant, timer_id)]
 
 
 def _host(number: int) -> str:

@@ -56,6 +56,8 @@ class Promise:
     not_before: int
     """No call may start before this: first the due time, then the time of each retry."""
 
+    changed_at: float = 0.0
+    """When it was last moved by its key, maybe to a time that had passed."""
     id: int | None = None
     acknowledged_at: float | None = None
     concluded: bool = False
@@ -68,6 +70,12 @@ class Promise:
     seen_expired: bool = False
     """A reader was told that no time is left."""
     removals: list[Removal] = field(default_factory=list)
+    key: str | None = None
+    """The key under which a client set it, if any."""
+    bound: int | None = None
+    """The bound of a keyed timer that is stored (epoch ms)."""
+    repeats: int = 0
+    """How often its receiver asked for another call, and that is recorded."""
     leases: list[Lease] = field(default_factory=list)
     sent: list[SentWebhook] = field(default_factory=list)
 

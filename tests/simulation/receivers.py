@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 from chalicelib.domain.webhook import Call, Outcome
@@ -17,6 +18,10 @@ DEADLINE_S = 10.0
 ALWAYS_500_SHARE = 0.1
 ALWAYS_410_SHARE = 0.05
 
+MAX_REPEATS = 2
+AGAINS_S = (None, None, "1", "20")
+"""What a receiver that responds 2xx asks for. Only repeatable timers are called again."""
+
 RETRY_AFTERS_S = (None, None, 1.0, 30.0, 200.0)
 
 
@@ -29,6 +34,7 @@ class Receivers:
         self._faults = faults
         self._draws: dict[str, float] = {}
         """By the receiver's URL: a draw that decides which kind of receiver it is."""
+        self._repeats: Counter[str] = Counter()
 
     def take(self, url: str) -> tuple[bool, Outcome]:
         """Return whether a webhook arrives, and the outcome that its sender will see."""
@@ -44,7 +50,13 @@ class Receivers:
             return True, Outcome(error="timed out after 10 s")
         if self._faults.occurs(self._profile.server_error, "server error"):
             return True, Outcome(status=503, retry_after=self._rng.choice(RETRY_AFTERS_S))
-        return True, Outcome(status=204)
+        return True, Outcome(status=204, again=self._again(receiver))
+
+    def _again(self, receiver: str) -> str | None:
+        if self._repeats[receiver] == MAX_REPEATS:
+            return None
+        self._repeats[receiver] += 1
+        return self._rng.choice(AGAINS_S)
 
 
 class SimulatedSender:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
-from chalicelib.aws.key_holder import Holder, KeyName
+from chalicelib.aws.key_holder import Holder, KeyName, names_of
 from chalicelib.aws.waking_store import ArmableStore
 from chalicelib.domain.claim import Claim, Claimed, ClaimResult, Reschedule, Settlement
 from chalicelib.domain.errors import TimerNotFound, Unavailable
@@ -137,6 +137,7 @@ class _FaultySQLiteStore:
         oracle: Oracle,
     ) -> None:
         self.keys = _FaultyKeys(keys, faults)
+        self._fake_keys = keys
         self._store = store
         self._storage = storage
         self._faults = faults
@@ -149,7 +150,14 @@ class _FaultySQLiteStore:
         return self._call("store.next_id", partial(self._store.next_id, tenant), tenant)
 
     def put(self, timer: Timer, *, armed: bool) -> None:
-        self._call("store.put", partial(self._insert, timer), timer.id)
+        # See docs/simulation.md, "What it cannot find".
+        self._faults.call(
+            "store.put",
+            partial(self._insert, timer),
+            timer.id,
+            lost=_unavailable,
+            may_be_late=not names_of(timer),
+        )
 
     def admit_change(self, tenant: str) -> None:
         """Do nothing: there is no rate."""
@@ -166,7 +174,7 @@ class _FaultySQLiteStore:
         self._call("store.give_up_key", partial(give_up_key, self._store, timer), timer.id)
 
     def replace(self, change: Replacement, *, armed: bool | None) -> Timer:
-        return self._call("store.replace", partial(carry_out, self._store, change), change)
+        return self._call("store.replace", partial(self._replace, change), change)
 
     def get(self, tenant: str, timer_id: int) -> Timer:
         return self._call("store.get", partial(self._store.get, tenant, timer_id), tenant, timer_id)
@@ -200,7 +208,12 @@ class _FaultySQLiteStore:
         )
 
     def purge(self, tenant: str, *, before: int | None, limit: int) -> int | None:
-        purge = partial(self._store.purge, tenant, before=before, limit=limit)
+        def purge() -> int | None:
+            for row in self._storage.rows():
+                if row.tenant == tenant:
+                    self._mark_removed(row)
+            return self._store.purge(tenant, before=before, limit=limit)
+
         return self._call("store.purge", purge, tenant, before)
 
     def claim(self, claim: Claim) -> ClaimResult:
@@ -235,7 +248,18 @@ class _FaultySQLiteStore:
 
     def _cancel(self, tenant: str, timer_id: int, now: int) -> Timer:
         timer = self._store.cancel(tenant, timer_id, now)
+        self._mark_removed(timer)
         self._oracle.cancelled(tenant, timer_id, now)
+        return timer
+
+    def _mark_removed(self, timer: Timer) -> None:
+        """Mark the items of a timer's keys, as ``DynamoDBTimerStore`` does."""
+        for name in names_of(timer):
+            self._fake_keys.mark_removed(name, timer.id)
+
+    def _replace(self, change: Replacement) -> Timer:
+        timer = carry_out(self._store, change)
+        self._oracle.replaced(timer)
         return timer
 
     def _reschedule(self, change: Reschedule) -> Timer:

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.invariants import claims, final, responses, sending, wakeups
+from tests.simulation.invariants import claims, final, keys, responses, sending, wakeups
 from tests.simulation.mutants import MUTANTS
 
 DOCS = Path(__file__).parents[2] / "docs" / "simulation.md"
 
 
-@pytest.mark.parametrize("module", [responses, claims, sending, wakeups, final])
+@pytest.mark.parametrize("module", [responses, claims, keys, sending, wakeups, final])
 def test_the_docs_list_every_invariant(module: ModuleType) -> None:
     docs = DOCS.read_text()
     assert [row for row in map(row_of, invariants_of(module)) if row not in docs] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from chalicelib.aws.dynamodb.rows import ARMED, timer_key
@@ -33,6 +34,11 @@ class FakeKeys:
         if self.holders.get(name) in (None, seen):
             self.holders[name] = holder
         return self.holders[name]
+
+    def mark_removed(self, name: KeyName, timer_id: int) -> None:
+        holder = self.holders.get(name)
+        if holder is not None and holder.timer_id == timer_id:
+            self.holders[name] = replace(holder, removed=True)
 
     def keep(self, name: KeyName, timer_id: int, until: int) -> None:
         pass  # nothing expires here

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from chalicelib.aws.batch_creates import WRITE_FIRST_MS
+from chalicelib.aws.waking_store import WakingTimerStore
+from chalicelib.domain.claim import Settlement
+from chalicelib.domain.errors import Unavailable
 from chalicelib.domain.moment import When
+from chalicelib.domain.timer import Status
 from chalicelib.service.timers import TimerRequest, Timers
-from tests.support.clock import START
+from tests.support.clock import START, ManualClock
+from tests.support.factories import DUE, claimed, set_timer, settlement_of
 from tests.support.stores import RecordingStore
 from tests.support.wakeups import RecordingWakeups
 
@@ -80,3 +87,31 @@ def test_a_move_whose_wakeup_cannot_be_registered_is_left_to_the_sweep(
     timer = timers.set(TENANT, TimerRequest(url=URL, when=When(30_000)))
     timers.move(TENANT, timer.id, When(60_000))
     assert rows.written[-1].armed is False
+
+
+class LosingStore(RecordingStore):
+    """Carries out a settlement, and loses the response."""
+
+    def settle(self, settlement: Settlement, *, armed: bool = False) -> bool:
+        assert super().settle(settlement, armed=armed)
+        raise Unavailable("The response is lost.")
+
+
+@pytest.mark.parametrize("delay_ms", [1_000, WRITE_FIRST_MS])
+def test_a_call_that_is_wanted_again_soon_is_woken_even_if_the_settlement_s_response_is_lost(
+    clock: ManualClock, wakeups: RecordingWakeups, delay_ms: int
+) -> None:
+    rows = LosingStore(clock)
+    store = WakingTimerStore(rows, wakeups, clock)
+    timer = claimed(store, set_timer(store))
+    clock.now = DUE
+    wakeups.registered.clear()
+    again = replace(
+        settlement_of(timer, now=DUE, status=Status.PENDING),
+        next_attempt_at=DUE + delay_ms,
+        repeat=True,
+    )
+    with pytest.raises(Unavailable):
+        store.settle(again)
+    (wakeup,) = wakeups.registered
+    assert (wakeup.at, wakeup.version) == (DUE + delay_ms, timer.version + 1)

@@ -62,14 +62,15 @@ def stale_sender_settles_nothing(promise: Promise, lease: Lease, settlement: Set
 
 
 def settlement_matches_the_outcome(settlement: Settlement, lease: Lease) -> None:
-    """A timer is stored as fired exactly if the sender saw the receiver accept the webhook."""
+    """A timer fires, or is called again, exactly if its sender saw its webhook accepted."""
     if lease.sent is None or lease.sent.outcome is None:
         return
-    if succeeded(lease.sent.outcome) != (settlement.status is Status.FIRED):
+    fired = settlement.status is Status.FIRED or settlement.repeat
+    if succeeded(lease.sent.outcome) != fired:
         raise InvariantViolation(settlement_matches_the_outcome, settlement, lease.sent.outcome)
 
 
-def claimed_timer_is_not_changed(promise: Promise, now: int) -> None:
+def claimed_timer_is_not_changed(promise: Promise, now: float) -> None:
     """Nobody cancels, moves or replays a timer while a sender holds its lease.
 
     Invariant 3 of docs/design.md.
@@ -77,3 +78,17 @@ def claimed_timer_is_not_changed(promise: Promise, now: int) -> None:
     latest = promise.leases[-1] if promise.leases else None
     if latest is not None and not latest.settled and now < latest.until:
         raise InvariantViolation(claimed_timer_is_not_changed, promise, latest)
+
+
+def only_timers_to_be_removed_are_cancelled(promise: Promise) -> None:
+    """A timer is cancelled only if a client has asked for that, by its id or by its label."""
+    if not promise.removals:
+        raise InvariantViolation(only_timers_to_be_removed_are_cancelled, promise)
+
+
+def expired_timer_was_too_late(promise: Promise, settlement: Settlement) -> None:
+    """A timer expires only if its first call could not start within its `max_lateness`."""
+    allowed = promise.request.options.max_lateness_ms
+    # The settlement has the time rounded down.
+    if allowed is None or settlement.now < promise.not_before + allowed:
+        raise InvariantViolation(expired_timer_was_too_late, promise, settlement)

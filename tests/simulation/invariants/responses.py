@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from chalicelib.domain.idempotency import SetOnce
 from chalicelib.domain.timer import Timer
 from tests.simulation.invariants.violation import InvariantViolation
 from tests.simulation.promises import Promise
@@ -87,3 +88,9 @@ def expired_timer_stays_expired(promise: Promise, time_left_s: int) -> None:
     """After a reader saw 0 seconds left, no reader sees more, unless the timer is moved."""
     if promise.seen_expired and time_left_s:
         raise InvariantViolation(expired_timer_stays_expired, promise, time_left_s)
+
+
+def repeated_request_gets_the_same_timer(promise: Promise, done: SetOnce) -> None:
+    """The response to an idempotent request names its timer, however often it is repeated."""
+    if done.timer_id != promise.id:
+        raise InvariantViolation(repeated_request_gets_the_same_timer, promise, done)

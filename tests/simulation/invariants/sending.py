@@ -68,3 +68,11 @@ def dispatcher_records_every_success(promise: Promise, last: SentWebhook) -> Non
     """
     if last not in promise.recorded and last.outcome is not None and succeeded(last.outcome):
         raise InvariantViolation(dispatcher_records_every_success, promise)
+
+
+def first_call_is_not_too_late(promise: Promise, now: float) -> None:
+    """The first call of a timer with a `max_lateness` starts within it, by the sender's clock."""
+    allowed = promise.request.options.max_lateness_ms
+    is_first = len(promise.recorded) == promise.recorded_before
+    if allowed is not None and is_first and now > promise.not_before + allowed:
+        raise InvariantViolation(first_call_is_not_too_late, promise, now - promise.not_before)
