@@ -1,18 +1,32 @@
-"""The cost of a million timers at list prices: ``python -m infra.cost`` prints it for docs/cost.md.
+"""The cost of a million timers at list prices, from the work in ``infra.work``.
 
-The tests count the calls and units. Durations on AWS are assumptions, and marked below.
+``python -m infra.cost`` prints the tables of docs/cost.md, ``--write`` puts them there, and
+``--json`` prints the same as JSON. Durations on AWS are assumptions, and marked below.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from chalicelib.service.ports import Metric
 from infra.resources import resources_template
+from infra.work import DELIVERY, FAR_TIMER, NEAR_TIMER, RETRY
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "cost.md"
 
 MILLION = 1_000_000
 MINUTES = 43_800
 """Minutes in a month of 365 / 12 days."""
+
+PRICES_OF = "2026-11"
+"""The month of the published prices."""
 
 # us-east-1, US dollars: per million requests or units, per GB-second on arm64, per month.
 API_REQUEST = 3.50
@@ -91,16 +105,19 @@ LOADS = (
 def rows(load: Load) -> dict[str, float]:
     """Return the cost in dollars of a million timers under ``load``, by part."""
     per_batch = 1 / load.batch
+    work = FAR_TIMER if load.far else NEAR_TIMER
     return {
         "API Gateway, 1 request": API_REQUEST,
         "authorizer function and its look-up": (
             _function(load.lookups, AUTHORIZER_S, 512) + load.lookups * READ_UNIT
         ),
         "API function": _function(1, API_S, 512),
-        "DynamoDB, 5 write units and the id": (5 + load.id_writes) * WRITE_UNIT,
-        "Scheduler, 1 schedule": SCHEDULE if load.far else 0.0,
+        f"DynamoDB, {work.writes} write units and the id": (
+            (work.writes + load.id_writes) * WRITE_UNIT + work.reads * READ_UNIT
+        ),
+        "Scheduler, 1 schedule": work.calls.get("CreateSchedule", 0) * SCHEDULE,
         "webhook function": _function(1, HAND_OVER_S, 256) if load.far else 0.0,
-        "SQS: send, receive, delete": (1 + 2 * per_batch) * QUEUE_REQUEST,
+        "SQS: send, receive, delete": (work.calls["SendMessage"] + 2 * per_batch) * QUEUE_REQUEST,
         "webhook_queue function": _function(per_batch, load.wait_s + RESPONSE_S, 512),
     }
 
@@ -116,14 +133,14 @@ def extra_rows(load: Load) -> dict[str, float]:
     queue = (1 + 2 * per_batch) * QUEUE_REQUEST
     function = _function(per_batch, load.wait_s + RESPONSE_S, 512)
     return {
-        "another attempt: 4 write units, a message, the queue's function": (
-            4 * WRITE_UNIT + queue + function
+        f"another attempt: {RETRY.writes} write units, a message, the queue's function": (
+            RETRY.writes * WRITE_UNIT + queue + function
         ),
         "a notice of failure: the queue's function goes on": (
             per_batch * _seconds(RESPONSE_S, 512)
         ),
-        "a replay: 3 write units, the rate, a read unit, and a delivery with 3": (
-            (6 + load.id_writes) * WRITE_UNIT + READ_UNIT + queue + function
+        f"a replay: 3 write units, the rate, a read unit, and a delivery with {DELIVERY.writes}": (
+            (3 + DELIVERY.writes + load.id_writes) * WRITE_UNIT + READ_UNIT + queue + function
         ),
     }
 
@@ -160,6 +177,51 @@ def tables() -> str:
     return "\n".join(lines)
 
 
+def document() -> dict[str, Any]:
+    """Return the same figures as JSON takes them, in dollars."""
+
+    def parts(costs: dict[str, float]) -> dict[str, float]:
+        summed = {part: round(cost, 2) for part, cost in costs.items()}
+        return {**summed, "in all": round(sum(costs.values()), 2)}
+
+    return {
+        "note": "Calculated from list prices and counted work. Nothing was billed.",
+        "prices_of": PRICES_OF,
+        "region": "us-east-1",
+        "per_million_timers": {load.name: parts(rows(load)) for load in LOADS},
+        "per_million_of_these": {
+            load.name.removeprefix("near, "): {
+                part: round(cost, 2) for part, cost in extra_rows(load).items()
+            }
+            for load in LOADS
+            if not load.far
+        },
+        "per_month_without_timers": parts(fixed()),
+    }
+
+
+def updated(page: str) -> str:
+    """Return the text of docs/cost.md with each table as the prices give it."""
+    for table in tables().split("\n\n"):
+        lines = re.escape(table.splitlines()[0]) + r"\n(?:\|.*\n)*"
+        page = re.sub(f"^{lines}", f"{table}\n", page, flags=re.MULTILINE)
+    return page
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables or JSON, or write docs/cost.md."""
+    parser = argparse.ArgumentParser(prog="python -m infra.cost", description=__doc__)
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--json", action="store_true", help="print JSON")
+    choice.add_argument("--write", action="store_true", help="put the tables into docs/cost.md")
+    chosen = parser.parse_args(arguments)
+    if chosen.write:
+        PAGE.write_text(updated(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        print(json.dumps(document(), indent=2) if chosen.json else tables())
+    return 0
+
+
 def _table(title: str, columns: dict[str, dict[str, float]]) -> list[str]:
     parts = next(iter(columns.values()))
     return [
@@ -194,4 +256,4 @@ def _dollars(amount: float) -> str:
 
 
 if __name__ == "__main__":
-    print(tables())
+    sys.exit(main())
