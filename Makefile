@@ -23,7 +23,7 @@ KEYS := $(PYTHON) -m $(if $(filter command,$(origin STAGE)),infra.keys $(STAGE),
 TENANT ?= default
 
 .PHONY: help run receiver key keys revoke emulator infra deploy package release rearm destroy secret test simulate \
-	check format docs openapi policies resolve bench clean
+	check format docs openapi policies resolve lock bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -97,6 +97,9 @@ policies: ## Write the IAM policies of every stage to .chalice/
 
 resolve: ## Check that every requirements file has a solution on every supported Python (needs the network)
 	@$(DEV) python -m local.resolution
+
+lock: ## Write constraints.txt: the version of every library that the Lambdas ship (needs the network)
+	@$(DEV) python -m local.resolution --lock
 
 bench: ## Measure this machine: requests per second, lateness, memory; prints JSON
 	@$(PYTHON) -m bench

@@ -49,7 +49,7 @@ class Requirements:
     link: str = ".venv"
 
 
-_RUN_FILES = ("requirements.txt", "requirements-run.txt")
+_RUN_FILES = ("constraints.txt", "requirements.txt", "requirements-run.txt")
 
 SETS = {
     "run": Requirements(_RUN_FILES),

@@ -102,7 +102,7 @@ def dev(aws: None, lines: list[str], tmp_path: Path, chalice: FakeChalice) -> De
 
 def checkout(folder: Path) -> Path:
     shutil.copytree(ROOT / ".chalice", folder / ".chalice", ignore=shutil.ignore_patterns("dep*"))
-    for name in ("app.py", "requirements.txt"):
+    for name in ("app.py", "constraints.txt", "requirements.txt"):
         shutil.copy(ROOT / name, folder / name)
     return folder
 
