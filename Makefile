@@ -55,8 +55,8 @@ deploy: ## Do infra, then `chalice deploy` (STAGE=dev)
 package: ## Write the template and the code of `chalice package` to dist/ (STAGE=dev)
 	@$(PYTHON) -m infra package $(STAGE)
 
-release: ## Do infra and package, then deploy the package with CloudFormation (STAGE=dev)
-	@$(PYTHON) -m infra release $(STAGE)
+release: ## Do infra and package, then deploy the package with CloudFormation (STAGE=dev, FROM=a stage: the very package that it runs)
+	@$(PYTHON) -m infra release $(STAGE) $(if $(FROM),--from $(FROM))
 
 rearm: ## Register the wake-ups of a stage's timers anew, after its queue or schedules were lost (STAGE=dev)
 	@$(PYTHON) -m infra rearm $(STAGE)

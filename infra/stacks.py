@@ -140,6 +140,15 @@ class Stacks:
             if "PhysicalResourceId" in resource
         }
 
+    def template(self, name: str) -> dict[str, Any]:
+        """Return the template of a stack as it was given, before SAM's transform."""
+        body: Any = self.client.get_template(StackName=name, TemplateStage="Original")[
+            "TemplateBody"
+        ]
+        # boto3 parses a template in JSON; some emulators send it as another kind of text.
+        parsed: dict[str, Any] = json.loads(body) if isinstance(body, str) else body
+        return parsed
+
     def exists(self, name: str) -> bool:
         """Tell whether there is a stack ``name``, in any state."""
         return self.find(name) is not None
