@@ -17,7 +17,7 @@ from typing import Any
 
 from chalicelib.service.ports import Metric
 from infra.resources import resources_template
-from infra.work import DELIVERY, FAR_TIMER, NEAR_TIMER, RETRY
+from infra.work import BATCH_CALLS, BATCH_SIZE, DELIVERY, FAR_TIMER, NEAR_TIMER, RETRY
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cost.md"
 
@@ -63,6 +63,8 @@ fails, because several processes reserve ids of a tenant that is at its limit.
 """
 BUSY_LOOKUPS = 1 / 100
 """One call of the authorizer per 100 timers: the gateway keeps the result for a minute."""
+MANY_S = 5.0
+"""How long the API's function takes for a request that sets a thousand timers."""
 HAND_OVER_S = 0.1
 """How long the webhook function takes to queue a timer that is not due yet."""
 SWEEP_S = 1.0
@@ -74,7 +76,9 @@ class Load:
 
     ``batch`` is the number of messages in a batch, and ``wait_s`` how long a batch waits for the
     due time. ``far`` timers need a schedule. ``id_writes`` is the number of writes of the id
-    counter per timer, and ``lookups`` the number of calls of the authorizer per timer.
+    counter per timer, and ``lookups`` the number of calls of the authorizer per timer. ``requests``
+    is the number of requests per timer, each of which takes the API's function ``api_s``, and
+    ``messages`` the number of calls that register wake-ups.
     """
 
     name: str
@@ -83,6 +87,9 @@ class Load:
     far: bool = False
     id_writes: float = 1.0
     lookups: float = 1.0
+    requests: float = 1.0
+    api_s: float = API_S
+    messages: float = 1.0
 
 
 LOADS = (
@@ -99,7 +106,20 @@ LOADS = (
         id_writes=BUSY_ID_WRITES,
         lookups=BUSY_LOOKUPS,
     ),
+    Load(
+        "near, 1,000 a request",
+        batch=10,
+        wait_s=BATCH_WAIT_S,
+        id_writes=BATCH_CALLS["UpdateItem"] / BATCH_SIZE,
+        lookups=1 / BATCH_SIZE,
+        requests=1 / BATCH_SIZE,
+        api_s=MANY_S,
+        messages=BATCH_CALLS["SendMessageBatch"] / BATCH_SIZE,
+    ),
 )
+
+_EXTRA_LOADS = LOADS[:2]
+"""The loads for which the events of some timers are priced."""
 
 
 def rows(load: Load) -> dict[str, float]:
@@ -107,17 +127,18 @@ def rows(load: Load) -> dict[str, float]:
     per_batch = 1 / load.batch
     work = FAR_TIMER if load.far else NEAR_TIMER
     return {
-        "API Gateway, 1 request": API_REQUEST,
+        "API Gateway, 1 request": load.requests * API_REQUEST,
         "authorizer function and its look-up": (
             _function(load.lookups, AUTHORIZER_S, 512) + load.lookups * READ_UNIT
         ),
-        "API function": _function(1, API_S, 512),
+        "API function": _function(load.requests, load.api_s, 512),
         f"DynamoDB, {work.writes} write units and the id": (
             (work.writes + load.id_writes) * WRITE_UNIT + work.reads * READ_UNIT
         ),
         "Scheduler, 1 schedule": work.calls.get("CreateSchedule", 0) * SCHEDULE,
         "webhook function": _function(1, HAND_OVER_S, 256) if load.far else 0.0,
-        "SQS: send, receive, delete": (work.calls["SendMessage"] + 2 * per_batch) * QUEUE_REQUEST,
+        "SQS: send, receive, delete": (work.calls["SendMessage"] * load.messages + 2 * per_batch)
+        * QUEUE_REQUEST,
         "webhook_queue function": _function(per_batch, load.wait_s + RESPONSE_S, 512),
     }
 
@@ -168,7 +189,7 @@ def fixed() -> dict[str, float]:
 def tables() -> str:
     """Return the tables in Markdown, separated by empty lines."""
     timers = {load.name: rows(load) for load in LOADS}
-    extras = {load.name.removeprefix("near, "): extra_rows(load) for load in LOADS if not load.far}
+    extras = {load.name.removeprefix("near, "): extra_rows(load) for load in _EXTRA_LOADS}
     lines = [*_table("per million timers", timers), _sums(timers), ""]
     lines += [*_table("per million of these", extras), ""]
     lines += ["| per month, without a timer | |", "| --- | ---: |"]
@@ -193,8 +214,7 @@ def document() -> dict[str, Any]:
             load.name.removeprefix("near, "): {
                 part: round(cost, 2) for part, cost in extra_rows(load).items()
             }
-            for load in LOADS
-            if not load.far
+            for load in _EXTRA_LOADS
         },
         "per_month_without_timers": parts(fixed()),
     }
@@ -203,7 +223,7 @@ def document() -> dict[str, Any]:
 def updated(page: str) -> str:
     """Return the text of docs/cost.md with each table as the prices give it."""
     for table in tables().split("\n\n"):
-        lines = re.escape(table.splitlines()[0]) + r"\n(?:\|.*\n)*"
+        lines = re.escape(table[: table.index(" |")]) + r" \|.*\n(?:\|.*\n)*"
         page = re.sub(f"^{lines}", f"{table}\n", page, flags=re.MULTILINE)
     return page
 

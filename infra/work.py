@@ -36,6 +36,10 @@ CREATE = Work(calls={"SendMessage": 1, "PutItem": 1}, table_writes=1, index_writ
 CREATE_FAR = Work(calls={"CreateSchedule": 1, "PutItem": 1}, table_writes=1, index_writes=1)
 """A timer that is due later is set. Its schedule is its wake-up."""
 
+BATCH_SIZE = 1_000
+BATCH_CALLS = {"PutItem": 1_000, "SendMessageBatch": 100, "UpdateItem": 10}
+"""The calls of a request that sets a thousand near timers. The updates reserve the ids."""
+
 HAND_OVER = Work(calls={"SendMessage": 1}, table_writes=0, index_writes=0)
 """A schedule fires ahead of time, and the webhook function queues the rest of the delay."""
 
