@@ -23,10 +23,10 @@ KEYS := $(PYTHON) -m $(if $(filter command,$(origin STAGE)),infra.keys $(STAGE),
 TENANT ?= default
 
 .PHONY: help run receiver key keys revoke emulator infra deploy package release rearm destroy secret test simulate \
-	check format docs openapi policies resolve bench clean
+	check format docs openapi policies resolve lock second-opinions bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 run: ## Serve the API and fire timers (PORT=8000, DATA_DIR=~/.local/share/webhook-timers, ENGINE=embedded; CLOCK=test: a clock that you move)
 	@exec $(PYTHON) -m local
@@ -55,8 +55,8 @@ deploy: ## Do infra, then `chalice deploy` (STAGE=dev)
 package: ## Write the template and the code of `chalice package` to dist/ (STAGE=dev)
 	@$(PYTHON) -m infra package $(STAGE)
 
-release: ## Do infra and package, then deploy the package with CloudFormation (STAGE=dev)
-	@$(PYTHON) -m infra release $(STAGE)
+release: ## Do infra and package, then deploy the package with CloudFormation (STAGE=dev, FROM=a stage: the very package that it runs)
+	@$(PYTHON) -m infra release $(STAGE) $(if $(FROM),--from $(FROM))
 
 rearm: ## Register the wake-ups of a stage's timers anew, after its queue or schedules were lost (STAGE=dev)
 	@$(PYTHON) -m infra rearm $(STAGE)
@@ -98,8 +98,14 @@ policies: ## Write the IAM policies of every stage to .chalice/
 resolve: ## Check that every requirements file has a solution on every supported Python (needs the network)
 	@$(DEV) python -m local.resolution
 
+second-opinions: ## Ask tools of others about the package and the policies (needs the network)
+	@$(DEV) python -m local.second_opinions
+
+lock: ## Write constraints.txt: the version of every library that the Lambdas ship (needs the network)
+	@$(DEV) python -m local.resolution --lock
+
 bench: ## Measure this machine: requests per second, lateness, memory; prints JSON
 	@$(PYTHON) -m bench
 
 clean: ## Remove what make made; your timers stay
-	rm -rf dist .venv .venvs .venv-emulator .venv-emulator.lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .chalice/deployments
+	rm -rf dist .venv .venvs .venv-emulator .venv-emulator.lock .venv-opinions .venv-opinions.lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .chalice/deployments

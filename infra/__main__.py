@@ -28,6 +28,7 @@ def main(words: Sequence[str] | None = None, deployment_type: type[Deployment] =
     parser.add_argument("stage", nargs="?", help="a stage of .chalice/config.json: dev, prod")
     parser.add_argument("--alarm-topic", help="ARN of the SNS topic that receives the alarms")
     parser.add_argument("--confirm", help="destroy prod: its account and region, as 123…/eu-…")
+    parser.add_argument("--from", dest="source", help="release: the package that this stage runs")
     parser.add_argument("--finish", action="store_true", help="secret: drop the old one")
     arguments = parser.parse_args(words)
     stage: str | None = arguments.stage
@@ -97,7 +98,7 @@ def _run(
     elif action == "deploy":
         _show(deployment, deployment.deploy())
     elif action == "release":
-        _show(deployment, deployment.release(folder))
+        _show(deployment, deployment.release(folder, arguments.source))
     elif action == "rearm":
         deployment.rearm()
     else:

@@ -13,7 +13,7 @@ import json
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,19 @@ from botocore.exceptions import ClientError
 
 from chalicelib.aws.names import Names
 from chalicelib.settings import PRODUCTION
-from infra import chalice_record
+from infra import chalice_record, promotion
 from infra.account import Account
 from infra.errors import DeployError
 from infra.ownership import Ownership
-from infra.package import ROOT, is_open, package, require_stage, run_chalice
+from infra.package import (
+    ROOT,
+    TEMPLATE_FILE,
+    ZIP_FILE,
+    is_open,
+    package,
+    require_stage,
+    run_chalice,
+)
 from infra.rearm import rearm
 from infra.resources import resources_template
 from infra.signing_secrets import SigningParameter
@@ -145,13 +153,40 @@ class Deployment:
         apis = [item for item in self._made_by_chalice() if item["name"] == "rest_api"]
         return self._url(apis[0]["rest_api_id"])
 
-    def release(self, folder: Path) -> str:
-        """Package into ``folder`` and deploy that with CloudFormation; return the API's URL."""
+    def release(self, folder: Path, source: str | None = None) -> str:
+        """Package into ``folder`` and deploy that with CloudFormation; return the API's URL.
+
+        ``source`` names a released stage of the same account and region: the code is then the very
+        package that it runs. Raises ``DeployError`` if the checkout has other sources.
+        """
         self.ownership.check()
         self._refuse_after(Way.CHALICE)
         self.make_resources()
         package(self.stage, folder, self.root, for_this_machine=bool(self.account.emulator))
-        return self.deploy_package(folder / "sam.json", folder / "deployment.zip")
+        if source is not None:
+            self.promote(source, folder / ZIP_FILE)
+        return self.deploy_package(folder / TEMPLATE_FILE, folder / ZIP_FILE)
+
+    def promote(self, source: str, code: Path) -> None:
+        """Replace the package ``code`` by the one that the stage ``source`` runs.
+
+        Its checksum is printed. Raises ``DeployError`` if the stage was not released, its package
+        is gone or was changed, or the sources in ``code`` are others.
+        """
+        other = replace(self, stage=source)
+        other.ownership.check()
+        if other.way() is not Way.PACKAGE:
+            raise DeployError(f"{source} was not deployed with `{Way.PACKAGE.value}`.")
+        key = promotion.code_key(self._stacks.template(other.application))
+        promoted = code.with_name(f"promoted-{ZIP_FILE}")
+        s3 = self.account.client("s3")
+        promotion.download(s3, other.bucket, key, self.account.id, promoted)
+        checksum = fingerprint(promoted)
+        if key != f"{checksum}.zip":
+            raise DeployError(f"The package of {source} was changed: {key} has {checksum}.")
+        promotion.require_same_sources(code, promoted)
+        promoted.replace(code)
+        self.say(f"{self.stage} gets the package of {source}: {checksum}")
 
     def deploy_package(self, template: Path, code: Path) -> str:
         """Deploy a package with CloudFormation; return the API's URL.

@@ -24,13 +24,23 @@ TEMPLATE_FILE = "sam.json"
 ZIP_FILE = "deployment.zip"
 ANY_METHOD = "x-amazon-apigateway-any-method"
 
-# Every library is pinned (requirements.txt), so a line has exactly this form.
+# Every library is pinned (constraints.txt), so a line has exactly this form.
 _REQUIREMENT = re.compile(r"^([\w.-]+)==([\w.]+)", re.MULTILINE)
+_PACKED = re.compile(r"^([^/]+)-([^/-]+)\.dist-info/METADATA$")
 
 _ANY_REGION = "us-east-1"
 """``chalice package`` needs a region, although its template is the same for every region."""
 
-_SOURCES = ("app.py", "chalicelib", "requirements.txt", ".chalice/config.json", ".chalice/policies")
+LOCK_FILE = "constraints.txt"
+
+_SOURCES = (
+    "app.py",
+    "chalicelib",
+    LOCK_FILE,
+    "requirements.txt",
+    ".chalice/config.json",
+    ".chalice/policies",
+)
 
 
 def require_stage(stage: str, root: Path = ROOT) -> None:
@@ -76,9 +86,7 @@ def package(stage: str, out: Path, root: Path = ROOT, *, for_this_machine: bool 
             _ANY_REGION,
             copy,
         )
-        missing = _missing_libraries(root / "requirements.txt", made / ZIP_FILE)
-        if missing:
-            raise DeployError(f"The package lacks {', '.join(missing)}: can pip reach its index?")
+        require_locked(root / LOCK_FILE, made / ZIP_FILE)
         template = json.loads((made / TEMPLATE_FILE).read_text(encoding="utf-8"))
         _accept_any_method(template)
         out.mkdir(parents=True, exist_ok=True)
@@ -131,17 +139,38 @@ def _accept_any_method(template: dict[str, Any]) -> None:
         }
 
 
-def _missing_libraries(requirements: Path, code: Path) -> list[str]:
-    """Return the requirements that the zip lacks. Chalice only warns of them and packs the rest."""
-    wanted = _REQUIREMENT.findall(requirements.read_text(encoding="utf-8"))
+def locked_libraries(lock: Path) -> set[tuple[str, str]]:
+    """Return the name, normalised, and the version of each library of ``constraints.txt``."""
+    text = lock.read_text(encoding="utf-8")
+    return {(_normalised(name), version) for name, version in _REQUIREMENT.findall(text)}
+
+
+def packed_libraries(code: Path) -> set[tuple[str, str]]:
+    """Return the libraries in a package: the name of each, normalised, and its version."""
     with zipfile.ZipFile(code) as archive:
         # Each library has a folder like `typing_extensions-4.15.0.dist-info`.
-        packed = {name.partition(".dist-info/")[0].lower() for name in archive.namelist()}
-    return [
-        f"{name} {version}"
-        for name, version in wanted
-        if f"{name.replace('-', '_').lower()}-{version}" not in packed
-    ]
+        found = [_PACKED.match(name) for name in archive.namelist()]
+    return {(_normalised(match[1]), match[2]) for match in found if match}
+
+
+def require_locked(lock: Path, code: Path) -> None:
+    """Raise ``DeployError`` unless the zip has exactly the libraries of ``constraints.txt``.
+
+    Chalice only warns of a library that it cannot get, and packs the rest.
+    """
+    locked, packed = locked_libraries(lock), packed_libraries(code)
+    missing, foreign = (
+        ", ".join(" ".join(library) for library in sorted(difference))
+        for difference in (locked - packed, packed - locked)
+    )
+    if missing:
+        raise DeployError(f"The package lacks {missing}: can pip reach its index?")
+    if foreign:
+        raise DeployError(f"The package has {foreign}, which {lock.name} lacks: run make lock")
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _architecture() -> str:

@@ -6,9 +6,9 @@ import json
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
 
 from infra.errors import DeployError
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MAX_TEMPLATE_BYTES = 51_200
 """The longest template that fits into the request for a change set (AWS limit)."""
+
+MAX_POLLS = 1_800
+"""How often a change set is looked at: an hour, every two seconds."""
 
 NOT_YET_CREATED = "REVIEW_IN_PROGRESS"
 """The state of a stack that has only a change set: it must still be created."""
@@ -137,6 +140,15 @@ class Stacks:
             if "PhysicalResourceId" in resource
         }
 
+    def template(self, name: str) -> dict[str, Any]:
+        """Return the template of a stack as it was given, before SAM's transform."""
+        body: Any = self.client.get_template(StackName=name, TemplateStage="Original")[
+            "TemplateBody"
+        ]
+        # boto3 parses a template in JSON; some emulators send it as another kind of text.
+        parsed: dict[str, Any] = json.loads(body) if isinstance(body, str) else body
+        return parsed
+
     def exists(self, name: str) -> bool:
         """Tell whether there is a stack ``name``, in any state."""
         return self.find(name) is not None
@@ -183,20 +195,25 @@ class Stacks:
 
     def _has_changes(self, name: str, change_set: str) -> bool:
         """Wait for a change set. If it would change nothing, delete it and return False."""
-        while True:
-            found = self.client.describe_change_set(StackName=name, ChangeSetName=change_set)
-            if found["Status"] == "CREATE_COMPLETE":
-                return True
-            if found["Status"] == "FAILED":
-                reason = found.get("StatusReason", "no reason given")
-                refused = not _is_nothing_to_do(reason)
-                if refused:
-                    self._show_validation(name, change_set)
-                self.client.delete_change_set(StackName=name, ChangeSetName=change_set)
-                if not refused:
-                    return False
-                raise DeployError(f"CloudFormation refuses the template of {name}: {reason}")
-            time.sleep(self.poll_s)
+        waiter = self.client.get_waiter("change_set_create_complete")
+        try:
+            waiter.wait(
+                StackName=name,
+                ChangeSetName=change_set,
+                # The stubs want whole seconds; botocore takes any number.
+                WaiterConfig={"Delay": cast("int", self.poll_s), "MaxAttempts": MAX_POLLS},
+            )
+        except WaiterError as error:
+            reason = error.last_response.get("StatusReason", str(error))
+        else:
+            return True
+        refused = not _is_nothing_to_do(reason)
+        if refused:
+            self._show_validation(name, change_set)
+        self.client.delete_change_set(StackName=name, ChangeSetName=change_set)
+        if not refused:
+            return False
+        raise DeployError(f"CloudFormation refuses the template of {name}: {reason}")
 
     def _show_validation(self, name: str, change_set: str) -> None:
         """Show which resource failed CloudFormation's validation. They go with the change set."""

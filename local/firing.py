@@ -128,4 +128,5 @@ def pump_timers(service: Service, stopped: threading.Event) -> None:
         ),
         deliver=lambda bodies: service.delivery.deliver_all(message.decode_all(bodies, meter)),
         sweep=engine.sweeper_with(grace_ms=EMULATED_GRACE_MS).sweep,
+        catch_up=engine.sweeper_with(grace_ms=0).sweep,
     ).run(stopped)

@@ -24,6 +24,12 @@ FILES = tuple(dict.fromkeys(file for requirements in SETS.values() for file in r
 _UV = Path(sys.executable).parent / "uv"
 _AT_ONCE = 4
 
+LOCK = "constraints.txt"
+_LOCK_HEAD = """\
+# Every library that the Lambdas ship, with its version: what is packed is what was tested.
+# Written by `make lock` from requirements.txt, which names this file.
+"""
+
 
 def main() -> int:
     """Print what cannot be resolved, and return 1 if there is any."""
@@ -31,7 +37,11 @@ def main() -> int:
     parser.add_argument(
         "--if-online", action="store_true", help="skip if the package index does not answer"
     )
-    if parser.parse_args().if_online and not is_online():
+    parser.add_argument("--lock", action="store_true", help="only write constraints.txt anew")
+    chosen = parser.parse_args()
+    if chosen.lock:
+        return write_lock()
+    if chosen.if_online and not is_online():
         print("resolve: skipped, because the package index does not answer")
         return 0
     start = time.monotonic()
@@ -57,6 +67,21 @@ def problem_of(case: tuple[str, str, str]) -> str:
     if result.returncode == 0:
         return ""
     return f"{file}, Python {python}, {platform}:\n{result.stderr}"
+
+
+def write_lock(root: Path = ROOT) -> int:
+    """Write the newest versions that ``requirements.txt`` allows to ``constraints.txt``.
+
+    One version of each library must do for every supported Python. Return 1 if there is none.
+    """
+    libraries = (root / "requirements.txt").read_text(encoding="utf-8").replace(f"-c {LOCK}\n", "")
+    result = _compile(
+        "-", "--universal", "--no-annotate", "--python-version", SUPPORTED[0], text=libraries
+    )
+    if result.returncode == 0:
+        (root / LOCK).write_text(_LOCK_HEAD + result.stdout, encoding="utf-8")
+    print(result.stderr, end="", file=sys.stderr)
+    return result.returncode
 
 
 def is_online() -> bool:

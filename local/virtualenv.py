@@ -49,12 +49,13 @@ class Requirements:
     link: str = ".venv"
 
 
-_RUN_FILES = ("requirements.txt", "requirements-run.txt")
+_RUN_FILES = ("constraints.txt", "requirements.txt", "requirements-run.txt")
 
 SETS = {
     "run": Requirements(_RUN_FILES),
     "dev": Requirements((*_RUN_FILES, "requirements-dev.txt")),
     "emulator": Requirements(("local/emulator-requirements.txt",), ".venv-emulator"),
+    "opinions": Requirements(("local/opinions-requirements.txt",), ".venv-opinions"),
 }
 
 
@@ -86,8 +87,8 @@ def _uv_commands(folder: Path, requirements: str) -> tuple[Command, ...]:
     )
 
 
-PIP = Installer("pip", {"run": 20, "dev": 60, "emulator": 15}, _pip_commands)
-UV = Installer("uv", {"run": 5, "dev": 15, "emulator": 5}, _uv_commands)
+PIP = Installer("pip", {"run": 20, "dev": 60, "emulator": 15, "opinions": 15}, _pip_commands)
+UV = Installer("uv", {"run": 5, "dev": 15, "emulator": 5, "opinions": 5}, _uv_commands)
 
 
 def installers() -> list[Installer]:

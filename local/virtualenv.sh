@@ -13,8 +13,8 @@ command=$2
 shift 2
 
 case $set_name in
-    run) files="requirements.txt requirements-run.txt" ;;
-    dev) files="requirements.txt requirements-run.txt requirements-dev.txt" ;;
+    run) files="constraints.txt requirements.txt requirements-run.txt" ;;
+    dev) files="constraints.txt requirements.txt requirements-run.txt requirements-dev.txt" ;;
     *) echo "There is no set $set_name: run or dev" >&2 && exit 2 ;;
 esac
 

@@ -49,6 +49,7 @@ class Pump:
         prepare: Callable[[], None],
         deliver: Callable[[Sequence[str]], None],
         sweep: Callable[[], object],
+        catch_up: Callable[[], object] | None = None,
         pollers: int = 4,
         poll_s: int = 2,
         tick_s: float = 5.0,
@@ -59,14 +60,16 @@ class Pump:
 
         ``poll_s`` is how long one receive waits for messages. It must be below the read timeout of
         ``sqs``, or the client would give up first. ``tick_s`` is the time between two sweeps, and
-        ``pause_s`` the time before a failed call is repeated. ``start_s`` is how long to wait for
-        an emulator that was started just before.
+        ``pause_s`` the time before a failed call is repeated. ``catch_up`` sweeps at the start, and
+        again after ``pause_s``: it wakes timers that were missed while nothing ran. ``start_s`` is
+        how long to wait for an emulator that was started just before.
         """
         self._sqs = sqs
         self._queue = queue
         self._prepare = prepare
         self._deliver = deliver
         self._sweep = sweep
+        self._catch_up = catch_up or sweep
         self._pollers = pollers
         self._poll_s = poll_s
         self._tick_s = tick_s
@@ -87,8 +90,13 @@ class Pump:
         ):
             for _ in range(self._pollers):
                 pollers.submit(self._poll, batches, stopped)
+            self._tick(self._catch_up)
+            # Once more: while old messages waited to be received, the first one woke no timer that
+            # may have one among them.
+            if not stopped.wait(self._pause_s):
+                self._tick(self._catch_up)
             while not stopped.wait(self._tick_s):
-                self._tick()
+                self._tick(self._sweep)
 
     def _start(self, stopped: threading.Event) -> None:
         open_files.raise_limit(MAX_CONNECTIONS)
@@ -103,9 +111,9 @@ class Pump:
                         f"the emulator of AWS cannot be used: {error} (make emulator starts one)"
                     ) from error
 
-    def _tick(self) -> None:
+    def _tick(self, sweep: Callable[[], object]) -> None:
         try:
-            self._sweep()
+            sweep()
         except Unavailable as error:
             log.warning("not swept: %s", error.detail)
             # An emulator that was restarted may have lost its resources.

@@ -26,7 +26,7 @@ from chalicelib.functions import BATCH_SIZE
 from infra import __main__ as command
 from infra.account import Account
 from infra.chalice_record import FUNCTIONS
-from infra.deploy import Deployment, Way
+from infra.deploy import Deployment, Way, fingerprint
 from infra.errors import DeployError
 from infra.keys import api_keys_of
 from infra.package import ROOT, run_chalice
@@ -102,7 +102,7 @@ def dev(aws: None, lines: list[str], tmp_path: Path, chalice: FakeChalice) -> De
 
 def checkout(folder: Path) -> Path:
     shutil.copytree(ROOT / ".chalice", folder / ".chalice", ignore=shutil.ignore_patterns("dep*"))
-    for name in ("app.py", "requirements.txt"):
+    for name in ("app.py", "constraints.txt", "requirements.txt"):
         shutil.copy(ROOT / name, folder / name)
     return folder
 
@@ -284,6 +284,73 @@ def test_chalice_is_refused_where_a_package_was_deployed(
     with pytest.raises(DeployError, match=r"was deployed with `make release`.*make destroy"):
         dev.deploy()
     assert resource_counts()["tables"] == 0
+
+
+def packed(path: Path, files: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+DEV_CODE = {"app.py": "a", "chalicelib/x.py": "b", "lib/tested.py": "1"}
+
+
+def released(dev: Deployment, folder: Path) -> str:
+    """Deploy ``dev`` as a release does, with code of its own; return the code's object key."""
+    dev.make_resources()
+    code = packed(folder / "dev.zip", DEV_CODE)
+    key = f"{fingerprint(code)}.zip"
+    boto3.client("s3").put_object(Bucket=dev.bucket, Key=key, Body=code.read_bytes())
+    function = {
+        "Type": "AWS::Serverless::Function",
+        "Properties": {"CodeUri": {"Bucket": dev.bucket, "Key": key}},
+    }
+    boto3.client("cloudformation").create_stack(
+        StackName=dev.application,
+        TemplateBody=json.dumps(
+            {"Resources": {"T": {"Type": "AWS::SNS::Topic"}, "F": function}},
+        ),
+        Tags=[{"Key": name, "Value": value} for name, value in dev.ownership.tags.items()],
+    )
+    return key
+
+
+def test_a_stage_gets_the_very_package_that_another_runs(
+    dev: Deployment, chalice: FakeChalice, tmp_path: Path, lines: list[str]
+) -> None:
+    key = released(dev, tmp_path)
+    code = packed(tmp_path / "deployment.zip", {**DEV_CODE, "lib/tested.py": "2"})
+    prod = replace(dev, stage="prod")
+    prod.promote("dev", code)
+    assert f"{fingerprint(code)}.zip" == key
+    assert lines[-1] == f"prod gets the package of dev: {key.removesuffix('.zip')}"
+
+
+def test_a_package_that_does_not_fit_the_checkout_is_not_promoted(
+    dev: Deployment, chalice: FakeChalice, tmp_path: Path
+) -> None:
+    key = released(dev, tmp_path)
+    code = packed(tmp_path / "deployment.zip", {**DEV_CODE, "app.py": "another"})
+    before = code.read_bytes()
+    prod = replace(dev, stage="prod")
+    with pytest.raises(DeployError, match="This checkout is not what that stage runs"):
+        prod.promote("dev", code)
+    boto3.client("s3").put_object(Bucket=dev.bucket, Key=key, Body=before)
+    with pytest.raises(DeployError, match="The package of dev was changed"):
+        prod.promote("dev", code)
+    boto3.client("s3").delete_object(Bucket=dev.bucket, Key=key)
+    with pytest.raises(DeployError, match="no longer has the package"):
+        prod.promote("dev", code)
+    assert code.read_bytes() == before
+
+
+def test_a_stage_that_was_not_released_has_no_package(
+    dev: Deployment, chalice: FakeChalice, tmp_path: Path
+) -> None:
+    dev.deploy()
+    with pytest.raises(DeployError, match=r"dev was not deployed with `make release`"):
+        replace(dev, stage="prod").promote("dev", tmp_path / "deployment.zip")
 
 
 def test_the_error_for_missing_resources_names_the_command_that_makes_them(

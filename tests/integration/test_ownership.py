@@ -63,7 +63,7 @@ class Stages:
 def stages(aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     root = tmp_path / "checkout"
     shutil.copytree(ROOT / ".chalice", root / ".chalice", ignore=shutil.ignore_patterns("dep*"))
-    for name in ("app.py", "requirements.txt"):
+    for name in ("app.py", "constraints.txt", "requirements.txt"):
         shutil.copy(ROOT / name, root / name)
     return Stages(root, FakeChalice(monkeypatch))
 

@@ -26,6 +26,8 @@ def running(
     *,
     deliver: Callable[[Sequence[str]], None] = nothing,
     sweep: Callable[[], object] = nothing,
+    catch_up: Callable[[], object] | None = None,
+    tick_s: float = 0.02,
     prepare: Callable[[], None] = nothing,
     start_s: float = 0.02,
 ) -> Iterator[None]:
@@ -36,9 +38,10 @@ def running(
         prepare=prepare,
         deliver=deliver,
         sweep=sweep,
+        catch_up=catch_up,
         pollers=2,
         poll_s=0,
-        tick_s=0.02,
+        tick_s=tick_s,
         pause_s=0.02,
         start_s=start_s,
     )
@@ -66,6 +69,22 @@ def test_a_delivered_batch_is_deleted(stage: MotoStage, clock: ManualClock) -> N
     clock.advance(VISIBILITY_S * 1000 + 1)
     assert stage.receive() == []
     assert sorted(delivered) == sorted("abcdefghijkl")
+
+
+def test_what_was_missed_while_nothing_ran_is_swept_at_the_start_and_soon_again(
+    stage: MotoStage,
+) -> None:
+    swept: list[str] = []
+
+    with running(
+        stage,
+        sweep=lambda: swept.append("tick"),
+        catch_up=lambda: swept.append("catch up"),
+        tick_s=60,
+    ):
+        assert eventually(lambda: len(swept) == 2)
+
+    assert swept == ["catch up", "catch up"], "long before the first tick"
 
 
 @pytest.mark.parametrize("error", [Unavailable("It is down."), ValueError("a bug")])

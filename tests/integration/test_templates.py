@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,14 @@ from chalicelib.functions import BATCH_SIZE
 from chalicelib.service.api_keys import AUTHORIZER_CACHE_TTL_S
 from infra.chalice_record import FUNCTIONS
 from infra.errors import DeployError
-from infra.package import ANY_METHOD, package
+from infra.package import (
+    ANY_METHOD,
+    ROOT,
+    locked_libraries,
+    package,
+    packed_libraries,
+    require_locked,
+)
 from infra.resources import TEMPLATE as RESOURCES_TEMPLATE
 from tests.e2e_aws.conftest import skip_offline
 from tests.support.templates import STAGES, config, policy, resolve
@@ -262,6 +270,38 @@ def test_the_code_is_small_and_has_no_unneeded_files(packages: Path, stage: str)
     native = [name for name in names if name.endswith(".so")]
     assert native
     assert [name for name in native if "aarch64" not in name] == []
+
+
+def test_a_package_has_the_locked_libraries_and_no_others(packages: Path, stage: str) -> None:
+    """Chalice packs itself without its metadata, so it is not among them."""
+    locked = locked_libraries(ROOT / "constraints.txt")
+    assert packed_libraries(packages / stage / "deployment.zip") == locked
+    assert ("urllib3", metadata.version("urllib3")) in locked
+
+
+def test_the_libraries_that_are_tested_are_the_locked_ones() -> None:
+    for name, version in locked_libraries(ROOT / "constraints.txt"):
+        assert metadata.version(name) == version, f"{name}: make clean, then make test"
+
+
+@pytest.mark.parametrize(
+    ("packed", "reason"),
+    [
+        (("idna-3.20",), "lacks urllib3 2.8.0"),
+        (("idna-3.20", "urllib3-2.9.0"), "lacks urllib3 2.8.0"),
+        (("idna-3.20", "urllib3-2.8.0", "Foo_Bar-1.0"), "has foo-bar 1.0, which"),
+    ],
+)
+def test_a_package_with_other_libraries_than_the_locked_is_refused(
+    tmp_path: Path, packed: tuple[str, ...], reason: str
+) -> None:
+    lock, code = tmp_path / "constraints.txt", tmp_path / "deployment.zip"
+    lock.write_text("# a comment\nidna==3.20\nurllib3==2.8.0\n", encoding="utf-8")
+    with zipfile.ZipFile(code, "w") as archive:
+        for name in packed:
+            archive.writestr(f"{name}.dist-info/METADATA", "")
+    with pytest.raises(DeployError, match=reason):
+        require_locked(lock, code)
 
 
 def test_cfn_lint_reports_nothing(packages: Path) -> None:

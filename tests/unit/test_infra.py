@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from infra import cost
 from infra.chalice_record import FUNCTIONS as FUNCTION_SUFFIXES
 from infra.deploy import fingerprint
 from infra.errors import DeployError
-from infra.package import ROOT, require_stage
+from infra.package import MERGE_TEMPLATE, ROOT, require_stage
 from infra.resources import create_table, resources_template
 from tests.support.dynamodb import dynamodb_on_moto
 from tests.support.moto import REGION
@@ -34,7 +36,7 @@ WRITES_S = 2.0
 """What claim, settle and put-back take at their slowest while DynamoDB and SQS respond."""
 
 ARN = re.compile(
-    r"arn:aws:(dynamodb|sqs|scheduler|iam|logs|ssm):(\*:\*|:\*):"
+    r"arn:\*:(dynamodb|sqs|scheduler|iam|logs|ssm):(\*:\*|:\*):"
     r"(table/|schedule/|role/|parameter/|log-group:/aws/lambda/)?timers-(dev|prod)[\w/-]*(/\*|:\*)?"
 )
 
@@ -246,12 +248,28 @@ def test_a_function_may_do_named_things_to_named_resources(stage: str, function:
         assert f"timers-{stage}" in statement["Resource"]
 
 
+@pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov", "aws-eusc"])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_policies_hold_in_every_partition(function: str, partition: str) -> None:
+    """The files are static, and neither way of deploying puts a partition into them."""
+    for statement in policy("dev", function):
+        if statement["Resource"] == "*":
+            continue
+        service, rest = statement["Resource"].split(":", 3)[2:]
+        assert fnmatchcase(f"arn:{partition}:{service}:{rest}", statement["Resource"])
+
+
+def test_the_templates_name_no_partition() -> None:
+    for text in (json.dumps(resources_template()), MERGE_TEMPLATE.read_text(encoding="utf-8")):
+        assert "arn:aws" not in text
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_writes_its_own_logs_only(function: str) -> None:
     suffix = FUNCTION_SUFFIXES[function]
     (logs,) = [found for found in policy("dev", function) if found["Sid"] == "WriteLogs"]
     assert logs["Action"] == ["logs:CreateLogStream", "logs:PutLogEvents"]
-    assert logs["Resource"] == f"arn:aws:logs:*:*:log-group:/aws/lambda/timers-dev{suffix}:*"
+    assert logs["Resource"] == f"arn:*:logs:*:*:log-group:/aws/lambda/timers-dev{suffix}:*"
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -260,7 +278,7 @@ def test_no_function_may_make_keys_and_only_the_authorizer_may_read_them(
     stage: str, function: str
 ) -> None:
     """Whatever a function may do to the table, it may not do to the partition of the keys."""
-    table = f"arn:aws:dynamodb:*:*:table/{Names(stage).table}"
+    table = f"arn:*:dynamodb:*:*:table/{Names(stage).table}"
     on_table = [found for found in policy(stage, function) if found["Resource"] == table]
     if function == "authorizer":
         (look_up,) = on_table
@@ -295,7 +313,7 @@ def test_schedules_get_their_role_and_no_other() -> None:
     for function in FUNCTIONS:
         for statement in policy("dev", function):
             if "iam:PassRole" in statement["Action"]:
-                assert statement["Resource"] == "arn:aws:iam::*:role/timers-dev-scheduler"
+                assert statement["Resource"] == "arn:*:iam::*:role/timers-dev-scheduler"
                 assert statement["Condition"] == {
                     "StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}
                 }

@@ -351,15 +351,18 @@ def test_every_place_names_the_same_versions_of_python() -> None:
 @pytest.mark.parametrize("file", sorted({file for made in SETS.values() for file in made.files}))
 def test_every_requirement_is_pinned_and_says_why_it_is_there(file: str) -> None:
     lines = (ROOT / file).read_text().splitlines()
-    requirements = [line for line in lines if line and not line.startswith(("#", "-r "))]
+    requirements = [line for line in lines if line and not line.startswith(("#", "-r ", "-c "))]
     assert requirements
+    if file == "constraints.txt":  # its libraries are there for those of requirements.txt
+        requirements = [f"{line}  # locked" for line in requirements]
     for line in requirements:
         assert re.match(r"[\w.-]+(\[[\w,]+\])?==[\w.]+( *;[^#]*)? +# \S", line), line
 
 
 def test_each_set_includes_the_one_before() -> None:
     for before, file in zip(SETS["dev"].files, SETS["dev"].files[1:], strict=False):
-        assert f"-r {before}" in (ROOT / file).read_text().splitlines()
+        option = "-c" if before == "constraints.txt" else "-r"
+        assert f"{option} {before}" in (ROOT / file).read_text().splitlines()
 
 
 def test_the_lambdas_ship_neither_chalice_nor_boto3() -> None:
