@@ -26,6 +26,10 @@ _VARIES = [
 ]
 
 
+MAX_S = 30
+"""How long a slow machine may take for one part of the guide, in seconds."""
+
+
 class Step(NamedTuple):
     """A command or a program of the guide, and what it prints."""
 
@@ -86,6 +90,13 @@ def test_the_commands_of_the_guide_print_what_it_says(
         command = [adapted(word, server, receiver) for word in step.command]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert comparable(ran.stdout) == comparable(step.expected), (step.command, ran.stderr)
+        for left, expected in zip(times(ran.stdout), times(step.expected), strict=True):
+            assert expected - MAX_S <= left <= expected, step.command
+
+
+def times(text: str) -> list[int]:
+    """Return the seconds that are left, as printed."""
+    return [int(seconds) for seconds in re.findall(r'"time_left": (\d+)', text)]
 
 
 def adapted(text: str, server: Server, receiver: Receiver) -> str:
