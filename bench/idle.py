@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -23,6 +24,8 @@ TIMERS = 1_000
 WINDOW_S = 5
 LOAD_S = 3
 CONNECTIONS = 32
+RENEW_S = 5
+"""How long half requests stay before others take their place, in seconds."""
 
 _HEAD = f"POST /timers HTTP/1.1\r\nHost: {HOST}\r\n"
 _HTTP_2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)
@@ -52,17 +55,35 @@ def _figures(port: int, sink: Sink) -> dict[str, Any]:
 @contextmanager
 def _clients(port: int) -> Iterator[dict[str, int]]:
     """Open the connections of the other clients; yield how many of each kind there are."""
-    others = HALF_HEADS + STALLED_BODIES + OTHER_PROTOCOLS
-    most = open_files.raise_limit(IDLE + others) - others
-    beginnings = {
-        "idle": (min(IDLE, most), b""),
+    brief = {
         "half_heads": (HALF_HEADS, _HEAD.encode()),
         "stalled_bodies": (STALLED_BODIES, f"{_HEAD}Content-Length: 100\r\n\r\n{{".encode()),
         "other_protocols": (OTHER_PROTOCOLS, _HTTP_2),
     }
+    others = 2 * sum(count for count, _ in brief.values())
+    idle = min(IDLE, open_files.raise_limit(IDLE + others) - others)
+    ended = threading.Event()
+
+    def come_again() -> None:
+        # The server closes them after 10 s.
+        while not ended.is_set():
+            with ExitStack() as stack:
+                for count, beginning in brief.values():
+                    _open(stack, port, count, beginning)
+                ended.wait(RENEW_S)
+
     with ExitStack() as stack:
-        for count, beginning in beginnings.values():
-            for _ in range(count):
-                connection = stack.enter_context(socket.create_connection((HOST, port), 10))
-                connection.sendall(beginning)
-        yield {name: count for name, (count, _) in beginnings.items()}
+        _open(stack, port, idle, b"")
+        renewing = threading.Thread(target=come_again)
+        renewing.start()
+        try:
+            yield {"idle": idle, **{name: count for name, (count, _) in brief.items()}}
+        finally:
+            ended.set()
+            renewing.join()
+
+
+def _open(stack: ExitStack, port: int, count: int, beginning: bytes) -> None:
+    for _ in range(count):
+        connection = stack.enter_context(socket.create_connection((HOST, port), 10))
+        connection.sendall(beginning)
