@@ -1,8 +1,10 @@
 """The deployment of one stage in one of two ways, and its removal.
 
 The resources stack is made first. Then ``chalice deploy`` or a second stack, made with ``chalice
-package``, adds the functions and the API. A stage is deployed in one way only. Before each step the
-way is read from AWS.
+package``, adds the functions and the API. A stage is deployed in one way only. The way is read from
+AWS before a deployment.
+
+Each public method checks once whose the resources are. The private methods rely on that.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ class Deployment:
 
     ``root`` is the checkout to deploy. While a stack is changing, its state is read every
     ``poll_s`` seconds. ``sleep`` waits for seconds. ``run_chalice`` runs a command of Chalice for a
-    region and a checkout.
+    region and a checkout. ``package`` writes a stage's package to a folder.
     """
 
     account: Account
@@ -69,6 +71,7 @@ class Deployment:
     poll_s: float = 2.0
     sleep: Callable[[float], None] = time.sleep
     run_chalice: Callable[[list[str], str, Path], None] = run_chalice
+    package: Callable[..., None] = package
 
     def __post_init__(self) -> None:
         require_stage(self.stage, self.root)
@@ -111,24 +114,7 @@ class Deployment:
         ``DeployError``, also if something under the stage's names is not the stage's.
         """
         self.ownership.check()
-        adopts = not self._stacks.exists(self.names.stack) and self._has_table()
-        template = resources_template()
-        # A table that is left from an earlier stack is imported. For that CloudFormation needs its
-        # literal name: it imports nothing that is named by a function like Fn::Sub.
-        template["Resources"]["Table"]["Properties"]["TableName"] = self.names.table
-        parameters = {"Stage": self.stage}
-        if alarm_topic is not None:
-            parameters["AlarmTopic"] = alarm_topic
-        try:
-            self._apply_resources(template, parameters)
-        except StackFailed as failure:
-            if not any(QUEUE_NAME_TAKEN in reason for reason in failure.reasons):
-                raise
-            self.say(f"SQS keeps a removed queue's name for {QUEUE_NAME_S} s: waiting that long")
-            self.sleep(QUEUE_NAME_S)
-            self._apply_resources(template, parameters)
-        if adopts:
-            self.rearm()
+        self._make_resources(alarm_topic)
 
     def rearm(self) -> None:
         """Register the wake-ups of all armed timers anew. Harmless where they exist.
@@ -137,15 +123,13 @@ class Deployment:
         the time until the sweeper takes their wake-ups for lost. Raises ``DeployError``.
         """
         self.ownership.check()
-        if not self._has_table():
-            raise DeployError(f"There is no table {self.names.table}: `make infra` makes it.")
-        rearm(self.names, self.say)
+        self._rearm()
 
     def deploy(self) -> str:
         """Deploy with ``chalice deploy``; return the API's URL."""
         self.ownership.check()
         self._refuse_after(Way.PACKAGE)
-        self.make_resources()
+        self._make_resources()
         self.ownership.claim_roles()
         self._run_chalice("deploy")
         self._allow_put_backs()
@@ -161,11 +145,11 @@ class Deployment:
         """
         self.ownership.check()
         self._refuse_after(Way.CHALICE)
-        self.make_resources()
-        package(self.stage, folder, self.root, for_this_machine=bool(self.account.emulator))
+        self._make_resources()
+        self.package(self.stage, folder, self.root, for_this_machine=bool(self.account.emulator))
         if source is not None:
             self.promote(source, folder / ZIP_FILE)
-        return self.deploy_package(folder / TEMPLATE_FILE, folder / ZIP_FILE)
+        return self._deploy_package(folder / TEMPLATE_FILE, folder / ZIP_FILE)
 
     def promote(self, source: str, code: Path) -> None:
         """Replace the package ``code`` by the one that the stage ``source`` runs.
@@ -195,15 +179,7 @@ class Deployment:
         """
         self.ownership.check()
         self._refuse_after(Way.CHALICE)
-        document: dict[str, Any] = json.loads(template.read_text(encoding="utf-8"))
-        code_uri = {"Bucket": self.bucket, "Key": self._upload(code)}
-        for resource in document["Resources"].values():
-            if resource["Type"] == "AWS::Serverless::Function":
-                resource["Properties"]["CodeUri"] = code_uri
-        self._stacks.apply(
-            self.application, document, {"Stage": self.stage}, tags=self.ownership.tags
-        )
-        return self._url(self._stacks.outputs(self.application)["RestAPIId"])
+        return self._deploy_package(template, code)
 
     def destroy(self, confirmed: str | None = None) -> None:
         """Remove the stage. The table of production stays, with its timers and signing secrets.
@@ -261,10 +237,49 @@ class Deployment:
                 f"make destroy STAGE={self.stage} CONFIRM={self.place}"
             )
 
+    def _make_resources(self, alarm_topic: str | None = None) -> None:
+        """Make the resources stack of a stage whose names were checked."""
+        adopts = not self._stacks.exists(self.names.stack) and self._has_table()
+        template = resources_template()
+        # A table that is left from an earlier stack is imported. For that CloudFormation needs its
+        # literal name: it imports nothing that is named by a function like Fn::Sub.
+        template["Resources"]["Table"]["Properties"]["TableName"] = self.names.table
+        parameters = {"Stage": self.stage}
+        if alarm_topic is not None:
+            parameters["AlarmTopic"] = alarm_topic
+        try:
+            self._apply_resources(template, parameters)
+        except StackFailed as failure:
+            if not any(QUEUE_NAME_TAKEN in reason for reason in failure.reasons):
+                raise
+            self.say(f"SQS keeps a removed queue's name for {QUEUE_NAME_S} s: waiting that long")
+            self.sleep(QUEUE_NAME_S)
+            self._apply_resources(template, parameters)
+        if adopts:
+            self._rearm()
+
     def _apply_resources(self, template: dict[str, Any], parameters: dict[str, str]) -> None:
         self._stacks.apply(
             self.names.stack, template, parameters, tags=self.ownership.tags, adopt=True
         )
+
+    def _rearm(self) -> None:
+        """Register the wake-ups of a stage whose names were checked."""
+        if not self._has_table():
+            raise DeployError(f"There is no table {self.names.table}: `make infra` makes it.")
+        rearm(self.names, self.say)
+
+    def _deploy_package(self, template: Path, code: Path) -> str:
+        """Deploy a package to a stage whose names and way were checked."""
+        document: dict[str, Any] = json.loads(template.read_text(encoding="utf-8"))
+        code_uri = {"Bucket": self.bucket, "Key": self._upload(code)}
+        for resource in document["Resources"].values():
+            if resource["Type"] == "AWS::Serverless::Function":
+                resource["Properties"]["CodeUri"] = code_uri
+        self._stacks.apply(
+            self.application, document, {"Stage": self.stage}, tags=self.ownership.tags
+        )
+        return self._url(self._stacks.outputs(self.application)["RestAPIId"])
 
     def _allow_put_backs(self) -> None:
         """Allow the queue's function to send messages that it receives again.

@@ -1,7 +1,8 @@
-"""What is there under a stage's names: only what belongs to the stage may be changed or removed.
+"""The ownership check: a command changes or removes only resources that belong to the stage.
 
-Our tags say what belongs to it, or our stack, which lists its resources. A role and a bucket can be
-seen from every region, so their tags name the region of the stage.
+Other resources in the account may have the same names. A resource belongs to the stage if our tag
+says so, or if the stage's stack lists it. Roles and buckets are visible in every region, so the tag
+also names the stage's region.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,17 @@ from infra.chalice_record import FUNCTIONS
 from infra.deploy import QUEUE_NAME_S, Deployment
 from infra.errors import DeployError
 from infra.ownership import TAG
-from infra.package import ROOT
+from infra.package import ROOT, TEMPLATE_FILE, ZIP_FILE
 from infra.resources import resources_template
 from tests.integration.test_deployment import FakeChalice, resource_counts
 from tests.support import cloudformation
 from tests.support.moto import REGION
 
 ELSEWHERE = "eu-west-1"
+PACKAGE_TEMPLATE = {
+    "Parameters": {"Stage": {"Type": "String"}},
+    "Resources": {"T": {"Type": "AWS::SNS::Topic"}},
+}
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
 
 pytestmark = pytest.mark.filterwarnings(
@@ -138,6 +143,73 @@ def test_what_is_not_the_stage_s_is_named_and_left_alone(
         ACTIONS[action](stages.of(), tmp_path)
     assert resource_counts() == before
     assert stages.lines == []
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_command_checks_once_whose_the_resources_are(
+    stages: Stages, tmp_path: Path, action: str
+) -> None:
+    if action == "rearm":
+        stages.of().make_resources()
+    dev = dataclasses.replace(stages.of(), package=small_package)
+    show_outputs(dev.account.session)
+    # Nothing but the check asks for these.
+    checks = count_calls(dev.account.session, "s3.HeadBucket")
+    tables = count_calls(dev.account.session, "dynamodb.ListTagsOfResource")
+    ACTIONS[action](dev, tmp_path)
+    assert len(checks) == 1
+    assert len(tables) == (1 if action == "rearm" else 0)
+
+
+def test_a_release_asks_once_what_chalice_made(stages: Stages, tmp_path: Path) -> None:
+    dev = dataclasses.replace(stages.of(), package=small_package)
+    show_outputs(dev.account.session)
+    # Only Chalice's record asks for the rule.
+    asked = count_calls(dev.account.session, "events.DescribeRule")
+    dev.release(tmp_path)
+    assert len(asked) == 1
+
+
+def test_a_package_alone_is_checked_as_well(stages: Stages, tmp_path: Path) -> None:
+    stages.of().make_resources()
+    small_package("dev", tmp_path, tmp_path)
+    dev = stages.of()
+    show_outputs(dev.account.session)
+    checks = count_calls(dev.account.session, "s3.HeadBucket")
+    dev.deploy_package(tmp_path / TEMPLATE_FILE, tmp_path / ZIP_FILE)
+    assert len(checks) == 1
+
+
+def small_package(
+    _stage: str, folder: Path, _root: Path, *, for_this_machine: bool = False
+) -> None:
+    """Write a package that moto can deploy."""
+    assert not for_this_machine
+    (folder / TEMPLATE_FILE).write_text(json.dumps(PACKAGE_TEMPLATE), encoding="utf-8")
+    with zipfile.ZipFile(folder / ZIP_FILE, "w"):
+        pass
+
+
+def show_outputs(session: boto3.Session) -> None:
+    """Show the outputs of a package's stack. moto gives a change set's new stack none."""
+
+    def add(parsed: dict[str, Any], **_: Any) -> None:
+        for stack in parsed.get("Stacks", []):
+            if stack["StackName"].endswith("-app"):
+                stack["Outputs"] = [{"OutputKey": "RestAPIId", "OutputValue": "abc"}]
+
+    session.events.register("after-call.cloudformation.DescribeStacks", add)
+
+
+def count_calls(session: boto3.Session, operation: str) -> list[str]:
+    """Return a list that gets an entry for each call of an operation, such as s3.HeadBucket."""
+    calls: list[str] = []
+
+    def note(**_call: Any) -> None:
+        calls.append(operation)
+
+    session.events.register(f"before-call.{operation}", note)
+    return calls
 
 
 def test_everything_of_a_stage_has_its_tag(stages: Stages) -> None:
