@@ -17,7 +17,7 @@ _INTRODUCTION = """\
 Every setting is an environment variable. The settings are read and checked once, when a process
 starts; a value outside its bounds is refused with the name of the variable. An empty variable
 counts as not set. A variable that begins with `TIMERS_` and is not listed here is refused, with the
-name that was probably meant.
+name that was probably meant. A function on AWS logs such a variable and starts.
 
 `make run` takes them from the shell. A stage on AWS takes them from its `environment_variables` in
 `.chalice/config.json` ([deploy.md](deploy.md)). `chalice local` takes them from both, and the file

@@ -105,7 +105,8 @@ def load(
     """Read the settings from ``variables``. Raises ``InvalidSettings``, which names the variable.
 
     An unknown variable that begins with ``TIMERS_`` is refused too: a misspelt
-    ``TIMERS_SIGNING_SECRETS`` would leave webhooks unsigned without notice.
+    ``TIMERS_SIGNING_SECRETS`` would leave webhooks unsigned without notice. ``chalice deploy`` and
+    ``chalice package`` refuse it for a Lambda. The Lambda itself logs it and starts.
 
     ``arguments`` is the command line of this process, by default ``sys.argv``. It shows whether
     Chalice runs this process.
@@ -122,7 +123,7 @@ def load(
         host=value(table.HOST),
         port=value(table.PORT),
         workers=value(table.WORKERS),
-        data_dir=value(table.DATA_DIR),
+        data_dir=_data_dir(environment),
         test_clock=_test_clock(environment),
         allow_purge=value(table.ALLOW_PURGE),
         rate=value(table.CREATES_PER_SECOND),
@@ -149,6 +150,14 @@ def load(
     )
     environment.reject_unknown_variables(table.TABLE)
     return settings
+
+
+def _data_dir(environment: Environment) -> Path:
+    """Return the data folder. Raises ``InvalidSettings``, but not in a Lambda, which uses none."""
+    if environment.in_lambda:
+        # Not expanded: the user of a Lambda need not have a home.
+        return Path(table.DATA_DIR.default)
+    return environment.value(table.DATA_DIR)
 
 
 def _test_clock(environment: Environment) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,6 +10,8 @@ from typing import Any, Generic, TypeVar
 
 from chalicelib.domain.errors import InvalidSettings
 from chalicelib.settings.values import Kind
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -87,11 +90,19 @@ class Environment:
         return bool(self._variables.get(setting.name))
 
     def reject_unknown_variables(self, settings: Iterable[Setting[Any]]) -> None:
-        """Raise ``InvalidSettings`` for a variable with our prefix that is not in ``settings``."""
+        """Raise ``InvalidSettings`` for a variable with our prefix that is not in ``settings``.
+
+        A Lambda only logs its name. A deployment changes code and variables in two steps, so one
+        version may run for a moment with the variables of another.
+        """
         known = sorted(setting.name for setting in settings)
         for name in sorted(self._variables.keys() - known):
-            if name.startswith(_PREFIX) and self._variables[name]:
-                raise InvalidSettings(f"{name}: there is no such setting{_hint(name, known)}")
+            if not name.startswith(_PREFIX) or not self._variables[name]:
+                continue
+            reason = f"{name}: there is no such setting{_hint(name, known)}"
+            if not self.in_lambda:
+                raise InvalidSettings(reason)
+            log.warning("%s (ignored)", reason)
 
 
 def chalice_command(

@@ -171,6 +171,25 @@ def test_an_unknown_setting_is_refused_with_a_hint_at_the_one_that_was_meant() -
     assert str(unlike.value) == "TIMERS_XYZZY: there is no such setting"
 
 
+def test_a_lambda_logs_an_unknown_setting_and_starts(caplog: pytest.LogCaptureFixture) -> None:
+    in_lambda = {"AWS_LAMBDA_FUNCTION_NAME": "timers-dev"}
+    assert load(in_lambda | {"TIMERS_SEND_TIMEOUTS": "secret"}) == load(in_lambda)
+    (message,) = caplog.messages
+    assert message.startswith("TIMERS_SEND_TIMEOUTS: there is no such setting; did you mean")
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize("command", ["deploy", "package"])
+def test_a_build_for_a_lambda_refuses_an_unknown_setting(command: str) -> None:
+    with pytest.raises(InvalidSettings, match="TIMERS_XYZZY: there is no such setting"):
+        load({"AWS_CHALICE_CLI_MODE": "true", "TIMERS_XYZZY": "1"}, ["chalice", command])
+
+
+def test_a_lambda_needs_no_home() -> None:
+    in_lambda = {"AWS_LAMBDA_FUNCTION_NAME": "timers-dev"}
+    assert load(in_lambda | {"DATA_DIR": "~no-such-user/timers"}) == load(in_lambda)
+
+
 def test_an_empty_variable_and_one_without_our_prefix_are_ignored() -> None:
     assert load({"TIMERS_XYZZY": "", "MY_TIMERS_XYZZY": "1", "TIMERSX": "1"}) == load({})
 
