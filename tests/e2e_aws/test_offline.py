@@ -166,8 +166,8 @@ def test_resources_that_the_emulator_lost_are_made_again(
     empty = Emulator(tmp_path / "empty", port)
     empty.start()
     try:
-        assert eventually(server.healthy)
-        server.set_timer(receiver.url("ok"), 0)
+        new = {"seconds": 0, "url": receiver.url("ok")}
+        assert eventually(lambda: server.request("POST", "/timers", new).status == 201)
         receiver.wait_for(1)
     finally:
         empty.stop()

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from moto import mock_aws
+from moto.core.botocore_stubber import BotocoreStubber
 
 REGION = "eu-central-1"
+
+_respond = BotocoreStubber.__call__
+_one_at_a_time = threading.RLock()
+
+
+def _respond_alone(stubber: BotocoreStubber, *args: Any, **kwargs: Any) -> Any:
+    """Respond while no other thread does: moto copies items that another call may change."""
+    with _one_at_a_time:
+        return _respond(stubber, *args, **kwargs)
 
 
 @contextmanager
@@ -19,6 +31,7 @@ def aws_on_moto() -> Iterator[pytest.MonkeyPatch]:
     """
     # boto3 reads credentials and region from the environment, and so does moto.
     with pytest.MonkeyPatch.context() as patch, mock_aws():
+        patch.setattr(BotocoreStubber, "__call__", _respond_alone)
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
             patch.setenv(name, "testing")
         patch.setenv("AWS_DEFAULT_REGION", REGION)
