@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import socket
 import ssl
 import struct
@@ -210,7 +211,16 @@ def _requests(connection: socket.socket) -> Iterator[bytes]:
             if not received:
                 return
             raw += received
-        connection.settimeout(0.01)  # a body, if one came, came with the headers or right after
+        head, _, body = raw.partition(b"\r\n\r\n")
+        announced = re.search(rb"(?im)^content-length: *(\d+)", head)
+        missing = (int(announced[1]) if announced else 0) - len(body)
+        while missing > 0:
+            received = connection.recv(missing)
+            if not received:
+                return
+            raw += received
+            missing -= len(received)
+        connection.settimeout(0.01)  # bytes that nobody announced came right after
         with contextlib.suppress(TimeoutError):
             raw += connection.recv(65_536)
         connection.settimeout(None)
